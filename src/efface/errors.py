@@ -1,0 +1,39 @@
+"""Error tree. Every error a user can cause is an `EffaceError`, and its text is one line.
+
+The text says what was wrong, what was expected, what was received and what to do next.
+The command line prints it on stderr and ends with exit code 2; a study records it as a failed row.
+"""
+
+
+class EffaceError(Exception):
+    """Base of every expected error of efface."""
+
+
+class InputError(EffaceError, ValueError):
+    """A file, array or parameter that was handed in cannot be used."""
+
+
+class OutputError(EffaceError, OSError):
+    """A result cannot be written where it should go."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class RegistrationError(EffaceError, RuntimeError):
+    """A registration did not converge."""
+
+
+class AnatomyError(EffaceError, RuntimeError):
+    """A head or a brain was not found where one was expected."""
+
+
+class MissingDependencyError(EffaceError, ImportError):
+    """An optional package is needed; the text names the extra to install."""
+
+
+class DataPackageError(EffaceError, FileNotFoundError):
+    """A data file that an installed package should carry is not there."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
