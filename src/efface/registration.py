@@ -236,12 +236,12 @@ def resample(
         points = warp_points(transform, grid)
         index = points @ to_voxel[:3, :3].T + to_voxel[:3, 3]
         out = ndimage.map_coordinates(
-            moving.data, np.moveaxis(index, -1, 0), order=order, mode="constant", cval=fill
+            moving.data, np.moveaxis(index, -1, 0), order=order, mode="grid-constant", cval=fill
         )
     else:
         matrix = to_voxel @ (np.eye(4) if transform is None else transform) @ grid.affine
         out = ndimage.affine_transform(
-            moving.data, matrix[:3, :3], matrix[:3, 3], grid.shape, order=order, mode="constant", cval=fill
+            moving.data, matrix[:3, :3], matrix[:3, 3], grid.shape, order=order, mode="grid-constant", cval=fill
         )
     result: FloatVolume = np.asarray(out, dtype=np.float32)
     return result
@@ -313,9 +313,7 @@ class _Pair:
 def block_mean(volume: Volume, mm: float) -> Volume:
     """Average blocks of whole voxels so that the spacing is about `mm`; the affine follows."""
     step = np.maximum(1, np.round(mm / volume.grid.spacing_mm)).astype(int)
-    padded = np.pad(
-        volume.data, [(0, int(-n % s)) for n, s in zip(volume.data.shape, step, strict=True)], mode="edge"
-    )
+    padded = np.pad(volume.data, [(0, int(-n % s)) for n, s in zip(volume.data.shape, step, strict=True)], mode="edge")
     x, y, z = (n // s for n, s in zip(padded.shape, step, strict=True))
     blocks = padded.reshape(x, step[0], y, step[1], z, step[2])
     affine = volume.affine.copy()

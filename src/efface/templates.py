@@ -1,4 +1,4 @@
-"""The data that efface reads from installed packages: average head, face mask, BrainCOLOR template and labels.
+"""The data efface reads from installed packages: average head, face mask, BrainCOLOR template and labels.
 
 The packages are located, never imported: their own dependencies stay unloaded. All volumes are RAS+.
 """
@@ -34,25 +34,25 @@ def data_file(package: str, relative_path: str) -> Path:
 
 @functools.cache
 def average_head() -> Volume:
-    """The average of many whole heads with faces (PyDeface), 176x256x256, about 1 mm, arbitrary units."""
+    """Load the average of many whole heads with faces (PyDeface), 176x256x256, about 1 mm, arbitrary units."""
     return _load("pydeface", "data/mean_reg2mean.nii.gz")
 
 
 @functools.cache
 def average_face_mask() -> Volume:
-    """PyDeface's mask on the average head's grid: 1 keep, 0 remove."""
+    """Load PyDeface's mask on the average head's grid: 1 keep, 0 remove."""
     return _load("pydeface", "data/facemask.nii.gz")
 
 
 @functools.cache
 def braincolor_template() -> Volume:
-    """The skull-stripped template of deepmriprep, 339x411x339, 0.5 mm, intensities in [0, 1]."""
+    """Load the skull-stripped template of deepmriprep, 339x411x339, 0.5 mm, intensities in [0, 1]."""
     return _load("deepmriprep", "data/templates/Template_05mm_bet.nii.gz")
 
 
 @functools.cache
 def braincolor_labels() -> tuple[LabelVolume, Volume]:
-    """BrainCOLOR labels in the template's space, 161x197x161, 1 mm: as int32, and as a volume (float32)."""
+    """Load BrainCOLOR labels in the template's space, 161x197x161, 1 mm: as int32, and as a volume (float32)."""
     volume = _load("deepmriprep", "data/templates/neuromorphometrics.nii.gz")
     return np.rint(volume.data).astype(np.int32), volume
 

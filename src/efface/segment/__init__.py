@@ -1,0 +1,1 @@
+"""Whole-brain segmentation into the 132 BrainCOLOR labels."""
