@@ -2,8 +2,10 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from efface.arrays import BoolVolume, LabelVolume, Volume
+from efface.segment.labels import REGIONS
 from efface.segment.prior import (
     CEREBELLAR_WHITE_IDS,
     CEREBRAL_WHITE,
@@ -19,10 +21,16 @@ from efface.segment.tissue import Tissue, fit_tissue
 
 SWEEPS = 3
 PRIOR_FLOOR = 1e-4
+FLUID_FLOOR = 2e-2
+"""The same for background: sulci, cisterns and atrophy put fluid almost anywhere."""
 NUCLEUS_SPREAD = 1.5
 """Width of a nucleus's intensities, in units of the noise of the pure tissues: nuclei are not homogeneous."""
 INSIDE_NUCLEUS = 0.5
 """Prior probability above which a voxel tells what the nucleus's intensity is."""
+HORN_WALLS = (*REGIONS["cerebral WM"], 31, 32, 47, 48)
+"""What lies around the horns of the lateral ventricles: white matter, amygdala, hippocampus."""
+DEEP_WALL = 0.5
+"""Least share of these, and of ventricle, in the walls of a cavity that gets a label."""
 
 _ROW = {group: row for row, group in enumerate(GROUPS)}
 
@@ -60,7 +68,39 @@ def decide(
         ids[cortex] = sample_labels(prior.gyri[side], prior.labels_affine, points_mm[cortex])
     labels = np.zeros(mask.shape, dtype=np.int32)
     labels[mask] = ids
-    return labels
+    return fill_cavities(labels)
+
+
+def fill_cavities(labels: LabelVolume) -> LabelVolume:
+    """Label fluid that white matter encloses: as the nearest ventricle where it touches one, else as what is nearest.
+
+    Horns of wide ventricles reach beyond what the atlas holds possible, and small lesions look like fluid. Cisterns
+    can be enclosed too, at low resolution, but by cortex and brainstem; they stay background.
+    """
+    enclosed = ndimage.binary_fill_holes(labels > 0) & (labels == 0)
+    cavities, count = ndimage.label(enclosed)
+    if count == 0:
+        return labels
+    ventricle = np.isin(labels, REGIONS["ventricles"])
+    around_horns = ventricle | np.isin(labels, HORN_WALLS)
+    wall, wall_deep, wall_ventricle = (_wall_area(cavities, count, m) for m in (labels > 0, around_horns, ventricle))
+    deep = wall_deep >= DEEP_WALL * wall
+    filled = labels.copy()
+    for chosen, source in ((deep & (wall_ventricle > 0), ventricle), (deep & (wall_ventricle == 0), labels > 0)):
+        part = chosen[cavities] & enclosed
+        if part.any():
+            nearest = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
+            filled[part] = labels[tuple(axis[part] for axis in nearest)]
+    return filled
+
+
+def _wall_area(cavities: NDArray[np.int32], count: int, tissue: BoolVolume) -> NDArray[np.intp]:
+    """Number of faces that every cavity shares with the voxels of `tissue`, index 0 unused, shape (count + 1,)."""
+    area = np.zeros(count + 1, dtype=np.intp)
+    for axis in range(3):
+        c, t = np.moveaxis(cavities, axis, 0), np.moveaxis(tissue, axis, 0)
+        area += np.bincount(c[1:][t[:-1]], minlength=count + 1) + np.bincount(c[:-1][t[1:]], minlength=count + 1)
+    return area
 
 
 def _log_posterior(
@@ -81,7 +121,8 @@ def _log_posterior(
             z = (v - mean) / (NUCLEUS_SPREAD * np.hypot(tissue.noise, 0.05))
             likelihood[g] = solid * np.maximum(0.9 * np.exp(-0.5 * z * z), 0.02)
         for g, row in _ROW.items():
-            evidence[row, part] = np.log(evidence[row, part] + PRIOR_FLOOR) + np.log(likelihood[g])
+            floor = FLUID_FLOOR if g == 0 else PRIOR_FLOOR
+            evidence[row, part] = np.log(evidence[row, part] + floor) + np.log(likelihood[g])
     return evidence
 
 
