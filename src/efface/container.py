@@ -1,0 +1,191 @@
+"""The bytes of a NIfTI or MGH file, and where its voxels are in them: read, checked before anything is allocated."""
+
+import gzip
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from efface.arrays import Affine
+from efface.errors import InputError
+
+MAXIMUM_BYTES = 4 * 2**30
+"""A larger decompressed file is no head scan (1024^3 float32)."""
+FORM_TOLERANCE_MM = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Container:
+    """What surrounds the voxels of a file.
+
+    Attributes
+    ----------
+    before, after
+        Bytes before and after the voxel block.
+    dtype
+        Stored dtype with its byte order.
+    affine
+        Stored voxel index to RAS+ mm, shape (4, 4).
+    slope, inter
+        Value = stored * slope + inter; 1 and 0 where the file has none.
+    is_nifti
+        False for MGH.
+    """
+
+    before: bytes
+    after: bytes
+    dtype: np.dtype[Any]
+    affine: Affine
+    slope: float
+    inter: float
+    is_nifti: bool
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, decompressed where it is gzip.
+
+    Raises
+    ------
+    InputError
+        If it is missing, a folder, unreadable, truncated, corrupt or absurdly large.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        msg = f"{path} {what}; expected a NIfTI or MGH file: check the path"
+        raise InputError(msg)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}): check its permissions"
+        raise InputError(msg) from error
+    if raw[:2] != b"\x1f\x8b":
+        return raw
+    try:
+        with gzip.GzipFile(fileobj=BytesIO(raw)) as stream:
+            data = stream.read(MAXIMUM_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        msg = f"{path} is a truncated or corrupt gzip file ({error}): copy or download it again"
+        raise InputError(msg) from error
+    if len(data) > MAXIMUM_BYTES:
+        msg = f"{path} decompresses to more than {MAXIMUM_BYTES >> 30} GiB; expected a head scan"
+        raise InputError(msg)
+    return data
+
+
+def parse(raw: bytes, name: str) -> tuple[Container, NDArray[Any], list[str]]:
+    """Split a file's bytes into container and voxels.
+
+    Returns
+    -------
+    container
+        Everything but the voxels.
+    stored
+        Raw voxels, shape (x, y, z), stored dtype.
+    warnings
+        What was odd but usable.
+
+    Raises
+    ------
+    InputError
+        If it is no image, not 3-D, not real-valued, truncated, or has no usable affine.
+    """
+    image = _image(raw, name)
+    header = image.header
+    shape, dtype = _checked_shape(tuple(int(n) for n in image.shape), name), _dtype(header, name)
+    is_nifti = isinstance(image, nib.Nifti1Image)
+    affine, warnings = _nifti_affine(header, name) if is_nifti else (np.asarray(image.affine, np.float64), [])
+    _check_affine(affine, name)
+    # nibabel resets offset and scaling in the header it hands out; the array proxy has the file's own.
+    offset = int(image.dataobj.offset)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if offset < 0 or offset + size > len(raw):
+        msg = f"{name} is truncated: its header announces {offset + size} bytes, the file has {len(raw)}; copy it again"
+        raise InputError(msg)
+    stored = np.frombuffer(raw, dtype, count=size // dtype.itemsize, offset=offset).reshape(shape, order="F").copy("F")
+    slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
+    container = Container(raw[:offset], raw[offset + size :], dtype, affine, slope or 1.0, inter, is_nifti)
+    return container, stored, warnings
+
+
+def as_bytes(container: Container, stored: NDArray[Any]) -> bytes:
+    """Join container and voxels to a file's (uncompressed) bytes."""
+    return container.before + stored.astype(container.dtype, copy=False).tobytes(order="F") + container.after
+
+
+def _image(raw: bytes, name: str) -> Any:
+    """Let nibabel read the header only; the voxels are never touched here."""
+    for image_class, size, field in (
+        (nib.Nifti1Image, 348, slice(344, 348)),
+        (nib.Nifti2Image, 540, slice(4, 12)),
+    ):
+        if len(raw) >= size and raw[field][:3] == b"n+" + (b"1" if size == 348 else b"2"):
+            return _read_header(image_class, raw, name)
+    if len(raw) >= 284 and struct.unpack(">i", raw[:4])[0] == 1:
+        return _read_header(nib.MGHImage, raw, name)
+    msg = f"{name} is not a NIfTI (.nii, .nii.gz) or MGH (.mgz) image: convert it first, for example with dcm2niix"
+    raise InputError(msg)
+
+
+def _read_header(image_class: Any, raw: bytes, name: str) -> Any:
+    try:
+        return image_class.from_bytes(raw)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        msg = f"{name} has a header that cannot be read ({reason}): copy or convert it again"
+        raise InputError(msg) from error
+
+
+def _checked_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    if len(shape) < 3 or min(shape[:3], default=0) <= 1:
+        msg = f"{name} has shape {shape}; expected a 3-D head scan, not a slice"
+        raise InputError(msg)
+    if any(n != 1 for n in shape[3:]):
+        msg = f"{name} has {int(np.prod(shape[3:]))} volumes (shape {shape}); expected one: extract a volume first"
+        raise InputError(msg)
+    return shape[0], shape[1], shape[2]
+
+
+def _dtype(header: Any, name: str) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(header.get_data_dtype()).newbyteorder(getattr(header, "endianness", ">"))
+    if dtype.kind not in "iuf":
+        msg = f"{name} holds {dtype} voxels; expected one real number a voxel: convert it first"
+        raise InputError(msg)
+    return dtype
+
+
+def _nifti_affine(header: Any, name: str) -> tuple[Affine, list[str]]:
+    """Use the sform where it is set, else the qform, as nibabel does; warn where the two disagree."""
+    sform, qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    if not sform and not qform:
+        msg = f"{name} does not say how the head lies (sform and qform codes are 0): convert it again from DICOM"
+        raise InputError(msg)
+    try:
+        q_affine = np.asarray(header.get_qform(), np.float64) if qform else None
+    except (ValueError, HeaderDataError) as error:
+        if not sform:
+            msg = f"{name} has an invalid qform ({error}): convert it again from DICOM"
+            raise InputError(msg) from error
+        q_affine = None
+    if not sform:
+        return np.asarray(q_affine, np.float64), []
+    affine = np.asarray(header.get_sform(), np.float64)
+    if q_affine is None:
+        return affine, []
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in header.get_data_shape()[:3]])).reshape(3, -1)
+    apart = float(np.abs((affine - q_affine)[:3, :3] @ corners + (affine - q_affine)[:3, 3:]).max())
+    if apart <= FORM_TOLERANCE_MM:
+        return affine, []
+    return affine, [f"{name}: sform and qform disagree by up to {apart:.1f} mm; the sform is used"]
+
+
+def _check_affine(affine: Affine, name: str) -> None:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        msg = f"{name} has a singular affine (no volume per voxel); expected a voxel-to-mm matrix: convert it again"
+        raise InputError(msg)

@@ -1,0 +1,94 @@
+"""Defacing methods: each decides an edit; `apply_edit` applies it. A new method is one file and one line here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from efface.anatomy import Anatomy
+from efface.arrays import BoolVolume
+from efface.deface import pydeface, quickshear
+from efface.deface.edit import Edit, apply_edit, without
+from efface.errors import InputError
+
+__all__ = ["METHODS", "PROTECTION_MARGIN_MM", "Edit", "MethodSpec", "apply_edit", "plan", "protected_region"]
+
+PROTECTION_MARGIN_MM = 2.0
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method in one line: its name, what decides, a sentence for people, the paper."""
+
+    name: str
+    plan: Callable[..., Edit]
+    summary: str
+    reference: str
+
+
+METHODS: Mapping[str, MethodSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            MethodSpec(
+                "quickshear",
+                quickshear.plan,
+                "cuts along a plane in front of the brain",
+                "Schimke & Hale 2011",
+            ),
+            MethodSpec(
+                "pydeface",
+                pydeface.plan,
+                "removes the face mask of the registered average head",
+                "Gulban et al. 2022, doi 10.5281/zenodo.6856482",
+            ),
+        )
+    }
+)
+
+
+def plan(anatomy: Anatomy, method: str, *, protect_brain: bool = True, **params: Any) -> Edit:
+    """Decide what a method changes in a scan.
+
+    Parameters
+    ----------
+    anatomy
+        Of the scan.
+    method
+        A name in `METHODS`.
+    protect_brain
+        Never edit the brain mask dilated by `PROTECTION_MARGIN_MM`.
+    **params
+        The method's own.
+
+    Raises
+    ------
+    InputError
+        If the method or a parameter is unknown, or the edit is empty.
+    """
+    if method not in METHODS:
+        msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
+        raise InputError(msg)
+    try:
+        edit = METHODS[method].plan(anatomy, **params)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        msg = f"{method} has no such parameter ({error})"
+        raise InputError(msg) from error
+    if protect_brain:
+        edit = without(edit, protected_region(anatomy))
+    if not edit.mask.any():
+        msg = f"{method} found nothing to remove: the face is probably gone already, or the brain mask is wrong"
+        raise InputError(msg)
+    return edit
+
+
+def protected_region(anatomy: Anatomy) -> BoolVolume:
+    """Brain mask dilated by `PROTECTION_MARGIN_MM`, on the scan's grid."""
+    distance = ndimage.distance_transform_edt(~anatomy.brain, sampling=anatomy.scan.spacing_mm)
+    region: BoolVolume = distance <= PROTECTION_MARGIN_MM
+    return np.ascontiguousarray(region)
