@@ -15,15 +15,19 @@ def check_output(path: Path, *, force: bool) -> None:
     Raises
     ------
     OutputError
-        If the folder is missing, the path is a folder, or the file exists and `force` is false.
+        If the folder is missing or closed, the path is a folder, or the file exists and `force` is false.
     """
-    if not path.parent.is_dir():
+    try:
+        has_folder, is_folder, exists = path.parent.is_dir(), path.is_dir(), path.exists()
+    except OSError as error:
+        raise OutputError(_os_reason(path, error)) from error
+    if not has_folder:
         msg = f"output folder {path.parent} does not exist: create it, or choose another output path"
         raise OutputError(msg)
-    if path.is_dir():
-        msg = f"output {path} is a folder; expected a file name"
+    if is_folder:
+        msg = f"output {path} is a folder; expected a file name: add one"
         raise OutputError(msg)
-    if path.exists() and not force:
+    if exists and not force:
         msg = f"output {path} exists already: give --force to overwrite it, or choose another path"
         raise OutputError(msg)
 
@@ -54,4 +58,4 @@ def _os_reason(path: Path, error: OSError) -> str:
         return f"no space left to write {path}: free some disk space and run again"
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return f"output folder {path.parent} is read-only: choose a folder you can write to"
-    return f"cannot write {path}: {os.strerror(error.errno or 0)}"
+    return f"cannot write {path} ({os.strerror(error.errno or 0)}): choose another output path"
