@@ -143,7 +143,7 @@ def test_a_folder_that_may_not_be_looked_into_is_refused(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "is_dir", is_dir)
-    with pytest.raises(OutputError, match="out.nii"):
+    with pytest.raises(OutputError, match="is read-only: choose a folder"):
         check_output(tmp_path / "out.nii", force=False)
 
 
