@@ -1,0 +1,117 @@
+"""Every path that efface writes in a study's output folder (a BIDS derivative); names only, nothing is opened here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ORIGINAL = "original"
+"""The description (``desc-``) of what belongs to the scan before defacing."""
+
+
+@dataclass(frozen=True)
+class UnitPaths:
+    """Outputs of one scan.
+
+    Attributes
+    ----------
+    out_dir
+        The study's output folder.
+    subject, session
+        BIDS labels without ``sub-`` and ``ses-``; session is None where the data set has none.
+    stem
+        The scan's BIDS name up to its suffix, for example ``sub-01_ses-1_acq-mprage``.
+    suffix
+        The scan's BIDS suffix, for example ``T1w``.
+    """
+
+    out_dir: Path
+    subject: str
+    session: str | None
+    stem: str
+    suffix: str = "T1w"
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the session (of the subject where there are no sessions)."""
+        subject = self.out_dir / f"sub-{self.subject}"
+        return subject / f"ses-{self.session}" if self.session else subject
+
+    @property
+    def results(self) -> Path:
+        """Rows of this unit."""
+        return self.folder / f"{self.stem}_results.tsv"
+
+    @property
+    def timing(self) -> Path:
+        """Seconds per step; kept apart because the rest is the same in every run."""
+        return self.folder / f"{self.stem}_timing.json"
+
+    def defaced(self, method: str) -> Path:
+        """The defaced scan."""
+        return self._anat(method, f"{self.suffix}.nii.gz")
+
+    def mask(self, method: str) -> Path:
+        """1 = voxel changed."""
+        return self._anat(method, "mask.nii.gz")
+
+    def segmentation(self, method: str, segmenter: str) -> Path:
+        """Labels of the scan defaced by `method`, or of the original; ``seg-`` only where not by the default."""
+        name = "dseg.nii.gz" if segmenter == "atlas" else f"seg-{segmenter}_dseg.nii.gz"
+        return self._anat(method, name)
+
+    def brain(self) -> Path:
+        """The original's brain mask."""
+        return self._anat("brain", "mask.nii.gz")
+
+    def _anat(self, description: str, ending: str) -> Path:
+        return self.folder / "anat" / f"{self.stem}_desc-{_alphanumeric(description)}_{ending}"
+
+
+@dataclass(frozen=True)
+class GroupPaths:
+    """Outputs of a whole study."""
+
+    out_dir: Path
+
+    @property
+    def description(self) -> Path:
+        """What BIDS asks of a derivative."""
+        return self.out_dir / "dataset_description.json"
+
+    @property
+    def dice(self) -> Path:
+        """All Dice rows."""
+        return self.out_dir / "dice.tsv"
+
+    @property
+    def failures(self) -> Path:
+        """All rows that are not ok, with their reasons."""
+        return self.out_dir / "failures.tsv"
+
+    @property
+    def edits(self) -> Path:
+        """What every method changed in every scan."""
+        return self.out_dir / "edits.tsv"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of figures."""
+        return self.out_dir / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.out_dir / "report.html"
+
+    def unit_results(self) -> list[Path]:
+        """Result tables of all units that are there, in order."""
+        return sorted(self.out_dir.glob("sub-*/*_results.tsv")) + sorted(self.out_dir.glob("sub-*/ses-*/*_results.tsv"))
+
+
+def recipe_of(path: Path) -> Path:
+    """The JSON beside an image that says how it was made."""
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def _alphanumeric(name: str) -> str:
+    """BIDS values hold letters and digits only: ``mri_deface`` becomes ``mrideface``."""
+    return "".join(c for c in name if c.isalnum())

@@ -1,0 +1,50 @@
+"""Recipes: the JSON beside every result that says how it was made, and decides whether it must be made again."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from efface._version import __version__
+from efface.files import write_atomically
+from efface.paths import recipe_of
+
+KEY = "Recipe"
+_PACKAGES = ("picsl-greedy", "deepbet", "pydeface", "deepmriprep", "SimpleITK", "torch", "scipy", "numpy")
+
+
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Versions of efface and of the packages whose code or data decide the result."""
+    return {"efface": __version__, **{name: metadata.version(name) for name in _PACKAGES}}
+
+
+def is_current(path: Path, recipe: Mapping[str, Any]) -> bool:
+    """Whether `path` is there and was made by exactly this recipe."""
+    if not path.is_file():
+        return False
+    stored = read_recipe(path)
+    return stored is not None and stored.get(KEY) == json.loads(json.dumps(recipe))
+
+
+def read_recipe(path: Path) -> dict[str, Any] | None:
+    """The whole JSON beside `path`, or None where there is none that can be read."""
+    try:
+        content = json.loads(recipe_of(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_recipe(path: Path, recipe: Mapping[str, Any], **more: Any) -> None:
+    """Write the JSON beside `path`; BIDS fields go in `more`."""
+    content = {**more, KEY: recipe}
+    write_atomically(recipe_of(path), (json.dumps(content, indent=2) + "\n").encode(), force=True)
+
+
+def digest(recipe: Mapping[str, Any]) -> str:
+    """A short name for a recipe."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,104 @@
+"""The one shape of every result: a tidy row, and tables of them on disk."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from efface.errors import InputError
+from efface.files import write_atomically
+
+OK, FAILED = "ok", "failed"
+NOT_AVAILABLE = "n/a"
+"""How BIDS tables write a missing value."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One result, or one failure with its reason.
+
+    Attributes
+    ----------
+    subject, session, scan
+        Where it comes from; `scan` is the BIDS name up to the suffix.
+    method, implementation, segmenter
+        What made it.
+    measure
+        ``dice``, ``edited_ml`` or ``edited_brain_ml``; for a failure, the step that failed.
+    level, region
+        ``whole brain``, ``region`` or ``label``, and its name.
+    value
+        The number; NaN where undefined or failed.
+    status, reason
+        ``ok`` or ``failed``, and why in one line.
+    """
+
+    subject: str
+    session: str
+    scan: str
+    method: str
+    implementation: str
+    segmenter: str
+    measure: str
+    level: str
+    region: str
+    value: float
+    status: str = OK
+    reason: str = ""
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+
+
+def rows_to_tsv(rows: Iterable[Row]) -> bytes:
+    """Format rows as a table; numbers with six significant digits, missing values as ``n/a``."""
+    lines = ["\t".join(COLUMNS)]
+    lines += ["\t".join(_cell(value) for value in astuple(row)) for row in rows]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as TSV, atomically; the same frame gives the same bytes."""
+    text = frame.to_csv(sep="\t", index=False, na_rep=NOT_AVAILABLE, float_format="%.6g", lineterminator="\n")
+    write_atomically(path, text.encode(), force=True)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table that `write_table` or `rows_to_tsv` wrote; every label column is text.
+
+    Raises
+    ------
+    InputError
+        If the file is no such table.
+    """
+    text = dict.fromkeys(("subject", "session", "scan", "method", "implementation", "segmenter"), str)
+    try:
+        frame = pd.read_csv(path, sep="\t", dtype=text, na_values=[NOT_AVAILABLE], keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        msg = f"{path} cannot be read as a table ({' '.join(str(error).split())}): delete it and run the study again"
+        raise InputError(msg) from error
+    labels = frame.columns.difference(["value"])
+    frame[labels] = frame[labels].fillna("")
+    return frame
+
+
+def require_columns(frame: pd.DataFrame, path: Path, columns: Sequence[str]) -> None:
+    """Refuse a table that lacks columns.
+
+    Raises
+    ------
+    InputError
+        Naming them.
+    """
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        msg = f"{path} lacks the columns {', '.join(missing)}: delete it and run the study again"
+        raise InputError(msg)
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, float):
+        return NOT_AVAILABLE if math.isnan(value) else f"{value:.6g}"
+    return " ".join(str(value).split()) or NOT_AVAILABLE

@@ -1,0 +1,161 @@
+"""A study over a data set: what `efface study` calls."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from efface._version import __version__
+from efface.dataset import Source, find_scans
+from efface.errors import InputError, OutputError
+from efface.files import write_atomically
+from efface.paths import GroupPaths
+from efface.study.engine import default_jobs, run_units
+from efface.study.rows import Row
+from efface.study.settings import Settings
+from efface.study.unit import Outcome
+
+
+class Progress(Protocol):
+    """Told of every unit that ends."""
+
+    def start(self, total: int) -> None:
+        """The number of units is known."""
+
+    def done(self, outcome: Outcome) -> None:
+        """One more has ended."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes
+    ----------
+    scans
+        How many scans were looked at.
+    computed
+        How many of them needed any work.
+    failures
+        All failed rows, in the order of the data set.
+    """
+
+    scans: int
+    computed: int
+    failures: tuple[Row, ...]
+
+
+class Study:
+    """The experiments of Gao et al. (2022), section 3.1, on a BIDS data set.
+
+    Parameters
+    ----------
+    settings
+        What to run on what.
+    validate
+        Ask the input for a dataset_description.json.
+
+    References
+    ----------
+    Gao, Jin, Prince, Carass. "Effects of defacing whole head MRI on neuroanalysis." Proc. SPIE 12032 (2022).
+    """
+
+    def __init__(self, settings: Settings, *, validate: bool = True) -> None:
+        self.settings = settings
+        self.validate = validate
+
+    def scans(self, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> list[Source]:
+        """The scans a run would look at.
+
+        Raises
+        ------
+        InputError
+            As `efface.dataset.find_scans`.
+        """
+        return find_scans(self.settings.bids_dir, subjects=subjects, sessions=sessions, validate=self.validate)
+
+    def run(
+        self,
+        *,
+        subjects: Sequence[str] = (),
+        sessions: Sequence[str] = (),
+        jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> Summary:
+        """Do what is missing for every scan.
+
+        Raises
+        ------
+        InputError
+            If the data set cannot be used, or `jobs` is not positive.
+        OutputError
+            If results cannot be written.
+        """
+        if jobs is not None and jobs < 1:
+            msg = f"--jobs must be 1 or more; received {jobs}"
+            raise InputError(msg)
+        sources = self.scans(subjects, sessions)
+        self._prepare_output()
+        if progress:
+            progress.start(len(sources))
+        outcomes = {}
+        for outcome in run_units(sources, self.settings, min(jobs or default_jobs(), len(sources))):
+            outcomes[outcome.source.path] = outcome
+            if progress:
+                progress.done(outcome)
+        ordered = [outcomes[s.path] for s in sources]
+        failures = tuple(row for outcome in ordered for row in outcome.failures)
+        return Summary(len(sources), sum(1 for o in ordered if o.computed), failures)
+
+    def _prepare_output(self) -> None:
+        bids_dir, out_dir = self.settings.bids_dir.resolve(), self.settings.out_dir.resolve()
+        if out_dir == bids_dir:
+            msg = f"the output folder {out_dir} is the data set itself: choose another, for example {out_dir}-efface"
+            raise InputError(msg)
+        try:
+            out_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"output folder {out_dir} cannot be made ({error.strerror}): choose one you can write to"
+            raise OutputError(msg) from error
+        content = json.dumps(_description(self.settings), indent=2) + "\n"
+        path = GroupPaths(out_dir).description
+        if path.is_file() and "efface" not in path.read_text(encoding="utf-8", errors="replace"):
+            msg = (
+                f"{out_dir} holds another data set (its dataset_description.json is not efface's): choose another folder"
+            )
+            raise OutputError(msg)
+        write_atomically(path, content.encode(), force=True)
+
+
+def _description(settings: Settings) -> dict[str, Any]:
+    """What BIDS asks of a derivative, and what the report needs to know."""
+    return {
+        "Name": "efface: defacing and its effects",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "efface", "Version": __version__}],
+        "SourceDatasets": [{"URL": settings.bids_dir.resolve().as_uri()}],
+        "DatasetLinks": {"raw": settings.bids_dir.resolve().as_uri()},
+        "Efface": {
+            "Methods": list(settings.methods),
+            "Segmenter": settings.segmenter,
+            "ProtectBrain": settings.protect_brain,
+            "MethodParameters": {name: dict(params) for name, params in settings.method_params.items()},
+        },
+    }
+
+
+def out_dir_of(path: str | Path) -> Path:
+    """The output folder of an earlier run.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    folder = Path(path)
+    if not GroupPaths(folder).description.is_file():
+        msg = f"{folder} is no study output: run `efface study BIDS {folder} participant` first"
+        raise InputError(msg)
+    return folder

@@ -1,0 +1,54 @@
+"""What a study was asked to do; the same for every scan of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from efface.deface import METHODS
+from efface.errors import InputError
+from efface.segment import SEGMENTERS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a study.
+
+    Attributes
+    ----------
+    bids_dir, out_dir
+        The data set, and where results go.
+    methods
+        Names in `efface.deface.METHODS`, run in this order.
+    segmenter
+        A name in `efface.segment.SEGMENTERS`.
+    protect_brain
+        Keep the brain out of every edit. Off by default: the study measures the methods as published.
+    method_params
+        Parameters for each method, by its name.
+
+    Raises
+    ------
+    InputError
+        If a method or the segmenter is unknown, no method is given, or one is given twice.
+    """
+
+    bids_dir: Path
+    out_dir: Path
+    methods: tuple[str, ...] = tuple(METHODS)
+    segmenter: str = "atlas"
+    protect_brain: bool = False
+    method_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = sorted({*self.methods, *self.method_params} - set(METHODS))
+        if unknown or not self.methods:
+            received = f"unknown {', '.join(unknown)}" if unknown else "none"
+            msg = f"methods must be among {', '.join(METHODS)} (or all); received {received}"
+            raise InputError(msg)
+        if len(set(self.methods)) < len(self.methods):
+            msg = f"each method can be given once; received {', '.join(self.methods)}"
+            raise InputError(msg)
+        if self.segmenter not in SEGMENTERS:
+            msg = f"segmenter must be one of {', '.join(SEGMENTERS)}; received {self.segmenter}"
+            raise InputError(msg)

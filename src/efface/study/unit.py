@@ -1,0 +1,186 @@
+"""The unit of work: one scan, defaced by every method, segmented before and after, compared."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from efface import deface, segment
+from efface.anatomy import Anatomy
+from efface.arrays import BoolVolume, LabelVolume
+from efface.dataset import Source
+from efface.errors import AnatomyError, EffaceError
+from efface.files import write_atomically
+from efface.measure import compare_labels
+from efface.paths import ORIGINAL, UnitPaths
+from efface.scan import Scan, load_labels, load_mask, load_scan
+from efface.study.recipes import is_current, versions, write_recipe
+from efface.study.rows import FAILED, Row, rows_to_tsv
+from efface.study.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one unit.
+
+    Attributes
+    ----------
+    source
+        The scan.
+    failures
+        Its failed rows.
+    computed
+        How many steps were computed; 0 when everything was there from an earlier run.
+    """
+
+    source: Source
+    failures: tuple[Row, ...]
+    computed: int
+
+
+def run_unit(source: Source, settings: Settings) -> Outcome:
+    """Do what is missing for one scan, and write its rows.
+
+    Raises
+    ------
+    OutputError
+        If results cannot be written. Everything else that goes wrong becomes a row with a reason.
+    """
+    return _Unit(source, settings).run()
+
+
+def failed_row(source: Source, settings: Settings, step: str, reason: str, method: str = ORIGINAL) -> Row:
+    """A row that says what failed and why."""
+    return Row(
+        source.subject, source.session or "", source.stem, method, "native", settings.segmenter,
+        step, "", "", float("nan"), FAILED, reason,
+    )  # fmt: skip
+
+
+@dataclass
+class _Unit:
+    source: Source
+    settings: Settings
+    rows: list[Row] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> UnitPaths:
+        return UnitPaths(self.settings.out_dir, self.source.subject, self.source.session, self.source.stem)
+
+    def run(self) -> Outcome:
+        (self.paths.folder / "anat").mkdir(parents=True, exist_ok=True)
+        try:
+            with self.step("load"):
+                scan = load_scan(self.source.path)
+        except EffaceError as error:
+            self.fail("load", str(error))
+        else:
+            self.all_methods(scan)
+        write_atomically(self.paths.results, rows_to_tsv(self.rows), force=True)
+        if self.seconds:
+            write_atomically(self.paths.timing, json.dumps(self.seconds, indent=2).encode(), force=True)
+        failures = tuple(row for row in self.rows if row.status == FAILED)
+        return Outcome(self.source, failures, sum(1 for step in self.seconds if step != "load"))
+
+    def all_methods(self, scan: Scan) -> None:
+        anatomy = Anatomy(scan)
+        try:
+            original = self.segmentation(anatomy, ORIGINAL)
+        except EffaceError as error:
+            self.fail("segment", str(error))
+            original = None
+        for method in self.settings.methods:
+            step = "deface"
+            try:
+                defaced = self.defaced(anatomy, method)
+                if original is not None:
+                    step = "segment"
+                    labels = self.segmentation(Anatomy(defaced), method)
+                    self.compare(original, labels, method)
+            except EffaceError as error:
+                self.fail(step, str(error), method)
+
+    def defaced(self, anatomy: Anatomy, method: str) -> Scan:
+        """The defaced scan: from an earlier run where its recipe is the same, else made now."""
+        path, mask_path = self.paths.defaced(method), self.paths.mask(method)
+        recipe = self.recipe(anatomy.scan, method=method, protect_brain=self.settings.protect_brain)
+        recipe["params"] = dict(self.settings.method_params.get(method, {}))
+        # The picture is written last, so that its recipe vouches for the mask too.
+        if is_current(path, recipe) and mask_path.is_file():
+            scan, mask = load_scan(path), load_mask(mask_path, anatomy.scan)
+        else:
+            with self.step(f"deface {method}"):
+                edit = deface.plan(anatomy, method, protect_brain=self.settings.protect_brain, **recipe["params"])
+                scan, mask = deface.apply_edit(anatomy.scan, edit), edit.mask
+                anatomy.scan.save_like(mask, mask_path, force=True)
+                write_recipe(path, {}, Status="unfinished")
+                scan.save(path, force=True)
+                write_recipe(
+                    path, recipe, Sources=[str(self.source.path)], SkullStripped=False,
+                    Implementation=edit.implementation, Parameters=dict(edit.params),
+                    Warnings=[*anatomy.warnings, *edit.warnings],
+                )  # fmt: skip
+        self.edited(anatomy, mask, method)
+        return scan
+
+    def segmentation(self, anatomy: Anatomy, method: str) -> LabelVolume:
+        """The labels on the scan's RAS+ grid: from an earlier run where the recipe is the same, else made now."""
+        path = self.paths.segmentation(method, self.settings.segmenter)
+        recipe = self.recipe(anatomy.scan, segmenter=self.settings.segmenter)
+        if is_current(path, recipe):
+            stored, _ = load_labels(path)
+            return np.asarray(anatomy.scan.stored_to_ras(stored), dtype=np.int32)
+        with self.step(f"segment {method}"):
+            labels = segment.segment(anatomy, self.settings.segmenter)
+            write_recipe(path, {}, Status="unfinished")
+            anatomy.scan.save_like(labels.values, path, force=True)
+            write_recipe(path, recipe, Parameters=dict(labels.provenance.params), Warnings=list(labels.warnings))
+        if method == ORIGINAL:
+            anatomy.scan.save_like(anatomy.brain, self.paths.brain(), force=True)
+        return labels.values
+
+    def compare(self, original: LabelVolume, defaced: LabelVolume, method: str) -> None:
+        for overlap in compare_labels(original, defaced):
+            self.add(method, "dice", overlap.level, overlap.region, overlap.dice)
+
+    def edited(self, anatomy: Anatomy, mask: BoolVolume, method: str) -> None:
+        """How much the edit changed, and how much of that lies in the original's brain mask."""
+        voxel_ml = float(np.prod(anatomy.scan.spacing_mm)) / 1000
+        try:
+            inside = float((mask & self.brain(anatomy)).sum())
+        except AnatomyError:  # already a row: the original could not be segmented either
+            inside = float("nan")
+        self.add(method, "edited_ml", "", "", float(mask.sum()) * voxel_ml)
+        self.add(method, "edited_brain_ml", "", "", inside * voxel_ml)
+
+    def brain(self, anatomy: Anatomy) -> BoolVolume:
+        path = self.paths.brain()
+        if "brain" not in anatomy.__dict__ and path.is_file():
+            return load_mask(path, anatomy.scan)
+        return anatomy.brain
+
+    def recipe(self, scan: Scan, **what: Any) -> dict[str, Any]:
+        return {**what, "input_sha256": scan.sha256, "versions": dict(versions())}
+
+    def add(self, method: str, measure: str, level: str, region: str, value: float) -> None:
+        source = self.source
+        names = (source.subject, source.session or "", source.stem, method, "native", self.settings.segmenter)
+        self.rows.append(Row(*names, measure, level, region, value))
+
+    def fail(self, step: str, reason: str, method: str = ORIGINAL) -> None:
+        log.warning("%s: %s of %s failed: %s", self.source.stem, step, method, reason)
+        self.rows.append(failed_row(self.source, self.settings, step, reason, method))
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)
