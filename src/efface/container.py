@@ -1,8 +1,13 @@
 """The bytes of a NIfTI or MGH file, and where its voxels are in them: read, checked before anything is allocated."""
 
+import contextlib
 import gzip
+import logging
+import math
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +24,11 @@ from efface.errors import InputError
 MAXIMUM_BYTES = 4 * 2**30
 """A larger decompressed file is no head scan (1024^3 float32)."""
 FORM_TOLERANCE_MM = 0.5
+MAXIMUM_MM = 1e5
+"""An affine with a larger number is nonsense."""
+MINIMUM_SPACING_MM = 1e-3
+MINIMUM_INDEPENDENCE = 1e-3
+"""Determinant of the voxel axes, each of length one: 1 where they are perpendicular, 0 where one is lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +66,14 @@ def read_bytes(path: Path) -> bytes:
     InputError
         If it is missing, a folder, unreadable, truncated, corrupt or absurdly large.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        msg = f"{path} {what}; expected a NIfTI or MGH file: check the path"
-        raise InputError(msg)
     try:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            msg = f"{path} {what}; expected a NIfTI or MGH file: check the path"
+            raise InputError(msg)
         raw = path.read_bytes()
     except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror}): check its permissions"
+        msg = f"{path} cannot be read ({error.strerror}): check its name and permissions"
         raise InputError(msg) from error
     if raw[:2] != b"\x1f\x8b":
         return raw
@@ -74,7 +84,7 @@ def read_bytes(path: Path) -> bytes:
         msg = f"{path} is a truncated or corrupt gzip file ({error}): copy or download it again"
         raise InputError(msg) from error
     if len(data) > MAXIMUM_BYTES:
-        msg = f"{path} decompresses to more than {MAXIMUM_BYTES >> 30} GiB; expected a head scan"
+        msg = f"{path} decompresses to more than {MAXIMUM_BYTES >> 30} GiB; expected a head scan: crop or resample it"
         raise InputError(msg)
     return data
 
@@ -96,22 +106,24 @@ def parse(raw: bytes, name: str) -> tuple[Container, NDArray[Any], list[str]]:
     InputError
         If it is no image, not 3-D, not real-valued, truncated, or has no usable affine.
     """
-    image = _image(raw, name)
+    notes: list[str] = []
+    with _noted(notes):
+        image = _image(raw, name)
     header = image.header
     shape, dtype = _checked_shape(tuple(int(n) for n in image.shape), name), _dtype(header, name)
     is_nifti = isinstance(image, nib.Nifti1Image)
-    affine, warnings = _nifti_affine(header, name) if is_nifti else (np.asarray(image.affine, np.float64), [])
+    affine, odd = _nifti_affine(header, name) if is_nifti else (np.asarray(image.affine, np.float64), [])
     _check_affine(affine, name)
     # nibabel resets offset and scaling in the header it hands out; the array proxy has the file's own.
     offset = int(image.dataobj.offset)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if offset < 0 or offset + size > len(raw):
         msg = f"{name} is truncated: its header announces {offset + size} bytes, the file has {len(raw)}; copy it again"
         raise InputError(msg)
     stored = np.frombuffer(raw, dtype, count=size // dtype.itemsize, offset=offset).reshape(shape, order="F").copy("F")
     slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
     container = Container(raw[:offset], raw[offset + size :], dtype, affine, slope or 1.0, inter, is_nifti)
-    return container, stored, warnings
+    return container, stored, [*(f"{name}: {note}" for note in notes), *odd]
 
 
 def as_bytes(container: Container, stored: NDArray[Any]) -> bytes:
@@ -133,6 +145,25 @@ def _image(raw: bytes, name: str) -> Any:
     raise InputError(msg)
 
 
+@contextlib.contextmanager
+def _noted(notes: list[str]) -> Iterator[None]:
+    """Collect what nibabel logs and warns about a header, instead of printing it."""
+
+    def collect(record: logging.LogRecord) -> bool:
+        notes.append(" ".join(record.getMessage().split()))
+        return False
+
+    logger = logging.getLogger("nibabel.global")
+    logger.addFilter(collect)
+    try:
+        with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+            warnings.simplefilter("always")
+            yield
+        notes.extend(" ".join(str(warning.message).split()) for warning in caught)
+    finally:
+        logger.removeFilter(collect)
+
+
 def _read_header(image_class: Any, raw: bytes, name: str) -> Any:
     try:
         return image_class.from_bytes(raw)
@@ -144,10 +175,10 @@ def _read_header(image_class: Any, raw: bytes, name: str) -> Any:
 
 def _checked_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
     if len(shape) < 3 or min(shape[:3], default=0) <= 1:
-        msg = f"{name} has shape {shape}; expected a 3-D head scan, not a slice"
+        msg = f"{name} has shape {shape}; expected a 3-D head scan, not a slice: give the whole volume"
         raise InputError(msg)
     if any(n != 1 for n in shape[3:]):
-        msg = f"{name} has {int(np.prod(shape[3:]))} volumes (shape {shape}); expected one: extract a volume first"
+        msg = f"{name} has {math.prod(shape[3:])} volumes (shape {shape}); expected one: extract a volume first"
         raise InputError(msg)
     return shape[0], shape[1], shape[2]
 
@@ -160,6 +191,7 @@ def _dtype(header: Any, name: str) -> np.dtype[Any]:
     return dtype
 
 
+@np.errstate(all="ignore")
 def _nifti_affine(header: Any, name: str) -> tuple[Affine, list[str]]:
     """Use the sform where it is set, else the qform, as nibabel does; warn where the two disagree."""
     sform, qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
@@ -176,8 +208,8 @@ def _nifti_affine(header: Any, name: str) -> tuple[Affine, list[str]]:
     if not sform:
         return np.asarray(q_affine, np.float64), []
     affine = np.asarray(header.get_sform(), np.float64)
-    if q_affine is None:
-        return affine, []
+    if q_affine is None or not np.isfinite(q_affine).all():
+        return affine, [f"{name}: the qform is invalid; the sform is used"]
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in header.get_data_shape()[:3]])).reshape(3, -1)
     apart = float(np.abs((affine - q_affine)[:3, :3] @ corners + (affine - q_affine)[:3, 3:]).max())
     if apart <= FORM_TOLERANCE_MM:
@@ -186,6 +218,15 @@ def _nifti_affine(header: Any, name: str) -> tuple[Affine, list[str]]:
 
 
 def _check_affine(affine: Affine, name: str) -> None:
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        msg = f"{name} has a singular affine (no volume per voxel); expected a voxel-to-mm matrix: convert it again"
+    usable = bool(np.isfinite(affine).all()) and float(np.abs(affine).max()) <= MAXIMUM_MM
+    if usable:
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        usable = bool(spacing.min() >= MINIMUM_SPACING_MM)
+        usable = usable and abs(np.linalg.det(affine[:3, :3] / spacing)) >= MINIMUM_INDEPENDENCE
+    if not usable:
+        numbers = " ".join(f"{number:.4g}" for number in affine[:3].ravel())
+        msg = (
+            f"{name} has a singular or absurd affine; expected a voxel-to-mm matrix with three independent axes; "
+            f"received {numbers}: convert it again from DICOM"
+        )
         raise InputError(msg)

@@ -10,6 +10,7 @@ import functools
 import gzip
 import hashlib
 import io
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel import orientations
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from efface.arrays import Affine, BoolVolume, FloatVolume, Grid, LabelVolume, Volume
@@ -73,10 +75,7 @@ class Scan:
     @functools.cached_property
     def data(self) -> FloatVolume:
         """Scaled intensities in the closest-canonical RAS+ view, shape (x, y, z), float32."""
-        values = self.stored_to_ras(self.stored).astype(np.float32)
-        if (self.slope, self.inter) != (1.0, 0.0):
-            values = values * np.float32(self.slope) + np.float32(self.inter)
-        return np.ascontiguousarray(values)
+        return np.ascontiguousarray(_decoded(self.stored_to_ras(self.stored), self.slope, self.inter))
 
     @functools.cached_property
     def affine(self) -> Affine:
@@ -145,6 +144,14 @@ class Scan:
         frozen.flags.writeable = False
         return replace(self, stored=frozen)
 
+    def to_nibabel(self) -> Any:
+        """Give the scan as a nibabel image: header, extensions and stored numbers as in the file."""
+        data = as_bytes(self.container, self.stored)
+        if not self.container.is_nifti:
+            return nib.MGHImage.from_bytes(data)
+        kind = nib.Nifti2Image if data[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
+        return kind.from_bytes(data)
+
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write this scan; the container follows the name (.nii, .nii.gz, .mgz, .mgh).
 
@@ -204,16 +211,10 @@ def load_scan(source: str | Path | Any) -> Scan:
     InputError
         One line that says what is wrong with the file and what to do.
     """
-    if isinstance(source, str | Path):
-        path: Path | None = Path(source)
-        name, raw = str(source), read_bytes(Path(source))
-    else:
-        path, name = None, "image"
-        image = source if hasattr(source, "to_bytes") else nib.Nifti1Image.from_image(source)
-        raw = image.to_bytes()
+    raw, name = _raw(source)
     container, stored, warnings = parse(raw, name)
     stored.flags.writeable = False
-    scan = Scan(path, container, stored, tuple(warnings))
+    scan = Scan(Path(source) if isinstance(source, str | os.PathLike) else None, container, stored, tuple(warnings))
     _check_content(scan, name)
     return scan
 
@@ -230,23 +231,25 @@ def load_mask(path: str | Path, like: Scan) -> BoolVolume:
     data = np.asanyarray(image.dataobj)
     data = data.reshape(data.shape[:3])
     if data.shape != like.stored.shape or not np.allclose(image.affine, like.stored_affine, atol=1e-2):
-        msg = f"mask {path} must lie on the scan's grid {like.stored.shape}; received {data.shape}, or another affine"
+        received = "another affine" if data.shape == like.stored.shape else f"{data.shape}"
+        msg = f"mask {path} must lie on the scan's grid {like.stored.shape}; received {received}: resample it"
         raise InputError(msg)
     if not data.any():
-        msg = f"mask {path} is empty; expected at least one non-zero voxel"
+        msg = f"mask {path} is empty; expected at least one non-zero voxel: check it"
         raise InputError(msg)
     return np.ascontiguousarray(like.stored_to_ras(data) != 0)
 
 
-def load_labels(path: str | Path) -> tuple[LabelVolume, Affine]:
-    """Load a segmentation in its stored orientation, with its affine.
+def load_labels(source: str | Path | Any) -> tuple[LabelVolume, Affine]:
+    """Load a segmentation (a path or a nibabel image) in its stored orientation, with its affine.
 
     Raises
     ------
     InputError
         If the file is not a 3-D image of whole, non-negative numbers.
     """
-    image = _plain_image(path)
+    path = source if isinstance(source, str | Path) else "image"
+    image = _plain_image(source)
     data = np.asanyarray(image.dataobj)
     if data.ndim < 3 or any(n != 1 for n in data.shape[3:]) or data.dtype.kind not in "iufb":
         msg = f"segmentation {path} must be one 3-D image of label numbers; received shape {data.shape}, {data.dtype}"
@@ -254,25 +257,56 @@ def load_labels(path: str | Path) -> tuple[LabelVolume, Affine]:
     data = data.reshape(data.shape[:3])
     labels = np.rint(data) if data.dtype.kind == "f" else data
     if data.dtype.kind == "f" and not np.allclose(labels, data, atol=1e-3):
-        msg = f"segmentation {path} holds numbers that are not whole; expected label numbers"
+        msg = f"segmentation {path} holds numbers that are not whole; expected labels: resample by nearest neighbour"
         raise InputError(msg)
     if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
-        msg = f"segmentation {path} holds {labels.min()} to {labels.max()}; expected label numbers from 0"
+        msg = f"segmentation {path} holds {labels.min()} to {labels.max()}; expected label numbers from 0: check it"
         raise InputError(msg)
     return labels.astype(np.int32), np.asarray(image.affine, dtype=np.float64)
 
 
-def _plain_image(path: str | Path) -> Any:
+def _plain_image(source: str | Path | Any) -> Any:
     """A nibabel image of scaled values; small images are fine here."""
-    container, stored, _ = parse(read_bytes(Path(path)), str(path))
+    container, stored, _ = parse(*_raw(source))
     scaled = (container.slope, container.inter) != (1.0, 0.0)
     data = stored * container.slope + container.inter if scaled else stored
     return nib.Nifti1Image(data, container.affine, dtype=data.dtype)
 
 
+def _raw(source: Any) -> tuple[bytes, str]:
+    """Bytes and a name for messages, of a path or an image."""
+    if isinstance(source, str | os.PathLike):
+        return read_bytes(Path(source)), str(source)
+    if isinstance(source, SpatialImage):
+        return _image_bytes(source), "image"
+    msg = f"an image must be a path or a nibabel image; received {type(source).__name__}: save the array as NIfTI"
+    raise InputError(msg)
+
+
+def _image_bytes(image: Any) -> bytes:
+    """Give the bytes of an image in memory; of one that was loaded, with the stored numbers and scaling of its file."""
+    proxy = image.dataobj
+    if isinstance(image, nib.Nifti1Pair) and hasattr(proxy, "get_unscaled"):
+        image_class = nib.Nifti2Image if isinstance(image.header, nib.Nifti2Header) else nib.Nifti1Image
+        image = image_class(proxy.get_unscaled(), image.affine, image.header)
+        image.header.set_slope_inter(proxy.slope, proxy.inter)
+    elif not hasattr(image, "to_bytes"):
+        image = nib.Nifti1Image.from_image(image)
+    data: bytes = image.to_bytes()
+    return data
+
+
+def _decoded(stored: NDArray[Any], slope: float, inter: float) -> FloatVolume:
+    values: FloatVolume = stored.astype(np.float32)
+    if (slope, inter) != (1.0, 0.0):
+        values = values * np.float32(slope) + np.float32(inter)
+    return values
+
+
 def _check_content(scan: Scan, name: str) -> None:
     if min(scan.stored.shape) < MINIMUM_VOXELS:
-        msg = f"{name} has shape {scan.stored.shape}; expected a whole head, at least {MINIMUM_VOXELS} voxels a side"
+        shape, least = scan.stored.shape, MINIMUM_VOXELS
+        msg = f"{name} has shape {shape}; expected a whole head, at least {least} voxels a side: give all of it"
         raise InputError(msg)
     if scan.stored.dtype.kind == "f" and not np.isfinite(scan.stored).all():
         bad = np.argwhere(~np.isfinite(scan.stored))
@@ -283,10 +317,18 @@ def _check_content(scan: Scan, name: str) -> None:
             f"({mm[0]:.0f}, {mm[1]:.0f}, {mm[2]:.0f} mm); expected numbers: replace them first"
         )
         raise InputError(msg)
-    low, high = scan.stored.min(), scan.stored.max()
+    stored = np.array([scan.stored.min(), scan.stored.max()])
+    with np.errstate(all="ignore"):
+        low, high = _decoded(stored, scan.slope, scan.inter)
+    if not np.isfinite([low, high]).all():
+        msg = (
+            f"{name} holds intensities beyond 32-bit floating point (stored {stored[0]} to {stored[1]}, "
+            f"times {scan.slope:g}, plus {scan.inter:g}); expected a head scan: check or rescale it"
+        )
+        raise InputError(msg)
     if low == high:
-        what = "empty (all zero)" if low == 0 else f"constant (all {low})"
-        msg = f"{name} is {what}; expected a head scan"
+        what = "empty (all zero)" if low == 0 else f"constant (all {low:g})"
+        msg = f"{name} is {what}; expected a head scan: check it, or convert it again"
         raise InputError(msg)
 
 
