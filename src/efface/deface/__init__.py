@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from efface._callable import make_callable
 from efface.anatomy import Anatomy
 from efface.arrays import BoolVolume
 from efface.deface import pydeface, quickshear
@@ -17,6 +18,8 @@ from efface.errors import InputError
 __all__ = ["METHODS", "PROTECTION_MARGIN_MM", "Edit", "MethodSpec", "apply_edit", "plan", "protected_region"]
 
 PROTECTION_MARGIN_MM = 2.0
+
+make_callable(__name__)
 
 
 @dataclass(frozen=True)

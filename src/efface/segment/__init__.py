@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from efface._callable import make_callable
 from efface.errors import InputError
 from efface.segment.labels import LABELS, REGIONS, Label, Labels, Provenance, region_of
 
@@ -22,6 +23,8 @@ __all__ = [
     "region_of",
     "segment",
 ]
+
+make_callable(__name__)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from efface import deface, segment
 from efface.anatomy import Anatomy
 from efface.arrays import BoolVolume, LabelVolume
 from efface.dataset import Source
+from efface.deface import apply_edit, plan
 from efface.errors import AnatomyError, EffaceError
 from efface.files import write_atomically
 from efface.measure import compare_labels
 from efface.paths import ORIGINAL, UnitPaths
 from efface.scan import Scan, load_labels, load_mask, load_scan
+from efface.segment import segment
 from efface.study.recipes import is_current, versions, write_recipe
 from efface.study.rows import FAILED, Row, rows_to_tsv
 from efface.study.settings import Settings
@@ -118,8 +119,8 @@ class _Unit:
             scan, mask = load_scan(path), load_mask(mask_path, anatomy.scan)
         else:
             with self.step(f"deface {method}"):
-                edit = deface.plan(anatomy, method, protect_brain=self.settings.protect_brain, **recipe["params"])
-                scan, mask = deface.apply_edit(anatomy.scan, edit), edit.mask
+                edit = plan(anatomy, method, protect_brain=self.settings.protect_brain, **recipe["params"])
+                scan, mask = apply_edit(anatomy.scan, edit), edit.mask
                 anatomy.scan.save_like(mask, mask_path, force=True)
                 write_recipe(path, {}, Status="unfinished")
                 scan.save(path, force=True)
@@ -139,7 +140,7 @@ class _Unit:
             stored, _ = load_labels(path)
             return np.asarray(anatomy.scan.stored_to_ras(stored), dtype=np.int32)
         with self.step(f"segment {method}"):
-            labels = segment.segment(anatomy, self.settings.segmenter)
+            labels = segment(anatomy, self.settings.segmenter)
             write_recipe(path, {}, Status="unfinished")
             anatomy.scan.save_like(labels.values, path, force=True)
             write_recipe(path, recipe, Parameters=dict(labels.provenance.params), Warnings=list(labels.warnings))
