@@ -208,6 +208,8 @@ def _nifti_affine(header: Any, name: str) -> tuple[Affine, list[str]]:
     if not sform:
         return np.asarray(q_affine, np.float64), []
     affine = np.asarray(header.get_sform(), np.float64)
+    if not qform:
+        return affine, []
     if q_affine is None or not np.isfinite(q_affine).all():
         return affine, [f"{name}: the qform is invalid; the sform is used"]
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in header.get_data_shape()[:3]])).reshape(3, -1)

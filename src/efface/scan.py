@@ -366,9 +366,10 @@ def _converted(scan: Scan, kind: str) -> bytes:
         data: bytes = image.to_bytes()
         return data
     values = scan.ras_to_stored(scan.data) if (scan.slope, scan.inter) != (1.0, 0.0) else scan.stored
-    if values.dtype not in (np.uint8, np.int16, np.int32, np.float32):
-        values = values.astype(np.float32)
-    mgh: bytes = nib.MGHImage(np.asarray(values, dtype=values.dtype.newbyteorder("=")), scan.stored_affine).to_bytes()
+    dtype = values.dtype.newbyteorder("=")
+    if dtype not in (np.uint8, np.int16, np.int32, np.float32):
+        dtype = np.dtype(np.float32)
+    mgh: bytes = nib.MGHImage(values.astype(dtype), scan.stored_affine).to_bytes()
     return mgh
 
 
