@@ -1,0 +1,316 @@
+"""The command line: parse, call, print. Heavy imports happen inside the command that needs them."""
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from efface._version import __version__
+from efface.errors import EffaceError, InputError, OutputError
+
+DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+EPILOG = "Exit codes: 0 all done; 1 some scans failed (listed at the end); 2 usage or input error (one line on stderr)."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    options = build_parser().parse_args(argv)
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except EffaceError as error:
+        _complain(str(error))
+        return USAGE
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command goes on from here")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left
+        sys.stderr.close()
+        return DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line."""
+        _complain(f"{message} (see `{self.prog} --help`)")
+        raise SystemExit(USAGE)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe every command and option."""
+    parser = _Parser(
+        prog="efface", description="Remove faces from head MRI, and measure what that costs.", epilog=EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"efface {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    _add_deface(commands)
+    _add_segment(commands)
+    _add_compare(commands)
+    _add_study(commands)
+    _add_report(commands)
+    _add_demo(commands)
+    _command(commands, "methods", _methods, "list what can be run here, and how it works")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text}.".capitalize())
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_deface(commands: Any) -> None:
+    parser = _command(commands, "deface", _deface, "remove the face from one scan")
+    parser.add_argument("scan", metavar="IN", help="NIfTI or MGH file of one head")
+    parser.add_argument("out", metavar="OUT", type=Path, help="where the defaced scan goes")
+    parser.add_argument("--method", default="pydeface", metavar="NAME", help="see `efface methods` (default: pydeface)")
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the method")
+    parser.add_argument("--brain-mask", metavar="M", help="brain mask on the scan's grid, instead of finding the brain")
+    parser.add_argument(
+        "--no-protect-brain", action="store_true", help="let the method cut into the brain, as published"
+    )
+    parser.add_argument(
+        "--apply-to", nargs=2, action="append", default=[], metavar=("IMG", "OUT"),
+        help="deface another image of the same person alike; registered if it is on another grid; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--mask-out", type=Path, metavar="M", help="write which voxels changed (1 = changed)")
+    parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
+
+
+def _add_segment(commands: Any) -> None:
+    parser = _command(commands, "segment", _segment, "segment the brain into the 132 BrainCOLOR labels")
+    parser.add_argument("scan", metavar="IN", help="NIfTI or MGH file of one head")
+    parser.add_argument("out", metavar="OUT", type=Path, help="where the labels go (.nii or .nii.gz)")
+    parser.add_argument("--segmenter", default="atlas", metavar="NAME", help="see `efface methods` (default: atlas)")
+    parser.add_argument("--volumes", type=Path, metavar="T.tsv", help="write volumes in ml here")
+    parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
+
+
+def _add_compare(commands: Any) -> None:
+    parser = _command(commands, "compare", _compare, "Dice of two segmentations: whole brain, nine regions, 132 labels")
+    parser.add_argument("a", metavar="SEG_A", help="labels, BrainCOLOR ids")
+    parser.add_argument("b", metavar="SEG_B", help="labels on the same grid")
+    parser.add_argument("--out", type=Path, metavar="T.tsv", help="write all rows here; n/a = empty in both")
+    parser.add_argument("--force", action="store_true", help="overwrite the table if it exists")
+
+
+def _add_study(commands: Any) -> None:
+    parser = _command(commands, "study", _study, "deface, segment and compare a whole BIDS data set (a BIDS App)")
+    parser.add_argument("bids_dir", metavar="BIDS_DIR", type=Path, help="BIDS data set with T1w scans")
+    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="where results go, a BIDS derivative")
+    parser.add_argument("level", choices=("participant", "group"), help="per scan; or tables, figures and report")
+    parser.add_argument("--participant-label", nargs="+", default=[], metavar="L", help="only these subjects")
+    parser.add_argument("--session-label", nargs="+", default=[], metavar="L", help="only these sessions")
+    parser.add_argument("--methods", default="all", metavar="A,B", help="defacing methods, by commas (default: all)")
+    parser.add_argument("--segmenter", default="atlas", metavar="NAME", help="see `efface methods` (default: atlas)")
+    parser.add_argument("--protect-brain", action="store_true", help="keep the brain out of every edit")
+    parser.add_argument("--jobs", type=int, metavar="N", help="scans at once (default: what cores and memory allow)")
+    parser.add_argument("--skip-bids-validation", action="store_true", help="accept a folder without description")
+    _originals_option(parser)
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(commands, "report", _report, "rebuild figures and report.html from a study's tables")
+    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="output of `efface study`")
+    _originals_option(parser)
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", _demo, "run a whole study on an embedded cohort of four virtual people")
+    parser.add_argument("out_dir", metavar="OUT_DIR", nargs="?", type=Path, default=Path("efface-demo"))
+    parser.add_argument("--jobs", type=int, metavar="N", help="scans at once (default: what cores and memory allow)")
+
+
+def _originals_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-originals",
+        action="store_true",
+        help="keep slices of undefaced scans out of the report, so it can be shared",
+    )
+
+
+def _deface(options: argparse.Namespace) -> int:
+    from efface import api
+    from efface.files import check_output
+
+    outputs = [options.out, *(Path(out) for _, out in options.apply_to)]
+    _check_distinct([options.scan, *(image for image, _ in options.apply_to)], [*outputs, options.mask_out])
+    for path in filter(None, [*outputs, options.mask_out]):
+        check_output(path, force=options.force)
+    start = time.perf_counter()
+    result = api.deface(
+        options.scan,
+        options.method,
+        brain_mask=options.brain_mask,
+        protect_brain=not options.no_protect_brain,
+        apply_to=[image for image, _ in options.apply_to],
+        **_parameters(options.param),
+    )
+    for scan, path in zip([result.scan, *result.others], outputs, strict=True):
+        scan.save(path, force=options.force)
+    if options.mask_out:
+        result.original.save_like(result.edit.mask, options.mask_out, force=options.force)
+    _warn(result.warnings)
+    changed = int(result.edit.mask.sum())
+    voxel_ml = float(result.original.spacing_mm.prod()) / 1000
+    saved = result.edit.protected_voxels
+    print(f"{options.out}: {options.method} changed {changed} voxels ({changed * voxel_ml:.0f} ml)", end="")
+    print("; brain not protected" if options.no_protect_brain else f"; {saved} voxels of brain were protected", end="")
+    print(f"; {time.perf_counter() - start:.0f} s")
+    return DONE
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from efface import api
+    from efface.files import check_output
+
+    _check_distinct([options.scan], [options.out, options.volumes])
+    for path in filter(None, [options.out, options.volumes]):
+        check_output(path, force=options.force)
+    result = api.segment(options.scan, options.segmenter)
+    result.scan.save_like(result.labels.values, options.out, force=options.force)
+    if options.volumes:
+        from efface.study.rows import write_table
+
+        write_table(options.volumes, result.volumes)
+    _warn((*result.scan.warnings, *result.labels.warnings))
+    total = result.volumes.volume_ml.iloc[0]
+    print(f"{options.out}: {len(set(result.labels.values.ravel().tolist()) - {0})} labels, {total:.0f} ml")
+    return DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from efface import api
+    from efface.files import check_output
+    from efface.study.rows import write_table
+
+    if options.out:
+        check_output(options.out, force=options.force)
+    frame = api.dice(options.a, options.b)
+    _warn(frame.attrs["warnings"])
+    if options.out:
+        write_table(options.out, frame)
+    unions = frame[frame.level != "label"]
+    for region, value in zip(unions.region, unions.dice, strict=True):
+        print(f"{region:<14}{'n/a' if math.isnan(value) else format(value, '.4f')}")
+    labels = frame[frame.level == "label"].dice
+    mean = "n/a" if labels.isna().all() else f"{labels.mean():.4f}"
+    print(f"{'mean of labels':<14}{mean}  ({labels.notna().sum()} of {len(labels)} present)")
+    return DONE
+
+
+def _study(options: argparse.Namespace) -> int:
+    from efface.deface import METHODS
+    from efface.study import Settings, Study
+
+    if options.level == "group":
+        return _group(options.out_dir, originals=not options.no_originals)
+    methods = tuple(METHODS) if options.methods == "all" else tuple(filter(None, options.methods.split(",")))
+    settings = Settings(
+        options.bids_dir, options.out_dir, methods, options.segmenter, protect_brain=options.protect_brain
+    )
+    study = Study(settings, validate=not options.skip_bids_validation)
+    return _participants(study, options.participant_label, options.session_label, options.jobs)
+
+
+def _participants(study: Any, subjects: Sequence[str], sessions: Sequence[str], jobs: int | None) -> int:
+    from efface.progress import show_progress
+
+    with show_progress() as progress:
+        summary = study.run(subjects=subjects, sessions=sessions, jobs=jobs, progress=progress)
+    out_dir = study.settings.out_dir
+    print(f"{out_dir}: {summary.scans} scans, {summary.computed} computed, {len(summary.failures)} failures")
+    for row in summary.failures:
+        print(f"failed: {row.scan} {row.method} ({row.measure}): {row.reason}", file=sys.stderr)
+    return SOME_FAILED if summary.failures else DONE
+
+
+def _group(out_dir: Path, *, originals: bool) -> int:
+    from efface.report import build_report
+    from efface.study import collect, out_dir_of
+
+    tables = collect(out_dir_of(out_dir))
+    print(f"{out_dir}: {tables.dice.scan.nunique()} scans in dice.tsv, {len(tables.failures)} failures")
+    print(f"report: {build_report(out_dir, originals=originals).resolve()}")
+    return DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    from efface.report import build_report
+    from efface.study import out_dir_of
+
+    out_dir = out_dir_of(options.out_dir)
+    print(f"report: {build_report(out_dir, originals=not options.no_originals).resolve()}")
+    return DONE
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from efface.cohort import make_cohort
+    from efface.study import Settings, Study
+
+    start = time.perf_counter()
+    bids_dir, out_dir = options.out_dir / "cohort", options.out_dir / "efface"
+    print(f"making four virtual people, two sessions each, in {bids_dir}", flush=True)
+    make_cohort(bids_dir)
+    code = _participants(Study(Settings(bids_dir, out_dir)), [], [], options.jobs)
+    _group(out_dir, originals=True)
+    print(f"{time.perf_counter() - start:.0f} s")
+    return code
+
+
+def _methods(options: argparse.Namespace) -> int:
+    from efface.deface import METHODS
+    from efface.segment import SEGMENTERS
+
+    print("defacing methods (efface deface --method)")
+    for spec in METHODS.values():
+        print(f"  {spec.name:<12} native  {spec.summary} ({spec.reference})")
+    print("segmenters (efface segment --segmenter)")
+    for name, segmenter in SEGMENTERS.items():
+        print(f"  {name:<12} native  {segmenter.summary}")
+    return DONE
+
+
+def _parameters(pairs: Sequence[str]) -> dict[str, Any]:
+    """Split ``name=value``; numbers become numbers."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            msg = f"--param must look like name=value, for example buffer=10; received {pair}"
+            raise InputError(msg)
+        try:
+            found[name] = float(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def _check_distinct(inputs: Sequence[str], outputs: Sequence[Path | None]) -> None:
+    """Refuse to write over an input, or two results to one file."""
+    sources = {Path(i).resolve() for i in inputs}
+    seen: set[Path] = set()
+    for path in (p.resolve() for p in outputs if p):
+        if path in sources:
+            msg = f"output {path} is an input: the undefaced scan would be lost; choose another path"
+            raise OutputError(msg)
+        if path in seen:
+            msg = f"output {path} is given twice: choose another path for one of them"
+            raise OutputError(msg)
+        seen.add(path)
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in dict.fromkeys(warnings):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _complain(message: str) -> None:
+    print(f"efface: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
