@@ -1,5 +1,6 @@
 """Every path that efface writes in a study's output folder (a BIDS derivative); names only, nothing is opened here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,11 @@ class UnitPaths:
         """The original's brain mask."""
         return self._anat("brain", "mask.nii.gz")
 
+    def products(self, methods: Iterable[str], segmenter: str) -> list[Path]:
+        """All images that a unit without failures leaves."""
+        each = [p for m in methods for p in (self.defaced(m), self.mask(m), self.segmentation(m, segmenter))]
+        return [self.segmentation(ORIGINAL, segmenter), self.brain(), *each]
+
     def _anat(self, description: str, ending: str) -> Path:
         return self.folder / "anat" / f"{self.stem}_desc-{_alphanumeric(description)}_{ending}"
 
@@ -108,8 +114,8 @@ class GroupPaths:
 
 
 def recipe_of(path: Path) -> Path:
-    """The JSON beside an image that says how it was made."""
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    """The JSON beside an image or a table that says how it was made."""
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv") + ".json")
 
 
 def _alphanumeric(name: str) -> str:

@@ -42,7 +42,7 @@ class Case:
     method: str
     colour: str
     dice: dict[str, float]
-    edited_ml: float
+    edited_head_ml: float
     edited_brain_ml: float
     picture: Picture | None
     missing: str
@@ -180,7 +180,8 @@ def _case(tables: Tables, scan: str, method: str, picture: Picture | None, missi
     dice = tables.dice
     mine = dice[(dice.scan == scan) & (dice.method == method) & (dice.level != "label")]
     edits = tables.edits[(tables.edits.scan == scan) & (tables.edits.method == method)]
-    ml, brain_ml = (float(edits[c].iloc[0]) if len(edits) else float("nan") for c in ("edited_ml", "edited_brain_ml"))
+    columns = ("edited_head_ml", "edited_brain_ml")
+    ml, brain_ml = (float(edits[c].iloc[0]) if len(edits) else float("nan") for c in columns)
     values = dict(zip(mine.region, mine.value, strict=True))
     return Case(method, COLOURS.get(method, "#666666"), values, ml, brain_ml, picture, missing)
 

@@ -19,7 +19,7 @@ class Tables:
     dice
         One row a scan, method and region.
     edits
-        One row a scan and method: volume changed, and how much of it in the brain mask, ml.
+        One row a scan and method: volume changed, and how much of it in the head and in the brain mask, ml.
     failures
         One row for whatever failed, with its reason.
     """

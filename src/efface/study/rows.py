@@ -26,7 +26,7 @@ class Row:
     method, implementation, segmenter
         What made it.
     measure
-        ``dice``, ``edited_ml`` or ``edited_brain_ml``; for a failure, the step that failed.
+        ``dice``, ``edited_ml``, ``edited_head_ml`` or ``edited_brain_ml``; for a failure, the step that failed.
     level, region
         ``whole brain``, ``region`` or ``label``, and its name.
     value

@@ -84,12 +84,28 @@ class _Unit:
         except EffaceError as error:
             self.fail("load", str(error))
         else:
+            recipe = self.whole_recipe(scan)
+            products = self.paths.products(self.settings.methods, self.settings.segmenter)
+            if is_current(self.paths.results, recipe) and all(path.is_file() for path in products):
+                return Outcome(self.source, (), 0)
             self.all_methods(scan)
-        write_atomically(self.paths.results, rows_to_tsv(self.rows), force=True)
-        if self.seconds:
-            write_atomically(self.paths.timing, json.dumps(self.seconds, indent=2).encode(), force=True)
         failures = tuple(row for row in self.rows if row.status == FAILED)
+        write_recipe(self.paths.results, {}, Status="unfinished")
+        write_atomically(self.paths.results, rows_to_tsv(self.rows), force=True)
+        if not failures:  # what failed is tried again
+            write_recipe(self.paths.results, recipe)
+        write_atomically(self.paths.timing, json.dumps(self.seconds, indent=2).encode(), force=True)
         return Outcome(self.source, failures, sum(1 for step in self.seconds if step != "load"))
+
+    def whole_recipe(self, scan: Scan) -> dict[str, Any]:
+        """What decides all of this unit's rows."""
+        return self.recipe(
+            scan,
+            methods=list(self.settings.methods),
+            segmenter=self.settings.segmenter,
+            protect_brain=self.settings.protect_brain,
+            params={name: dict(values) for name, values in self.settings.method_params.items()},
+        )
 
     def all_methods(self, scan: Scan) -> None:
         anatomy = Anatomy(scan)
@@ -153,13 +169,15 @@ class _Unit:
             self.add(method, "dice", overlap.level, overlap.region, overlap.dice)
 
     def edited(self, anatomy: Anatomy, mask: BoolVolume, method: str) -> None:
-        """How much the edit changed, and how much of that lies in the original's brain mask."""
+        """How much the edit changed, and how much of that lies in the original's head and brain mask."""
         voxel_ml = float(np.prod(anatomy.scan.spacing_mm)) / 1000
         try:
             inside = float((mask & self.brain(anatomy)).sum())
-        except AnatomyError:  # already a row: the original could not be segmented either
+        except AnatomyError:  # no brain: already a row: the original could not be segmented either
             inside = float("nan")
+        head = float((mask & anatomy.head).sum())
         self.add(method, "edited_ml", "", "", float(mask.sum()) * voxel_ml)
+        self.add(method, "edited_head_ml", "", "", head * voxel_ml)
         self.add(method, "edited_brain_ml", "", "", inside * voxel_ml)
 
     def brain(self, anatomy: Anatomy) -> BoolVolume:

@@ -1,0 +1,106 @@
+"""Dice: brute force, symmetry, and what an empty region means."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efface.errors import InputError
+from efface.measure import compare_labels, dice, volumes_ml
+from efface.measure.dice import LEVELS, NINE_REGIONS, joint_counts, unknown_labels
+from efface.segment.labels import LABEL_IDS, LABELS, REGIONS
+
+SHAPE = (7, 8, 9)
+
+
+def random_labels(seed, ids=(0, *LABEL_IDS), shape=SHAPE):
+    return np.random.default_rng(seed).choice(np.array(ids, np.int32), shape)
+
+
+def brute_force(a, b, ids):
+    one, two = np.isin(a, ids), np.isin(b, ids)
+    total = one.sum() + two.sum()
+    return 2 * (one & two).sum() / total if total else math.nan
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_every_dice_is_what_sets_give(seed):
+    few = (0, 4, 35, 44, 45, 207)
+    a, b = random_labels(seed, few), random_labels(seed + 1, few)
+    rows = compare_labels(a, b)
+    members = [LABEL_IDS, *REGIONS.values(), *[(x.id,) for x in LABELS]]
+    assert len(rows) == len(members)
+    for row, ids in zip(rows, members, strict=True):
+        assert row.dice == pytest.approx(brute_force(a, b, ids), nan_ok=True)
+        assert row.voxels_a == np.isin(a, ids).sum()
+        assert row.voxels_b == np.isin(b, ids).sum()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_dice_is_symmetric(seed):
+    a, b = random_labels(seed), random_labels(seed + 1)
+    forth, back = ([r.dice for r in compare_labels(x, y)] for x, y in ((a, b), (b, a)))
+    np.testing.assert_array_equal(forth, back)
+
+
+def test_a_segmentation_agrees_with_itself_and_absent_regions_are_undefined():
+    a = random_labels(3, (0, 4, 36))
+    rows = {r.region: r for r in compare_labels(a, a)}
+    assert rows["whole brain"].dice == 1
+    assert rows["caudate"].dice == 1
+    assert math.isnan(rows["thalamus"].dice)
+
+
+def test_a_region_lost_on_one_side_has_dice_zero():
+    a = np.full(SHAPE, 35, np.int32)
+    rows = {r.region: r.dice for r in compare_labels(a, np.zeros_like(a))}
+    assert rows["brainstem"] == 0
+    assert dice(0, 5, 0) == 0
+    assert math.isnan(dice(0, 0, 0))
+
+
+def test_memory_order_does_not_matter():
+    a, b = random_labels(4), random_labels(5)
+    mixed = joint_counts(np.asfortranarray(a), b)
+    np.testing.assert_array_equal(mixed, joint_counts(a, b))
+    np.testing.assert_array_equal(joint_counts(np.asfortranarray(a), np.asfortranarray(b)), joint_counts(a, b))
+
+
+def test_numbers_that_are_no_labels_count_as_background():
+    a = np.full(SHAPE, 35, np.int32)
+    b = a.copy()
+    b[0] = 1024
+    b[1] = 46
+    row = {r.region: r for r in compare_labels(a, b)}["brainstem"]
+    assert row.voxels_b == a.size - 2 * 8 * 9
+    assert unknown_labels(b) == [46, 1024]
+
+
+def test_different_shapes_are_refused_with_both():
+    with pytest.raises(InputError, match=r"\(7, 8, 9\) and \(7, 9, 8\)"):
+        compare_labels(random_labels(0), random_labels(0, shape=(7, 9, 8)))
+
+
+def test_negative_labels_are_refused():
+    with pytest.raises(InputError, match="negative"):
+        compare_labels(np.full(SHAPE, -1, np.int32), random_labels(0))
+
+
+def test_levels_are_whole_brain_nine_regions_other_and_labels():
+    rows = compare_labels(random_labels(0), random_labels(1))
+    assert [sum(r.level == level for r in rows) for level in LEVELS] == [1, 10, 132]
+    assert len(NINE_REGIONS) == 9
+
+
+def test_volumes_count_voxels_in_ml():
+    labels = np.zeros(SHAPE, np.int32)
+    labels[0, 0, :5] = 59
+    labels[0, 1, :3] = 60
+    found = {(level, name): ml for level, name, ml in volumes_ml(labels, np.array([1.0, 2.0, 3.0]))}
+    assert found["whole brain", "whole brain"] == pytest.approx(8 * 6 / 1000)
+    assert found["region", "thalamus"] == pytest.approx(8 * 6 / 1000)
+    assert found["region", "caudate"] == 0
