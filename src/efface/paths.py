@@ -1,6 +1,5 @@
 """Every path that efface writes in a study's output folder (a BIDS derivative); names only, nothing is opened here."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,11 +61,6 @@ class UnitPaths:
     def brain(self) -> Path:
         """The original's brain mask."""
         return self._anat("brain", "mask.nii.gz")
-
-    def products(self, methods: Iterable[str], segmenter: str) -> list[Path]:
-        """All images that a unit without failures leaves."""
-        each = [p for m in methods for p in (self.defaced(m), self.mask(m), self.segmentation(m, segmenter))]
-        return [self.segmentation(ORIGINAL, segmenter), self.brain(), *each]
 
     def _anat(self, description: str, ending: str) -> Path:
         return self.folder / "anat" / f"{self.stem}_desc-{_alphanumeric(description)}_{ending}"

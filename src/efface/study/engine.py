@@ -3,7 +3,7 @@
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
@@ -35,7 +35,10 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_units(sources: Sequence[Source], settings: Settings, jobs: int) -> Iterator[Outcome]:
+Work = Callable[[Source, Settings], Outcome]
+
+
+def run_units(sources: Sequence[Source], settings: Settings, jobs: int, work: Work = run_unit) -> Iterator[Outcome]:
     """Run every unit, and give outcomes as they come; order depends on timing, results do not.
 
     A worker that dies (killed, out of memory) takes no other unit with it: the units that were with it are tried
@@ -47,22 +50,24 @@ def run_units(sources: Sequence[Source], settings: Settings, jobs: int) -> Itera
         If results cannot be written; nothing more is started.
     """
     suspects: list[Source] = []
-    yield from _pool(sources, settings, jobs, suspects)
+    yield from _pool(sources, settings, jobs, work, suspects)
     for source in suspects:
         again: list[Source] = []
-        yield from _pool([source], settings, 1, again)
+        yield from _pool([source], settings, 1, work, again)
         if again:
             yield _record(source, settings, "the worker process died, probably for want of memory: try a smaller --jobs")
 
 
-def _pool(sources: Sequence[Source], settings: Settings, jobs: int, suspects: list[Source]) -> Iterator[Outcome]:
+def _pool(
+    sources: Sequence[Source], settings: Settings, jobs: int, work: Work, suspects: list[Source]
+) -> Iterator[Outcome]:
     threads = max(1, available_cores() // max(1, jobs))
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(dict.fromkeys(ENVIRONMENT, str(threads)))  # spawned workers read it when they load libraries
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads,))
     try:
-        futures: dict[Future[Outcome], Source] = {pool.submit(run_unit, s, settings): s for s in sources}
+        futures: dict[Future[Outcome], Source] = {pool.submit(work, s, settings): s for s in sources}
         for future in as_completed(futures):
             source = futures[future]
             try:

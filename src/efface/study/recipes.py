@@ -1,7 +1,6 @@
 """Recipes: the JSON beside every result that says how it was made, and decides whether it must be made again."""
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib import metadata
@@ -30,6 +29,12 @@ def is_current(path: Path, recipe: Mapping[str, Any]) -> bool:
     return stored is not None and stored.get(KEY) == json.loads(json.dumps(recipe))
 
 
+def is_finished(path: Path) -> bool:
+    """Whether `path` is there with a recipe, whatever it says."""
+    stored = read_recipe(path)
+    return path.is_file() and stored is not None and bool(stored.get(KEY))
+
+
 def read_recipe(path: Path) -> dict[str, Any] | None:
     """The whole JSON beside `path`, or None where there is none that can be read."""
     try:
@@ -43,8 +48,3 @@ def write_recipe(path: Path, recipe: Mapping[str, Any], **more: Any) -> None:
     """Write the JSON beside `path`; BIDS fields go in `more`."""
     content = {**more, KEY: recipe}
     write_atomically(recipe_of(path), (json.dumps(content, indent=2) + "\n").encode(), force=True)
-
-
-def digest(recipe: Mapping[str, Any]) -> str:
-    """A short name for a recipe."""
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]

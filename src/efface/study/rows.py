@@ -1,5 +1,6 @@
 """The one shape of every result: a tidy row, and tables of them on disk."""
 
+import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -50,6 +51,7 @@ class Row:
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
+TEXT_COLUMNS = frozenset(f.name for f in fields(Row) if f.type is str)
 
 
 def rows_to_tsv(rows: Iterable[Row]) -> bytes:
@@ -61,26 +63,33 @@ def rows_to_tsv(rows: Iterable[Row]) -> bytes:
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     """Write a table as TSV, atomically; the same frame gives the same bytes."""
-    text = frame.to_csv(sep="\t", index=False, na_rep=NOT_AVAILABLE, float_format="%.6g", lineterminator="\n")
-    write_atomically(path, text.encode(), force=True)
+    text_columns = [name for name in frame.columns if name in TEXT_COLUMNS]
+    shown = frame.assign(**{name: frame[name].map(_cell) for name in text_columns})
+    lines = shown.to_csv(
+        sep="\t", index=False, na_rep=NOT_AVAILABLE, float_format="%.6g", lineterminator="\n",
+        quoting=csv.QUOTE_NONE, escapechar="\\",
+    )  # fmt: skip
+    write_atomically(path, lines.encode(), force=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table that `write_table` or `rows_to_tsv` wrote; every label column is text.
+    """Read a table that `write_table` or `rows_to_tsv` wrote; missing text is empty, missing numbers are NaN.
 
     Raises
     ------
     InputError
         If the file is no such table.
     """
-    text = dict.fromkeys(("subject", "session", "scan", "method", "implementation", "segmenter"), str)
     try:
-        frame = pd.read_csv(path, sep="\t", dtype=text, na_values=[NOT_AVAILABLE], keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
+        for name in frame.columns:
+            if name in TEXT_COLUMNS:
+                frame[name] = frame[name].replace(NOT_AVAILABLE, "")
+            else:
+                frame[name] = frame[name].replace(NOT_AVAILABLE, "nan").map(float).astype("float64")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         msg = f"{path} cannot be read as a table ({' '.join(str(error).split())}): delete it and run the study again"
         raise InputError(msg) from error
-    labels = frame.columns.difference(["value"])
-    frame[labels] = frame[labels].fillna("")
     return frame
 
 

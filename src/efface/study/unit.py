@@ -14,13 +14,13 @@ from efface.anatomy import Anatomy
 from efface.arrays import BoolVolume, LabelVolume
 from efface.dataset import Source
 from efface.deface import apply_edit, plan
-from efface.errors import AnatomyError, EffaceError
+from efface.errors import AnatomyError, EffaceError, OutputError
 from efface.files import write_atomically
 from efface.measure import compare_labels
 from efface.paths import ORIGINAL, UnitPaths
 from efface.scan import Scan, load_labels, load_mask, load_scan
 from efface.segment import segment
-from efface.study.recipes import is_current, versions, write_recipe
+from efface.study.recipes import is_current, is_finished, versions, write_recipe
 from efface.study.rows import FAILED, Row, rows_to_tsv
 from efface.study.settings import Settings
 
@@ -85,8 +85,7 @@ class _Unit:
             self.fail("load", str(error))
         else:
             recipe = self.whole_recipe(scan)
-            products = self.paths.products(self.settings.methods, self.settings.segmenter)
-            if is_current(self.paths.results, recipe) and all(path.is_file() for path in products):
+            if is_current(self.paths.results, recipe) and self.is_complete():
                 return Outcome(self.source, (), 0)
             self.all_methods(scan)
         failures = tuple(row for row in self.rows if row.status == FAILED)
@@ -96,6 +95,14 @@ class _Unit:
             write_recipe(self.paths.results, recipe)
         write_atomically(self.paths.timing, json.dumps(self.seconds, indent=2).encode(), force=True)
         return Outcome(self.source, failures, sum(1 for step in self.seconds if step != "load"))
+
+    def is_complete(self) -> bool:
+        """Whether all files are there, and none was being written when an earlier run ended."""
+        masks = [self.paths.brain(), *map(self.paths.mask, self.settings.methods)]
+        segmenter = self.settings.segmenter
+        made = [self.paths.segmentation(m, segmenter) for m in (ORIGINAL, *self.settings.methods)]
+        made += map(self.paths.defaced, self.settings.methods)
+        return all(path.is_file() for path in masks) and all(map(is_finished, made))
 
     def whole_recipe(self, scan: Scan) -> dict[str, Any]:
         """What decides all of this unit's rows."""
@@ -111,6 +118,8 @@ class _Unit:
         anatomy = Anatomy(scan)
         try:
             original = self.segmentation(anatomy, ORIGINAL)
+        except OutputError:
+            raise
         except EffaceError as error:
             self.fail("segment", str(error))
             original = None
@@ -122,6 +131,8 @@ class _Unit:
                     step = "segment"
                     labels = self.segmentation(Anatomy(defaced), method)
                     self.compare(original, labels, method)
+            except OutputError:
+                raise
             except EffaceError as error:
                 self.fail(step, str(error), method)
 

@@ -1,0 +1,41 @@
+"""A small BIDS data set of phantoms, and a stand-in for the slow steps of a study."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+import phantom
+from efface.registration import AffineResult
+from efface.segment.labels import Labels, Provenance
+
+SCANS = ("sub-01/ses-1", "sub-01/ses-2", "sub-02/ses-1")
+
+
+def make(root: Path, scans=SCANS) -> Path:
+    """Phantoms at ``sub-*/ses-*`` or ``sub-*``, stored in different orientations."""
+    root.mkdir(parents=True)
+    description = {"Name": "phantoms", "BIDSVersion": "1.10.0"}
+    (root / "dataset_description.json").write_text(json.dumps(description))
+    for place, orientation in zip(scans, ("LPS", "RAS", "PSR", "LAS"), strict=False):
+        folder = root / place / "anat"
+        folder.mkdir(parents=True)
+        phantom.write(folder / f"{place.replace('/', '_')}_T1w.nii.gz", orientation)
+    return root
+
+
+def stand_in(monkeypatch) -> list[str]:
+    """Brain and pose of the phantom as known, and a segmentation by intensity; returns what was segmented."""
+    truth = phantom.head()
+    done = []
+
+    def segment(anatomy, name="atlas"):
+        done.append(str(anatomy.scan.path))
+        values = np.where(anatomy.brain, np.where(anatomy.scan.data > np.median(anatomy.scan.data), 44, 45), 0)
+        return Labels(values.astype(np.int32), (), Provenance(name, "0", {}))
+
+    affine = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
+    monkeypatch.setattr("efface.study.unit.segment", segment)
+    monkeypatch.setattr("efface.anatomy.brain_mask", lambda data: truth.brain)
+    monkeypatch.setattr("efface.anatomy.registration.register_affine", lambda *args, **kwargs: affine)
+    return done
