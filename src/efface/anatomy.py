@@ -32,20 +32,23 @@ class Anatomy:
     scan
         The scan.
     brain
-        A brain mask to use instead of finding one, on the scan's RAS+ grid.
+        A brain mask (non-zero = inside) to use instead of finding one, on the scan's RAS+ grid.
 
     Raises
     ------
     InputError
-        If `brain` has another shape than the scan.
+        If `brain` is empty or has another shape than the scan.
     """
 
     def __init__(self, scan: Scan, brain: BoolVolume | None = None) -> None:
         if brain is not None and brain.shape != scan.shape:
             msg = f"brain mask must have the scan's shape {scan.shape}; received {brain.shape}"
             raise InputError(msg)
+        if brain is not None and not brain.any():
+            msg = "the brain mask is empty; expected at least one voxel inside: check it"
+            raise InputError(msg)
         self.scan = scan
-        self._given_brain = brain
+        self._given_brain = None if brain is None else np.asarray(brain != 0)
         self._notes: list[str] = []
 
     @property

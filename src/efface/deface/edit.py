@@ -41,9 +41,9 @@ class Edit:
 def without(edit: Edit, protected: BoolVolume) -> Edit:
     """Take voxels out of an edit, and count them in `protected_voxels`."""
     keep = ~protected[edit.mask]
-    values = edit.values if isinstance(edit.values, float) else edit.values[keep]
+    values = edit.values if isinstance(edit.values, int | float) else edit.values[keep]
     mask = edit.mask & ~protected
-    saved = int(keep.size - keep.sum())
+    saved = edit.protected_voxels + int(keep.size - keep.sum())
     return Edit(mask, values, edit.method, edit.implementation, edit.params, edit.warnings, saved)
 
 
@@ -59,7 +59,7 @@ def apply_edit(scan: Scan, edit: Edit) -> Scan:
         msg = f"the edit must have the scan's shape {scan.shape}; received {edit.mask.shape}"
         raise InputError(msg)
     count = int(edit.mask.sum())
-    if not isinstance(edit.values, float) and edit.values.shape != (count,):
+    if not isinstance(edit.values, int | float) and edit.values.shape != (count,):
         msg = f"the edit changes {count} voxels; received values of shape {edit.values.shape}"
         raise InputError(msg)
     ras = np.array(scan.stored_to_ras(scan.stored))

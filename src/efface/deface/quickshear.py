@@ -33,15 +33,15 @@ def plan(anatomy: Anatomy, *, buffer: float = 10.0, variant: str = "published") 
     Raises
     ------
     InputError
-        If `buffer` is negative or `variant` unknown.
+        If `buffer` is negative or not finite, or `variant` unknown.
     AnatomyError
         If the brain mask is too small to have a front.
     """
     if variant not in VARIANTS:
         msg = f"variant must be one of {', '.join(VARIANTS)}; received {variant}"
         raise InputError(msg)
-    if not buffer >= 0:
-        msg = f"buffer must be 0 or more; received {buffer}"
+    if not 0 <= buffer < np.inf:
+        msg = f"buffer must be 0 or more, and finite; received {buffer}"
         raise InputError(msg)
     to_rps = orientations.axcodes2ornt("RPS")
     brain = np.asarray(orientations.apply_orientation(anatomy.brain, to_rps))
