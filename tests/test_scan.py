@@ -5,6 +5,7 @@ import errno
 import gzip
 import os
 import re
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -115,9 +116,10 @@ def test_a_trailing_dimension_of_one_is_kept(tmp_path):
     assert nib.load(tmp_path / "out.nii").shape == (*truth.stored.shape, 1)
 
 
-def test_saving_twice_gives_the_same_file(tmp_path):
+def test_saving_on_another_day_gives_the_same_file(tmp_path, monkeypatch):
     scan = load_scan(write(tmp_path, "nifti1").path)
-    for name in ("a", "b"):
+    for day, name in enumerate(("a", "b")):
+        monkeypatch.setattr(time, "time", lambda now=86_400.0 * day: now)
         scan.save(tmp_path / f"{name}.nii.gz")
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
@@ -337,7 +339,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path, case, capfd):
+def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path, case, capfd, caplog):
     make, words = REFUSED[case]
     path = tmp_path / "input.nii"
     path.write_bytes(make())
@@ -347,6 +349,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path, case, capfd
     assert "\n" not in text
     assert text.startswith(str(path)), "the line must name the file"
     assert capfd.readouterr() == ("", ""), "nothing may be printed beside the error"
+    assert caplog.records == [], "nothing may be logged beside the error"
 
 
 def test_several_nan_are_counted(tmp_path):
@@ -412,18 +415,30 @@ def test_a_qform_alone_is_used(tmp_path):
     assert scan.warnings == ()
 
 
-def test_an_invalid_qform_beside_an_sform_is_a_warning(tmp_path):
-    (tmp_path / "head.nii").write_bytes(with_bytes(256, np.full(3, np.nan, "<f4").tobytes()))
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [(256, np.nan), (256, np.inf), (260, 3.0), (268, np.nan), (268, -np.inf), (80, np.inf)],
+    ids=[
+        "quaternion NaN",
+        "quaternion infinite",
+        "quaternion too long",
+        "offset NaN",
+        "offset infinite",
+        "voxel infinite",
+    ],
+)
+def test_an_invalid_qform_beside_an_sform_is_a_warning(tmp_path, at, number):
+    (tmp_path / "head.nii").write_bytes(with_bytes(at, np.full(1, number, "<f4").tobytes()))
     scan = load_scan(tmp_path / "head.nii")
     assert np.array_equal(scan.affine, phantom.stored_affine("RAS"))
     assert [text.split(": ")[1] for text in scan.warnings] == ["the qform is invalid; the sform is used"]
 
 
-def test_what_the_reader_notes_about_a_header_is_a_warning_and_not_printed(tmp_path, capfd):
+def test_what_the_reader_notes_about_a_header_is_a_warning_and_not_printed(tmp_path, caplog):
     (tmp_path / "head.nii").write_bytes(with_bytes(80, np.float32(-4.5).tobytes()))
     scan = load_scan(tmp_path / "head.nii")
     assert any("pixdim" in text for text in scan.warnings)
-    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
 
 
 @settings(deadline=None, max_examples=60)
