@@ -42,6 +42,26 @@ def test_affine_is_deterministic(head):
     assert np.array_equal(first, second)
 
 
+@pytest.mark.parametrize(("degrees", "shift_mm", "seed"), [(0, 0, 0), (4, 6, 1), (6, 4, 2)])
+def test_refinement_finds_a_head_from_nearby(head, degrees, shift_mm, seed):
+    moving, truth = moved_copy(head, degrees, shift_mm, seed)
+    found = registration.refine_affine(head, moving, np.eye(4))
+    assert found.converged, found.reason
+    assert registration.rms_distance_mm(found.matrix, truth, brain_points()) < 2.0
+
+
+def test_refinement_is_deterministic(head):
+    moving, _ = moved_copy(head, 4, 4, 4)
+    first, second = (registration.refine_affine(head, moving, np.eye(4)).matrix for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_refinement_of_a_head_that_is_not_there_is_not_converged(head):
+    far = np.eye(4)
+    far[:3, 3] = 400.0
+    assert not registration.refine_affine(head, head, far).converged
+
+
 def test_noise_is_reported_as_not_converged(head):
     noise = np.random.default_rng(5).normal(size=head.data.shape).astype(np.float32)
     found = registration.register_affine(head, Volume(noise, head.affine))

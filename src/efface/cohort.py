@@ -401,13 +401,18 @@ def _pull(base: _Base, field: Displacement, nodes: Grid, grid: Grid) -> tuple[Fl
     """Head (cubic) and brain mask (linear, cut at a half) sampled through the field, each in one go.
 
     The field is turned into base voxel indices at its nodes first: linear interpolation commutes with an affine.
+    Only near the head are there values to find: elsewhere the base head is zero.
     """
     to_voxel = np.linalg.inv(base.head.affine)
     index = (_points(nodes) + field) @ to_voxel[:3, :3].T + to_voxel[:3, 3]
-    where = np.stack([_refine(index[..., i], nodes, grid) for i in range(3)])
-    head = ndimage.map_coordinates(base.head.data, where, order=3, mode="grid-constant", output=np.float32)
-    brain = ndimage.map_coordinates(base.brain.data, where, order=1, mode="grid-constant", output=np.float32)
-    return np.clip(head, 0.0, None), brain > 0.5
+    at_nodes = ndimage.map_coordinates(base.head.data, np.moveaxis(index, -1, 0), order=1, mode="grid-constant")
+    near = ndimage.binary_dilation(at_nodes > 0, iterations=2)
+    inside = _refine(near.astype(np.float64), nodes, grid) > 0
+    where = np.stack([_refine(index[..., i], nodes, grid)[inside] for i in range(3)])
+    head, brain = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.bool_)
+    head[inside] = np.clip(ndimage.map_coordinates(base.head.data, where, order=3, mode="grid-constant"), 0.0, None)
+    brain[inside] = ndimage.map_coordinates(base.brain.data, where, order=1, mode="grid-constant") > 0.5
+    return head, brain
 
 
 def _refine(values: NDArray[Any], nodes: Grid, grid: Grid) -> NDArray[np.float64]:

@@ -35,6 +35,7 @@ from efface.arrays import Affine, BoolVolume, Displacement, FloatVolume, Grid, V
 from efface.errors import InputError
 
 COARSE_MM, FINE_MM = 8.0, 4.0
+LOCAL_COST, GLOBAL_COST = "NCC 2x2x2", "NMI"
 LATTICE_DEG, SEARCH_DEG = 35.0, 95.0
 HEAD_HEIGHT_MM = 170.0
 """From the top of the head down: what is compared to find the first centre (necks differ in length)."""
@@ -156,9 +157,31 @@ def register_affine(
         candidates, starts_tried = [initial], 1
     candidates = _best([coarse.fit(matrix, dof, "50") for matrix in candidates], coarse)
     matrix = fine.fit(candidates[0], dof, "50")
-    score = fine.correlation(matrix)
-    reason = _why_not(matrix, score, minimum_score)
-    return AffineResult(matrix, score, not reason, reason, dof, starts_tried)
+    return _judged(matrix, fine, minimum_score, dof, starts_tried)
+
+
+def refine_affine(
+    fixed: Volume, moving: Volume, initial: Affine, *, minimum_score: float = CONVERGED_SCORE
+) -> AffineResult:
+    """Refine an affine, all degrees of freedom, by mutual information of the whole images (normalised).
+
+    Parameters
+    ----------
+    fixed, moving
+        The two images, RAS+ affines.
+    initial
+        Fixed mm to moving mm, within a few mm of the answer: nothing is searched.
+    minimum_score
+        Correlation below which the result counts as not converged.
+
+    Notes
+    -----
+    A cost over the whole image follows the outlines of the head, where the contrast is; the local correlation of
+    `register_affine` weighs every neighbourhood alike, so it fits the brain better: use that for the brain. One
+    thread, as there.
+    """
+    fine = _Pair.prepare(fixed, moving, None, FINE_MM)
+    return _judged(fine.fit(initial, 12, "50", GLOBAL_COST), fine, minimum_score, 12, 1)
 
 
 def register_deformable(
@@ -288,7 +311,7 @@ class _Pair:
             coarse_weight = (mean >= min(0.5, float(mean.max()))).astype(np.float32)
         return cls(small, _normalised(block_mean(moving, mm)), coarse_weight)
 
-    def fit(self, initial: Affine, dof: int, iterations: str) -> Affine:
+    def fit(self, initial: Affine, dof: int, iterations: str, cost: str = LOCAL_COST) -> Affine:
         images: dict[str, Any] = {
             "fixed": _to_sitk(self.fixed),
             "moving": _to_sitk(self.moving),
@@ -296,7 +319,7 @@ class _Pair:
             "found": None,
         }
         command = (
-            f"-i fixed moving -gm gate -a -dof {dof} -m NCC 2x2x2 -n {iterations} -ia {{matrix}} -o found "
+            f"-i fixed moving -gm gate -a -dof {dof} -m {cost} -n {iterations} -ia {{matrix}} -o found "
             "-jitter 0 -noise 0 -threads 1"
         )
         return np.asarray(_greedy(command, images, "found", initial), dtype=np.float64)
@@ -374,6 +397,12 @@ def _upper_centre(points: NDArray[np.float64], rotation: NDArray[np.float64]) ->
 
 def _best(matrices: Sequence[Affine], pair: _Pair) -> list[Affine]:
     return sorted(matrices, key=pair.correlation, reverse=True)
+
+
+def _judged(matrix: Affine, pair: _Pair, minimum_score: float, dof: int, starts: int) -> AffineResult:
+    score = pair.correlation(matrix)
+    reason = _why_not(matrix, score, minimum_score)
+    return AffineResult(matrix, score, not reason, reason, dof, starts)
 
 
 def _why_not(matrix: Affine, score: float, minimum: float) -> str:
