@@ -1,8 +1,10 @@
-# `make test` does all its own set-up into .venv; so do the checks that .ci/run calls.
+# Every target does all its own set-up into .venv.
+#   make demo   the whole study on an embedded cohort of four virtual people, ending with the path of report.html
+#   make test   the test suite
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test lint types layers setup
+.PHONY: demo test lint types layers setup
 
 setup: .venv/.installed
 
@@ -10,6 +12,9 @@ setup: .venv/.installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
+
+demo: setup
+	$(BIN)/efface demo efface-demo
 
 test: setup
 	$(BIN)/python -m pytest

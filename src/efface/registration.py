@@ -212,7 +212,7 @@ def register_deformable(
     smoothing_vox
         Standard deviations in voxels: of each update, and of the whole displacement.
     threads
-        None for all cores; the result does not depend on it.
+        None for all cores, or ``OMP_NUM_THREADS``; the result does not depend on it.
     """
     images: dict[str, Any] = {"fixed": _to_sitk(fixed), "moving": _to_sitk(moving), "warp": None}
     gate = ""
@@ -222,7 +222,7 @@ def register_deformable(
     update, total = smoothing_vox
     field = _greedy(
         f"-i fixed moving {gate} -it {{matrix}} -m NCC {radius}x{radius}x{radius} -n {iterations} "
-        f"-s {update}vox {total}vox -wp 0 -noise 0 -o warp -threads {threads or os.cpu_count() or 1}",
+        f"-s {update}vox {total}vox -wp 0 -noise 0 -o warp -threads {threads or _default_threads()}",
         images,
         "warp",
         affine,
@@ -397,6 +397,12 @@ def _upper_centre(points: NDArray[np.float64], rotation: NDArray[np.float64]) ->
 
 def _best(matrices: Sequence[Affine], pair: _Pair) -> list[Affine]:
     return sorted(matrices, key=pair.correlation, reverse=True)
+
+
+def _default_threads() -> int:
+    """Threads to use: what ``OMP_NUM_THREADS`` says, as for every other library here, else all cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else os.cpu_count() or 1
 
 
 def _judged(matrix: Affine, pair: _Pair, minimum_score: float, dof: int, starts: int) -> AffineResult:

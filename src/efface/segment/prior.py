@@ -153,7 +153,24 @@ def _smoothed(mask: BoolVolume, affine: Affine, grid: Grid) -> FloatVolume:
     local = affine.copy()
     local[:3, 3] = affine[:3, :3] @ [s.start for s in box] + affine[:3, 3]
     sigma = LABEL_SMOOTHING_MM / np.linalg.norm(affine[:3, :3], axis=0)
-    return resample(Volume(ndimage.gaussian_filter(mask[box].astype(np.float32), sigma), local), grid)
+    part = _part_of_grid(grid, local, tuple(s.stop - s.start for s in box))
+    inner = grid.affine.copy()
+    inner[:3, 3] = grid.affine[:3, :3] @ [s.start for s in part] + grid.affine[:3, 3]
+    x, y, z = (s.stop - s.start for s in part)
+    out = np.zeros(grid.shape, np.float32)
+    smooth = Volume(ndimage.gaussian_filter(mask[box].astype(np.float32), sigma), local)
+    out[part] = resample(smooth, Grid((x, y, z), inner))
+    return out
+
+
+def _part_of_grid(grid: Grid, affine: Affine, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Voxels of the grid that a box of voxels can touch."""
+    corners = np.array(np.meshgrid(*[(-1, n) for n in shape])).reshape(3, -1)
+    to_grid = np.linalg.inv(grid.affine) @ affine
+    index = to_grid[:3, :3] @ corners + to_grid[:3, 3:]
+    low = np.clip(np.floor(index.min(axis=1)), 0, np.array(grid.shape) - 1).astype(int)
+    high = np.clip(np.ceil(index.max(axis=1)) + 1, 1, np.array(grid.shape)).astype(int)
+    return tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
 
 
 def _cortical(labels: LabelVolume, side: str) -> BoolVolume:
