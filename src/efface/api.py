@@ -94,6 +94,7 @@ def deface(
     image: Any,
     method: str = DEFAULT_METHOD,
     *,
+    implementation: str = "native",
     brain_mask: str | Path | None = None,
     protect_brain: bool = True,
     apply_to: Sequence[Any] = (),
@@ -107,6 +108,8 @@ def deface(
         Path of a NIfTI or MGH file, or a nibabel image.
     method
         A name in `efface.deface.METHODS`.
+    implementation
+        ``native``, or ``original`` where the original program is installed.
     brain_mask
         Path of a mask on the scan's grid to use instead of finding the brain.
     protect_brain
@@ -128,7 +131,7 @@ def deface(
     others = [load_scan(other) for other in apply_to]
     brain = load_mask(brain_mask, scan) if brain_mask is not None else None
     anatomy = Anatomy(scan, brain)
-    edit = plan(anatomy, method, protect_brain=protect_brain, **params)
+    edit = plan(anatomy, method, implementation=implementation, protect_brain=protect_brain, **params)
     carried = [carry_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
     warnings = [*anatomy.warnings, *edit.warnings]
     for other, other_edit in zip(others, carried, strict=True):

@@ -67,6 +67,10 @@ def _add_deface(commands: Any) -> None:
     parser.add_argument("scan", metavar="IN", help="NIfTI or MGH file of one head")
     parser.add_argument("out", metavar="OUT", type=Path, help="where the defaced scan goes")
     parser.add_argument("--method", default="pydeface", metavar="NAME", help="see `efface methods` (default: pydeface)")
+    parser.add_argument(
+        "--implementation", default="native", metavar="I", help="native (default), or original: the program on PATH"
+    )
+    parser.add_argument("--program", metavar="PATH", help="where the original program is, instead of PATH")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the method")
     parser.add_argument("--brain-mask", metavar="M", help="brain mask on the scan's grid, instead of finding the brain")
     parser.add_argument(
@@ -144,10 +148,12 @@ def _deface(options: argparse.Namespace) -> int:
     result = api.deface(
         options.scan,
         options.method,
+        implementation=options.implementation,
         brain_mask=options.brain_mask,
         protect_brain=not options.no_protect_brain,
         apply_to=[image for image, _ in options.apply_to],
         **_parameters(options.param),
+        **({"program": options.program} if options.program else {}),
     )
     for scan, path in zip([result.scan, *result.others], outputs, strict=True):
         scan.save(path, force=options.force)
@@ -267,11 +273,24 @@ def _methods(options: argparse.Namespace) -> int:
 
     print("defacing methods (efface deface --method)")
     for spec in METHODS.values():
-        print(f"  {spec.name:<12} native  {spec.summary} ({spec.reference})")
+        print(f"  {spec.name:<12} native    {spec.summary} ({spec.reference})")
+        print(f"  {'':<12} original  {_original(spec.name)}")
     print("segmenters (efface segment --segmenter)")
     for name, segmenter in SEGMENTERS.items():
-        print(f"  {name:<12} native  {segmenter.summary}")
+        print(f"  {name:<12} native    {segmenter.summary}")
     return DONE
+
+
+def _original(method: str) -> str:
+    from efface.deface.originals import ORIGINALS, find_program
+    from efface.errors import MissingDependencyError
+
+    if method not in ORIGINALS:
+        return "cannot be run"
+    try:
+        return f"at {find_program(method)}"
+    except MissingDependencyError:
+        return f"not installed: {ORIGINALS[method].install}"
 
 
 def _parameters(pairs: Sequence[str]) -> dict[str, Any]:

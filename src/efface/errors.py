@@ -28,6 +28,10 @@ class AnatomyError(EffaceError, RuntimeError):
     """A head or a brain was not found where one was expected."""
 
 
+class OriginalError(EffaceError, RuntimeError):
+    """An original program failed, took too long, or wrote something that cannot be used."""
+
+
 class MissingDependencyError(EffaceError, ImportError):
     """An optional package is needed; the text names the extra to install."""
 

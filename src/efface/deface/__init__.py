@@ -13,11 +13,22 @@ from efface.anatomy import Anatomy
 from efface.arrays import BoolVolume
 from efface.deface import pydeface, quickshear
 from efface.deface.edit import Edit, apply_edit, without
+from efface.deface.originals import plan_original
 from efface.errors import InputError
 
-__all__ = ["METHODS", "PROTECTION_MARGIN_MM", "Edit", "MethodSpec", "apply_edit", "plan", "protected_region"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "METHODS",
+    "PROTECTION_MARGIN_MM",
+    "Edit",
+    "MethodSpec",
+    "apply_edit",
+    "plan",
+    "protected_region",
+]
 
 PROTECTION_MARGIN_MM = 2.0
+IMPLEMENTATIONS = ("native", "original")
 
 make_callable(__name__)
 
@@ -53,7 +64,9 @@ METHODS: Mapping[str, MethodSpec] = MappingProxyType(
 )
 
 
-def plan(anatomy: Anatomy, method: str, *, protect_brain: bool = True, **params: Any) -> Edit:
+def plan(
+    anatomy: Anatomy, method: str, *, implementation: str = "native", protect_brain: bool = True, **params: Any
+) -> Edit:
     """Decide what a method changes in a scan.
 
     Parameters
@@ -62,6 +75,8 @@ def plan(anatomy: Anatomy, method: str, *, protect_brain: bool = True, **params:
         Of the scan.
     method
         A name in `METHODS`.
+    implementation
+        ``native``, or ``original``: the original program, where it is installed (see `efface.deface.originals`).
     protect_brain
         Never edit the brain mask dilated by `PROTECTION_MARGIN_MM`.
     **params
@@ -70,24 +85,33 @@ def plan(anatomy: Anatomy, method: str, *, protect_brain: bool = True, **params:
     Raises
     ------
     InputError
-        If the method or a parameter is unknown, or the edit is empty.
+        If the method, the implementation or a parameter is unknown, or the edit is empty.
+    MissingDependencyError, OriginalError
+        If the original program is not installed, or failed.
     """
     if method not in METHODS:
         msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
         raise InputError(msg)
-    try:
-        edit = METHODS[method].plan(anatomy, **params)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        msg = f"{method} has no such parameter ({error})"
-        raise InputError(msg) from error
+    if implementation not in IMPLEMENTATIONS:
+        msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
+        raise InputError(msg)
+    edit = plan_original(anatomy, method, **params) if implementation == "original" else _native(anatomy, method, params)
     if protect_brain:
         edit = without(edit, protected_region(anatomy))
     if not edit.mask.any():
         msg = f"{method} found nothing to remove: the face is probably gone already, or the brain mask is wrong"
         raise InputError(msg)
     return edit
+
+
+def _native(anatomy: Anatomy, method: str, params: Mapping[str, Any]) -> Edit:
+    try:
+        return METHODS[method].plan(anatomy, **params)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        msg = f"{method} has no such parameter ({error})"
+        raise InputError(msg) from error
 
 
 def protected_region(anatomy: Anatomy) -> BoolVolume:
