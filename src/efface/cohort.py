@@ -54,7 +54,7 @@ ASYMMETRY = 0.5
 BIAS_SMOOTH_MM = 45.0
 SQUARINGS = 6
 MAX_THREADS = 4
-"""Scans made at a time; each needs about 0.4 GB."""
+"""Scans made at a time; each adds about 0.2 GB to the peak."""
 STORED_AXES = ("RAS", "LAS", "LPS", "PSR")
 """Person after person; the fourth is also oblique."""
 OBLIQUE_DEG = (9.0, 0.0, 5.0)
