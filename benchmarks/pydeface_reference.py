@@ -9,13 +9,13 @@ Both Dice values are of changed voxels inside the head mask, which leaves out th
     As the files are.
 ``same-scale``
     Over the voxels that only defacing can have changed. The original lets the writer choose a new scale factor
-    for integer files; when the brightest voxel was in the face, the scale changes, and so does the value of every
-    voxel, brain included, whose stored number the new scale cannot represent. This is speckle all over the head
-    that is a function of the stored number alone. So it is read off the voxels at least 16 mm from ours, in a
-    brain-sized region the mask never reaches: a stored number that changed there in more than half of the voxels
-    was changed by the scale, and all voxels with that number are left out, on both sides, wherever they are.
-    Numbers not seen there (the brightest) are left out too. It applies where such a number is found at all;
-    otherwise it equals raw.
+    for integer files. When the brightest voxel was in the face, the scale changes, and so does the value of every
+    voxel, brain included, whose stored number has no near equivalent on the new scale: speckle all over the head.
+    It depends on the stored number alone (sub-01: rescaling the maximum from 255 to 245 stored units predicts,
+    for every number, whether it changed), so it is read off the voxels further than `FAR_MM` from our mask. A
+    number that changed in more than half of those was changed by the scale; all voxels with that number, and with
+    numbers not seen there (the brightest), are left out, on both sides, wherever they are. Without any such
+    number, this equals raw. ``of head`` is the share of the head mask that is compared.
 
 Seconds are those of the anatomy's registration plus the plan, in this process.
 """

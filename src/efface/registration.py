@@ -40,8 +40,14 @@ LATTICE_DEG, SEARCH_DEG = 35.0, 95.0
 HEAD_HEIGHT_MM = 170.0
 """From the top of the head down: what is compared to find the first centre (necks differ in length)."""
 
-POSES, REFINED = 12, 3
-"""How many poses are refined rigidly, and how many of those with all degrees of freedom."""
+POSES, REFINED = 12, 5
+"""How many poses are refined rigidly, and how many *different* ones of those with all degrees of freedom.
+
+A head without a face can look more like the average head when it lies on its back than upright, as long as only
+rotations are tried; so the best few would often be one wrong pose, found several times.
+"""
+DIFFERENT_MM = 20.0
+"""Root mean square distance over the head between poses that count as different."""
 
 CONVERGED_SCORE = 0.65
 """Correlation of the average head with a registered scan: 0.78 to 0.90 on the development heads."""
@@ -151,7 +157,7 @@ def register_affine(
     fine = _Pair.prepare(fixed, moving, weight, FINE_MM)
     if initial is None:
         starts = _initial_poses(coarse)
-        candidates = _best([coarse.fit(matrix, 6, "30") for matrix in starts], coarse)[:REFINED]
+        candidates = _different(_best([coarse.fit(matrix, 6, "30") for matrix in starts], coarse), coarse)[:REFINED]
         starts_tried = len(starts)
     else:
         candidates, starts_tried = [initial], 1
@@ -397,6 +403,16 @@ def _upper_centre(points: NDArray[np.float64], rotation: NDArray[np.float64]) ->
 
 def _best(matrices: Sequence[Affine], pair: _Pair) -> list[Affine]:
     return sorted(matrices, key=pair.correlation, reverse=True)
+
+
+def _different(matrices: Sequence[Affine], pair: _Pair) -> list[Affine]:
+    """Drop every pose that nearly repeats an earlier one."""
+    points = _head_points(pair.fixed)[::20]
+    kept: list[Affine] = []
+    for matrix in matrices:
+        if all(rms_distance_mm(matrix, other, points) > DIFFERENT_MM for other in kept):
+            kept.append(matrix)
+    return kept
 
 
 def _default_threads() -> int:
