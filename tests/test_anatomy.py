@@ -75,7 +75,7 @@ def test_no_head_is_an_error_that_says_what_to_do(specks):
 
 def test_a_given_brain_is_used_and_none_is_looked_for(scan, monkeypatch):
     monkeypatch.setattr(anatomy, "brain_mask", lambda data: pytest.fail("looked for the brain"))
-    monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a: pytest.fail("registered the head"))
+    monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: pytest.fail("registered the head"))
     brain = phantom.head().brain
     assert np.array_equal(Anatomy(scan, brain=brain).brain, brain)
 
@@ -155,7 +155,7 @@ def test_a_brain_is_looked_for_where_it_is_when_the_average_head_was_not_found(s
 def test_each_part_is_computed_once_and_only_when_asked_for(scan, monkeypatch):
     calls = []
     result = AffineResult(np.eye(4), 0.9, True, "", 12, 1)
-    monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a: calls.append("register") or result)
+    monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: calls.append("register") or result)
     monkeypatch.setattr(anatomy, "brain_mask", lambda data: calls.append("brain") or phantom.head().brain)
     monkeypatch.setattr(anatomy, "head_mask", lambda volume: calls.append("head") or phantom.head().inside)
     found = Anatomy(scan)
@@ -171,7 +171,7 @@ def test_each_part_is_computed_once_and_only_when_asked_for(scan, monkeypatch):
 def test_the_average_head_is_registered_to_the_scan(scan, monkeypatch):
     seen = []
     result = AffineResult(phantom.rotation(5), 0.9, True, "", 12, 1)
-    monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a: seen.extend(a) or result)
+    monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: seen.extend(a) or result)
     assert np.array_equal(Anatomy(scan).from_average, phantom.rotation(5))
     assert seen[0] is templates.average_head()
     assert np.array_equal(seen[1].data, scan.data)

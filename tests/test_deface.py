@@ -450,7 +450,7 @@ def test_quickshear_on_its_own_output_changes_nothing_more(tmp_path, anatomy):
 
 
 def test_quickshear_needs_no_registration(anatomy, monkeypatch):
-    monkeypatch.setattr(registration, "register_affine", lambda *_: pytest.fail("registered"))
+    monkeypatch.setattr(registration, "register_affine", lambda *_, **__: pytest.fail("registered"))
     bare = Anatomy(anatomy.scan, brain=anatomy.brain)
     assert planned(bare, "quickshear").mask.any()
 

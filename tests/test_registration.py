@@ -111,3 +111,22 @@ def test_deformable_undoes_a_smooth_deformation(head):
 def test_missing_data_package_says_what_to_install():
     with pytest.raises(FileNotFoundError, match="pip install no_such_package"):
         templates.data_file("no_such_package", "x.nii.gz")
+
+
+def test_telling_voxels_decide_between_rival_poses(head, monkeypatch):
+    """A pose that the whole image likes a little better loses when what cannot have been removed contradicts it."""
+    moving, truth = moved_copy(head, 10, 5, 6)
+    on_its_back = np.eye(4)
+    on_its_back[:3, :3] = Rotation.from_euler("x", -80, degrees=True).as_matrix()
+    monkeypatch.setattr(registration, "_initial_poses", lambda pair: [truth @ on_its_back, truth])
+    upper = np.zeros(head.data.shape, bool)
+    upper[:, :, head.data.shape[2] // 2 :] = True
+    found = registration.register_affine(head, moving, telling=upper)
+    assert registration.rms_distance_mm(found.matrix, truth, brain_points()) < 2.0
+
+
+def test_nearly_equal_poses_count_once(head):
+    pair = registration._Pair.prepare(head, head, None, 8.0)
+    near, far = np.eye(4), np.eye(4)
+    near[0, 3], far[0, 3] = 5.0, 60.0
+    assert len(registration._different([np.eye(4), near, far], pair)) == 2

@@ -70,7 +70,7 @@ class Anatomy:
     @functools.cached_property
     def registration(self) -> registration.AffineResult:
         """The affine registration of the average head, with its verdict."""
-        return registration.register_affine(templates.average_head(), self.scan.volume)
+        return registration.register_affine(templates.average_head(), self.scan.volume, telling=templates.cranium())
 
     @property
     def from_average(self) -> Affine:

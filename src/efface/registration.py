@@ -46,6 +46,7 @@ POSES, REFINED = 12, 5
 A head without a face can look more like the average head when it lies on its back than upright, as long as only
 rotations are tried; so the best few would often be one wrong pose, found several times.
 """
+RIVALS = 3
 DIFFERENT_MM = 20.0
 """Root mean square distance over the head between poses that count as different."""
 
@@ -111,6 +112,7 @@ def register_affine(
     *,
     dof: int = 12,
     weight: BoolVolume | None = None,
+    telling: BoolVolume | None = None,
     initial: Affine | None = None,
     minimum_score: float = CONVERGED_SCORE,
 ) -> AffineResult:
@@ -124,6 +126,9 @@ def register_affine(
         6 (rigid) or 12 (affine).
     weight
         Voxels of `fixed` that count in the cost, same shape (a mask: greedy's weights are 0 or 1).
+    telling
+        Voxels of `fixed`, same shape, that tell rival poses apart: of those found by the whole image, the one wins
+        that fits these voxels too. Where part of the moving image may have been removed, they are what stays.
     initial
         Start from this matrix (fixed mm to moving mm) and skip the search.
     minimum_score
@@ -162,6 +167,11 @@ def register_affine(
     else:
         candidates, starts_tried = [initial], 1
     candidates = _best([coarse.fit(matrix, dof, "50") for matrix in candidates], coarse)
+    if telling is not None:
+        sure = _Pair.prepare(fixed, moving, telling, FINE_MM)
+        rivals = _different(candidates, coarse)[:RIVALS]
+        if len(rivals) > 1:
+            candidates = sorted(rivals, key=lambda m: _fit_of_both(m, dof, coarse, sure), reverse=True)
     matrix = fine.fit(candidates[0], dof, "50")
     return _judged(matrix, fine, minimum_score, dof, starts_tried)
 
@@ -403,6 +413,11 @@ def _upper_centre(points: NDArray[np.float64], rotation: NDArray[np.float64]) ->
 
 def _best(matrices: Sequence[Affine], pair: _Pair) -> list[Affine]:
     return sorted(matrices, key=pair.correlation, reverse=True)
+
+
+def _fit_of_both(matrix: Affine, dof: int, whole: _Pair, sure: _Pair) -> float:
+    """Correlation over the whole image, plus that over the telling voxels after fitting them."""
+    return whole.correlation(matrix) + sure.correlation(sure.fit(matrix, dof, "30"))
 
 
 def _different(matrices: Sequence[Affine], pair: _Pair) -> list[Affine]:

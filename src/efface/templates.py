@@ -10,8 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from efface.arrays import LabelVolume, Volume
+from efface.arrays import BoolVolume, Grid, LabelVolume, Volume
 from efface.errors import DataPackageError
+
+PRIOR_GRID = Grid((121, 156, 166), np.array([[2.0, 0, 0, -120], [0, 2.0, 0, -140], [0, 0, 2.0, -190], [0, 0, 0, 1]]))
+"""Where the priors are: average-head space with a wider field of view, down to the neck, 2 mm."""
+FEATURE_LABELS = {"eyes": 1, "nose": 2, "ears": 3, "mouth": 4}
+PRIORS = ("brain", "face", "features", "face_and_ears", "air")
 
 
 def data_file(package: str, relative_path: str) -> Path:
@@ -45,6 +50,16 @@ def average_face_mask() -> Volume:
 
 
 @functools.cache
+def cranium() -> BoolVolume:
+    """Make the part of the average head that defacing leaves: above a plane from the nasion to the nape."""
+    head = average_head()
+    index = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in head.data.shape], indexing="ij"))
+    y, z = (np.tensordot(head.affine[i, :3], index, 1) + head.affine[i, 3] for i in (1, 2))
+    above: BoolVolume = z > -15.0 + 0.4 * (y - 95.0)
+    return above
+
+
+@functools.cache
 def braincolor_template() -> Volume:
     """Load the skull-stripped template of deepmriprep, 339x411x339, 0.5 mm, intensities in [0, 1]."""
     return _load("deepmriprep", "data/templates/Template_05mm_bet.nii.gz")
@@ -55,6 +70,24 @@ def braincolor_labels() -> tuple[LabelVolume, Volume]:
     """Load BrainCOLOR labels in the template's space, 161x197x161, 1 mm: as int32, and as a volume (float32)."""
     volume = _load("deepmriprep", "data/templates/neuromorphometrics.nii.gz")
     return np.rint(volume.data).astype(np.int32), volume
+
+
+@functools.cache
+def prior(name: str) -> Volume:
+    """Load one of `PRIORS`, made by `efface.training.priors`, on `PRIOR_GRID`.
+
+    ``brain`` and ``face`` are probabilities, not zero wherever any head had any; ``features`` holds `FEATURE_LABELS`;
+    ``face_and_ears`` and ``air`` are masks.
+    """
+    path = Path(__file__).parent / "data" / f"{name}.nii.gz"
+    if not path.is_file():
+        msg = f"the prior {name} is missing from the installed efface ({path}): install it again"
+        raise DataPackageError(msg)
+    image = nib.load(path)
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    if name in ("brain", "face"):
+        data = data / np.float32(255)
+    return Volume(data, np.asarray(image.affine, dtype=np.float64))
 
 
 def _load(package: str, relative_path: str) -> Volume:
