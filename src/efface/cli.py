@@ -178,13 +178,14 @@ def _segment(options: argparse.Namespace) -> int:
         check_output(path, force=options.force)
     result = api.segment(options.scan, options.segmenter)
     result.scan.save_like(result.labels.values, options.out, force=options.force)
+    volumes = result.volumes
     if options.volumes:
         from efface.study.rows import write_table
 
-        write_table(options.volumes, result.volumes)
+        write_table(options.volumes, volumes)
     _warn((*result.scan.warnings, *result.labels.warnings))
-    total = result.volumes.volume_ml.iloc[0]
-    print(f"{options.out}: {len(set(result.labels.values.ravel().tolist()) - {0})} labels, {total:.0f} ml")
+    present = int(((volumes.level == "label") & (volumes.volume_ml > 0)).sum())
+    print(f"{options.out}: {present} labels, {volumes.volume_ml.iloc[0]:.0f} ml")
     return DONE
 
 

@@ -53,9 +53,9 @@ def average_face_mask() -> Volume:
 def cranium() -> BoolVolume:
     """Make the part of the average head that defacing leaves: above a plane from the nasion to the nape."""
     head = average_head()
-    index = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in head.data.shape], indexing="ij"))
-    y, z = (np.tensordot(head.affine[i, :3], index, 1) + head.affine[i, 3] for i in (1, 2))
-    above: BoolVolume = z > -15.0 + 0.4 * (y - 95.0)
+    plane = head.affine[2] - 0.4 * head.affine[1]  # z - 0.4 y, as a function of the voxel index
+    i, j, k = np.ix_(*[np.arange(n) for n in head.data.shape])
+    above: BoolVolume = plane[0] * i + plane[1] * j + plane[2] * k + plane[3] > -15.0 - 0.4 * 95.0
     return above
 
 
