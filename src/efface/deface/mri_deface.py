@@ -1,0 +1,107 @@
+"""MRI_Deface: an atlas says where brain can be and where face can be; what cannot be brain and can be face goes.
+
+References
+----------
+Bischoff-Grethe et al. "A technique for the deidentification of structural brain MR images." Human Brain Mapping 28
+(2007) 892-903.
+"""
+
+import numpy as np
+import SimpleITK
+from scipy import ndimage
+
+from efface import registration, templates
+from efface.anatomy import Anatomy
+from efface.arrays import Affine, BoolVolume, FloatVolume
+from efface.deface.edit import Edit
+from efface.errors import AnatomyError, InputError
+
+CERTAIN = 0.95
+"""Brain prior from which a voxel tells the intensities of grey and white matter."""
+
+
+def plan(
+    anatomy: Anatomy,
+    *,
+    margin_mm: float = 7.0,
+    shell_mm: float = 7.0,
+    distance: float = 2.0,
+    face_prior: float = 1e-4,
+) -> Edit:
+    """Decide what MRI_Deface removes.
+
+    Parameters
+    ----------
+    anatomy
+        Of the scan; the position of the average head is used.
+    margin_mm
+        Everything this near a voxel that can be brain is kept (7 voxels of 1 mm in the original).
+    shell_mm
+        In a shell of this thickness around that, what looks like grey or white matter is kept.
+    distance
+        Mahalanobis distance to grey or white matter up to which a voxel looks like it.
+    face_prior
+        Elsewhere a voxel goes when its prior probability of being face is greater than this.
+
+    Raises
+    ------
+    InputError
+        If a parameter is negative.
+    AnatomyError
+        If grey and white matter cannot be told apart.
+    RegistrationError
+        If the average head was not found in the scan.
+
+    Notes
+    -----
+    As in the original, brain is where the prior is not zero at all. The priors are ours, made from development heads
+    (`efface.training.priors`), since the original's atlases cannot be shipped.
+    """
+    given = {"margin_mm": margin_mm, "shell_mm": shell_mm, "distance": distance, "face_prior": face_prior}
+    for name, value in given.items():
+        if not value >= 0:
+            msg = f"{name} must be 0 or more; received {value}"
+            raise InputError(msg)
+    scan = anatomy.scan
+    to_average: Affine = np.asarray(np.linalg.inv(anatomy.from_average), dtype=np.float64)
+    brain = registration.resample(templates.prior("brain"), scan.grid, to_average)
+    face = registration.resample(templates.prior("face"), scan.grid, to_average)
+    away_mm = ndimage.distance_transform_edt(brain <= 0, sampling=scan.spacing_mm)
+    shell = (away_mm > margin_mm) & (away_mm <= margin_mm + shell_mm)
+    keep = (away_mm <= margin_mm) | (shell & looks_like_brain(scan.data, brain, distance))
+    return Edit(np.ascontiguousarray((face > face_prior) & ~keep), 0.0, "mri_deface", params=given)
+
+
+def looks_like_brain(data: FloatVolume, brain: FloatVolume, distance: float) -> BoolVolume:
+    """Whether intensities are within a Mahalanobis distance of grey or white matter.
+
+    Parameters
+    ----------
+    data
+        Intensities.
+    brain
+        Prior probability of brain, same shape; where it is certain, three classes are told apart by Otsu's method,
+        and the upper two are grey and white matter.
+    distance
+        In standard deviations.
+
+    Raises
+    ------
+    AnatomyError
+        If there are not three classes.
+    """
+    sure = data[brain >= CERTAIN]
+    if sure.size < 1000 or sure.min() == sure.max():
+        msg = "grey and white matter were not found where the average head's brain is: check that this is a T1w head"
+        raise AnatomyError(msg)
+    filter_ = SimpleITK.OtsuMultipleThresholdsImageFilter()
+    filter_.SetNumberOfThresholds(2)
+    filter_.Execute(SimpleITK.GetImageFromArray(np.ascontiguousarray(sure[: sure.size // 4 * 4].reshape(4, -1))))
+    low, high = filter_.GetThresholds()
+    similar = np.zeros(data.shape, dtype=np.bool_)
+    for tissue in (sure[(sure > low) & (sure <= high)], sure[sure > high]):
+        if tissue.size < 100:
+            msg = "grey and white matter could not be told apart: check that this is a T1-weighted head"
+            raise AnatomyError(msg)
+        similar |= np.abs(data - tissue.mean()) <= distance * tissue.std()
+    return similar

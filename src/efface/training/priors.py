@@ -1,0 +1,193 @@
+"""Make the priors in average-head space that native methods use, from the average head and whole heads with faces.
+
+Run: ``python -m efface.training.priors HEADS_BIDS_DIR [--out src/efface/data]``. For every head: its brain mask and
+head mask; the deformable registration of the average head, which carries the shapes of `efface.training.landmarks`
+to it; the part of them that is tissue there. All of it goes back to the average head by the *affine* alone, as the
+methods that use the priors will go, so that the priors hold how heads differ after an affine.
+"""
+
+import argparse
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface import registration, templates
+from efface.anatomy import Anatomy
+from efface.arrays import Affine, BoolVolume, FloatVolume, Grid, Volume
+from efface.dataset import find_scans
+from efface.errors import EffaceError
+from efface.files import write_atomically
+from efface.scan import load_scan
+from efface.templates import FEATURE_LABELS, PRIOR_GRID
+from efface.training.landmarks import FEATURES, face_zone
+
+log = logging.getLogger(__name__)
+
+WORKING_MM = 2.0
+FACE_DEPTH_MM = 28.0
+"""Tissue deeper than this below the skin of the face tells nothing about the person: nasal cavity, tongue, throat."""
+MASK_MARGIN_MM, MASK_REACH_MM = 4.0, 25.0
+"""How far the removal mask goes beyond the widest face and ears, and out into the air in front of them."""
+BRAIN_CLEARANCE_MM = 4.0
+AIR_CLEARANCE_MM = 8.0
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledHead:
+    """One head with what was carried to it.
+
+    Attributes
+    ----------
+    name
+        BIDS name of the scan.
+    volume
+        The scan, about `WORKING_MM` a voxel.
+    head, brain
+        Masks on its grid.
+    features
+        0 background, else `FEATURE_LABELS`, on its grid.
+    face
+        Tissue of the face near its skin.
+    from_average
+        Average head mm to scan mm, affine.
+    """
+
+    name: str
+    volume: Volume
+    head: BoolVolume
+    brain: BoolVolume
+    features: NDArray[np.uint8]
+    face: BoolVolume
+    from_average: Affine
+
+
+def label_heads(bids_dir: Path) -> Iterator[LabelledHead]:
+    """Carry the landmarks to every T1w scan of a data set; one that fails is logged and left out."""
+    for source in find_scans(bids_dir):
+        try:
+            yield label_head(source.path, source.stem)
+        except EffaceError as error:
+            log.warning("%s left out: %s", source.stem, error)
+
+
+def label_head(path: Path, name: str) -> LabelledHead:
+    """Carry the landmarks to one scan.
+
+    Raises
+    ------
+    InputError, AnatomyError, RegistrationError
+        If the scan cannot be used.
+    """
+    anatomy = Anatomy(load_scan(path))
+    volume = registration.block_mean(anatomy.scan.volume, WORKING_MM)
+    head, brain = (_coarse(mask, anatomy.scan.affine, volume) for mask in (anatomy.head, anatomy.brain))
+    in_average = average_points(volume, head, anatomy.from_average)
+    features = np.zeros(volume.data.shape, np.uint8)
+    for feature, shapes in FEATURES.items():
+        for shape in shapes:
+            inside = shape.contains(in_average) & (head if feature != "eyes" else True)
+            features[inside] = FEATURE_LABELS[feature]
+    depth = ndimage.distance_transform_edt(head, sampling=volume.grid.spacing_mm)
+    face = face_zone(in_average) & head & (depth < FACE_DEPTH_MM) & ~brain
+    face |= np.isin(features, [FEATURE_LABELS[f] for f in ("eyes", "nose", "mouth")])
+    return LabelledHead(name, volume, head, brain, features, face, anatomy.from_average)
+
+
+def average_points(volume: Volume, head: BoolVolume, from_average: Affine) -> NDArray[np.float64]:
+    """Average head mm of every voxel, by affine and deformable registration, shape (x, y, z, 3)."""
+    average = registration.block_mean(templates.average_head(), WORKING_MM)
+    near = ndimage.binary_dilation(head, iterations=3)
+    back: Affine = np.asarray(np.linalg.inv(from_average), dtype=np.float64)
+    warp = registration.register_deformable(
+        volume, average, back, mask=near, iterations="100x60x20", radius=3, smoothing_vox=(3.0, 1.0)
+    )
+    return registration.warp_points(warp, volume.grid)
+
+
+def build_priors(heads: list[LabelledHead]) -> dict[str, NDArray[np.uint8]]:
+    """Priors on `PRIOR_GRID`: probabilities times 255 (any evidence is at least 1), masks, and feature labels."""
+    brain = np.mean([_to_average(h, h.brain) for h in heads], axis=0)
+    face = np.mean([_to_average(h, h.face) for h in heads], axis=0)
+    anywhere = np.max([_to_average(h, h.head) for h in heads], axis=0)
+    by_feature = {
+        name: np.mean([_to_average(h, h.features == number) for h in heads], axis=0)
+        for name, number in FEATURE_LABELS.items()
+    }
+    labels = np.zeros(PRIOR_GRID.shape, np.uint8)
+    for name, number in FEATURE_LABELS.items():
+        labels[by_feature[name] > 0.5] = number
+    return {
+        "brain": _as_bytes(brain),
+        "face": _as_bytes(face),
+        "features": labels,
+        "face_and_ears": removal_mask(face, by_feature["ears"], brain).astype(np.uint8),
+        "air": (_distance(anywhere > 0.02) > AIR_CLEARANCE_MM).astype(np.uint8),
+    }
+
+
+def removal_mask(face: FloatVolume, ears: FloatVolume, brain: FloatVolume) -> BoolVolume:
+    """Face and ears of the widest head, with a margin, and the air before them; clear of every brain."""
+    outwards = _distance(face > 0.05) <= MASK_MARGIN_MM
+    in_front = np.maximum.accumulate(outwards, axis=1) & (_distance(face > 0.05) <= MASK_REACH_MM)
+    beside = _distance(ears > 0.05) <= MASK_MARGIN_MM
+    middle = PRIOR_GRID.shape[0] // 2
+    beside[:middle] = np.maximum.accumulate(beside[:middle][::-1], axis=0)[::-1]
+    beside[middle:] = np.maximum.accumulate(beside[middle:], axis=0)
+    clear: BoolVolume = _distance(brain > 0.02) > BRAIN_CLEARANCE_MM
+    return (outwards | in_front | beside) & clear
+
+
+def _distance(mask: BoolVolume) -> NDArray[np.float64]:
+    distance: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=PRIOR_GRID.spacing_mm)
+    return distance
+
+
+def _coarse(mask: BoolVolume, affine: Affine, like: Volume) -> BoolVolume:
+    mean = registration.block_mean(Volume(mask.astype(np.float32), affine), WORKING_MM)
+    x, y, z = like.data.shape
+    return np.asarray(mean.data[:x, :y, :z] > 0.5, dtype=np.bool_)
+
+
+def _to_average(head: LabelledHead, mask: BoolVolume) -> FloatVolume:
+    return registration.resample(Volume(mask.astype(np.float32), head.volume.affine), PRIOR_GRID, head.from_average)
+
+
+def _as_bytes(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return np.where(probability > 1e-3, np.clip(np.rint(probability * 255), 1, 255), 0).astype(np.uint8)
+
+
+def save(priors: dict[str, NDArray[np.uint8]], folder: Path, grid: Grid = PRIOR_GRID) -> None:
+    """Write each prior as a small gzipped NIfTI."""
+    import gzip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in priors.items():
+        image = nib.Nifti1Image(values, grid.affine)
+        image.header.set_xyzt_units("mm")
+        data = gzip.compress(image.to_bytes(), 9, mtime=0)
+        write_atomically(folder / f"{name}.nii.gz", data, force=True)
+        log.info("%s: %d kB", name, len(data) // 1000)
+
+
+def main() -> None:
+    """Build from the command line."""
+    parser = argparse.ArgumentParser(description="Make the priors in average-head space.")
+    parser.add_argument("bids_dir", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(templates.__file__).parent / "data")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    heads = []
+    for head in label_heads(options.bids_dir):
+        log.info("%s", head.name)
+        heads.append(head)
+    save(build_priors(heads), options.out)
+
+
+if __name__ == "__main__":
+    main()
