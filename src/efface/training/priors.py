@@ -1,6 +1,6 @@
 """Make the priors in average-head space that native methods use, from the average head and whole heads with faces.
 
-Run: ``python -m efface.training.priors HEADS_BIDS_DIR [--out src/efface/data]``. For every head: its brain mask and
+Run: ``efface train priors HEADS_BIDS_DIR WORK_DIR [--out src/efface/data]``. For every head: its brain mask and
 head mask; the deformable registration of the average head, which carries the shapes of `efface.training.landmarks`
 to it; the part of them that is tissue there. All of it goes back to the average head by the *affine* alone, as the
 methods that use the priors will go, so that the priors hold how heads differ after an affine.
@@ -8,7 +8,7 @@ methods that use the priors will go, so that the priors hold how heads differ af
 
 import argparse
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from efface.errors import EffaceError
 from efface.files import write_atomically
 from efface.scan import load_scan
 from efface.templates import FEATURE_LABELS, PRIOR_GRID
-from efface.training.landmarks import FEATURES, face_zone
+from efface.training.landmarks import EARS_REACH, FEATURES, face_zone
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,9 @@ MASK_MARGIN_MM, MASK_REACH_MM = 4.0, 25.0
 """How far the removal mask goes beyond the widest face and ears, and out into the air in front of them."""
 BRAIN_CLEARANCE_MM = 4.0
 AIR_CLEARANCE_MM = 8.0
+LEAST_ML = 1.0
+PINNA_MM = 24.0
+"""Ears are what a ball of this diameter, rolled inside the head, does not reach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,36 +70,104 @@ class LabelledHead:
     from_average: Affine
 
 
-def label_heads(bids_dir: Path) -> Iterator[LabelledHead]:
-    """Carry the landmarks to every T1w scan of a data set; one that fails is logged and left out."""
+def label_heads(bids_dir: Path, cache: Path) -> Iterator[LabelledHead]:
+    """Carry the landmarks to every T1w scan of a data set; one that fails is logged and left out.
+
+    Where the average head's points are in each scan is kept in `cache`, and read from there the next time.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
     for source in find_scans(bids_dir):
+        path = cache / f"{source.stem}.npz"
         try:
-            yield label_head(source.path, source.stem)
+            if not path.is_file():
+                _locate(source.path).save(path)
+            yield label_head(Located.load(path), source.stem)
         except EffaceError as error:
             log.warning("%s left out: %s", source.stem, error)
 
 
-def label_head(path: Path, name: str) -> LabelledHead:
-    """Carry the landmarks to one scan.
+@dataclass(frozen=True, eq=False)
+class Located:
+    """One head, and where each of its voxels is in the average head.
 
-    Raises
-    ------
-    InputError, AnatomyError, RegistrationError
-        If the scan cannot be used.
+    Attributes
+    ----------
+    volume
+        The scan, about `WORKING_MM` a voxel.
+    head, brain
+        Masks on its grid.
+    points
+        Average head mm by affine and deformable registration, shape (x, y, z, 3).
+    from_average
+        Average head mm to scan mm, affine.
     """
+
+    volume: Volume
+    head: BoolVolume
+    brain: BoolVolume
+    points: NDArray[np.floating]
+    from_average: Affine
+
+    def save(self, path: Path) -> None:
+        """Write all of it."""
+        arrays = {"head": self.head, "brain": self.brain, "points": self.points, "from_average": self.from_average}
+        partial = path.with_suffix(".part.npz")
+        np.savez(partial, data=self.volume.data, affine=self.volume.affine, **arrays)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Located":
+        """Read it back."""
+        with np.load(path) as stored:
+            volume = Volume(stored["data"], stored["affine"])
+            return cls(volume, stored["head"], stored["brain"], stored["points"], stored["from_average"])
+
+
+def _locate(path: Path) -> Located:
     anatomy = Anatomy(load_scan(path))
     volume = registration.block_mean(anatomy.scan.volume, WORKING_MM)
     head, brain = (_coarse(mask, anatomy.scan.affine, volume) for mask in (anatomy.head, anatomy.brain))
-    in_average = average_points(volume, head, anatomy.from_average)
-    features = np.zeros(volume.data.shape, np.uint8)
+    points = average_points(volume, head, anatomy.from_average).astype(np.float32)
+    return Located(volume, head, brain, points, anatomy.from_average)
+
+
+def label_head(found: Located, name: str) -> LabelledHead:
+    """Label the features of a head that was located."""
+    head, spacing_mm = found.head, found.volume.grid.spacing_mm
+    features = np.zeros(head.shape, np.uint8)
     for feature, shapes in FEATURES.items():
         for shape in shapes:
-            inside = shape.contains(in_average) & (head if feature != "eyes" else True)
-            features[inside] = FEATURE_LABELS[feature]
-    depth = ndimage.distance_transform_edt(head, sampling=volume.grid.spacing_mm)
-    face = face_zone(in_average) & head & (depth < FACE_DEPTH_MM) & ~brain
+            inside = shape.contains(found.points) & (head if feature != "eyes" else True)
+            features[_largest(inside)] = FEATURE_LABELS[feature]
+    standing_out = pinnae(found.volume, head)
+    for shape, reach in zip(FEATURES["ears"], EARS_REACH, strict=True):
+        ear = (shape.contains(found.points) & head) | (reach.contains(found.points) & standing_out)
+        features[_largest(ear)] = FEATURE_LABELS["ears"]
+    for number in FEATURE_LABELS.values():  # a sliver at the edge of the field of view is no feature
+        if (features == number).sum() * np.prod(spacing_mm) < 1000 * LEAST_ML:
+            features[features == number] = 0
+    depth = ndimage.distance_transform_edt(head, sampling=spacing_mm)
+    face = face_zone(found.points) & head & (depth < FACE_DEPTH_MM) & ~found.brain
     face |= np.isin(features, [FEATURE_LABELS[f] for f in ("eyes", "nose", "mouth")])
-    return LabelledHead(name, volume, head, brain, features, face, anatomy.from_average)
+    return LabelledHead(name, found.volume, head, found.brain, features, face, found.from_average)
+
+
+def pinnae(volume: Volume, head: BoolVolume) -> BoolVolume:
+    """What stands out from a head without being as thick as `PINNA_MM`: ears, the tip of the nose, and the like."""
+    spacing = volume.grid.spacing_mm
+    smooth = ndimage.gaussian_filter(volume.data, 0.8 / spacing, truncate=2)
+    skin = float(np.median(smooth[head & (ndimage.distance_transform_edt(head, sampling=spacing) < 6)]))
+    inside = ndimage.distance_transform_edt(head, sampling=spacing) > PINNA_MM / 2
+    thick = ndimage.distance_transform_edt(~inside, sampling=spacing) <= PINNA_MM / 2 + 1
+    tissue = (head | (smooth > 0.4 * skin)) & ~thick
+    return np.asarray(ndimage.binary_closing(tissue, iterations=2) & ~thick, dtype=np.bool_)
+
+
+def _largest(mask: BoolVolume) -> BoolVolume:
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    return np.asarray(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])), dtype=np.bool_)
 
 
 def average_points(volume: Volume, head: BoolVolume, from_average: Affine) -> NDArray[np.float64]:
@@ -175,19 +246,21 @@ def save(priors: dict[str, NDArray[np.uint8]], folder: Path, grid: Grid = PRIOR_
         log.info("%s: %d kB", name, len(data) // 1000)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Build from the command line."""
-    parser = argparse.ArgumentParser(description="Make the priors in average-head space.")
-    parser.add_argument("bids_dir", type=Path)
-    parser.add_argument("--out", type=Path, default=Path(templates.__file__).parent / "data")
-    options = parser.parse_args()
+    parser = argparse.ArgumentParser(prog="efface train priors", description="Make the priors in average-head space.")
+    parser.add_argument("bids_dir", type=Path, help="whole heads with faces, T1w, BIDS")
+    parser.add_argument("work_dir", type=Path, help="where each head is in the average head; a run goes on here")
+    parser.add_argument("--out", type=Path, default=Path(templates.__file__).parent / "data", help="where priors go")
+    options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     heads = []
-    for head in label_heads(options.bids_dir):
+    for head in label_heads(options.bids_dir, options.work_dir):
         log.info("%s", head.name)
         heads.append(head)
     save(build_priors(heads), options.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

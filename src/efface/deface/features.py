@@ -1,0 +1,102 @@
+"""Facial features in a scan: which the network finds, where, and their voxels."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface.arrays import BoolVolume, Grid, Volume
+from efface.deface.feature_net import FeatureNet, feature_probabilities
+from efface.registration import resample
+from efface.templates import FEATURE_LABELS
+
+EXPECTED: Mapping[str, int] = MappingProxyType({"eyes": 2, "nose": 1, "ears": 2, "mouth": 1})
+"""How many of each a whole head has."""
+SMALLEST_SHARE = 0.3
+"""Components smaller than this share of the feature's largest are dropped."""
+LEAST_VOXELS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Feature:
+    """One connected feature: one eye, say.
+
+    Attributes
+    ----------
+    name
+        A key of `EXPECTED`.
+    centre_mm
+        Centre of mass, RAS+ mm, shape (3,).
+    volume_ml
+        Its volume on the network's grid.
+    lead
+        By how much the feature's probability leads all others', around the feature; negative outside.
+    """
+
+    name: str
+    centre_mm: NDArray[np.float64]
+    volume_ml: float
+    lead: Volume
+
+    def box(self, grid: Grid, grow: float = 1.0) -> tuple[slice, slice, slice]:
+        """Voxels of a grid that bound the feature, the box made `grow` times as large around its centre."""
+        inside = np.argwhere(self.lead.data > 0)
+        half = 0.5
+        low, high = inside.min(axis=0) - half, inside.max(axis=0) + half
+        to_grid = np.linalg.inv(grid.affine) @ self.lead.affine
+        corners = np.array([[(low, high)[b >> a & 1][a] for a in range(3)] for b in range(8)])
+        moved = corners @ to_grid[:3, :3].T + to_grid[:3, 3]
+        middle = (moved.max(axis=0) + moved.min(axis=0)) / 2
+        reach = (moved.max(axis=0) - moved.min(axis=0)) / 2 * grow
+        first = np.clip(np.ceil(middle - reach), 0, grid.shape).astype(int)
+        last = np.clip(np.floor(middle + reach) + 1, first, grid.shape).astype(int)
+        x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+        return x, y, z
+
+    def voxels(self, grid: Grid) -> tuple[tuple[slice, slice, slice], BoolVolume]:
+        """The feature on a grid: a box around it, and the voxels inside that box."""
+        at = self.box(grid, 1.5)
+        affine = grid.affine.copy()
+        affine[:3, 3] = grid.affine[:3, :3] @ [s.start for s in at] + grid.affine[:3, 3]
+        shape = (at[0].stop - at[0].start, at[1].stop - at[1].start, at[2].stop - at[2].start)
+        if 0 in shape:
+            return at, np.zeros(shape, dtype=np.bool_)
+        return at, np.asarray(resample(self.lead, Grid(shape, affine), fill=-1.0) > 0)
+
+
+def find_features(volume: Volume, network: FeatureNet | None = None) -> tuple[Feature, ...]:
+    """Find the features of a head, RAS+, with the network given or the one that comes with efface."""
+    probabilities, grid = feature_probabilities(volume, network)
+    labels = probabilities.argmax(axis=0)
+    found: list[Feature] = []
+    for name, number in FEATURE_LABELS.items():
+        lead = 2 * probabilities[number] - np.sort(probabilities, axis=0)[-2:].sum(axis=0)
+        found += _components(name, labels == number, lead, grid)
+    return tuple(found)
+
+
+def missing(features: Iterable[Feature]) -> dict[str, int]:
+    """Number found of every feature whose number is not the expected one."""
+    names = [feature.name for feature in features]
+    return {name: names.count(name) for name, number in EXPECTED.items() if names.count(name) != number}
+
+
+def _components(name: str, mask: NDArray[np.bool_], lead: NDArray[np.float32], grid: Grid) -> list[Feature]:
+    labels, count = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
+    found = []
+    for index in np.argsort(-sizes, kind="stable"):
+        if sizes[index] < max(LEAST_VOXELS, SMALLEST_SHARE * sizes.max()):
+            continue
+        part = labels == index + 1
+        centre = grid.affine[:3, :3] @ np.argwhere(part).mean(axis=0) + grid.affine[:3, 3]
+        # Its own neighbourhood only, so that a dropped or another component cannot come in.
+        others = (labels > 0) & ~part
+        near = ndimage.binary_dilation(part, iterations=2) & ~others
+        field = np.where(near, np.where(part, np.maximum(lead, 1e-3), np.minimum(lead, -1e-3)), -1.0)
+        found.append(Feature(name, centre, float(sizes[index]) * voxel_ml, Volume(field.astype(np.float32), grid.affine)))
+    return found

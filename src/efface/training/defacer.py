@@ -1,0 +1,224 @@
+"""Train the network that finds facial features, and say how well it does on heads it has never seen.
+
+Five-fold cross-validation over heads, then the network that ships, trained on all. Every step is a function of the
+seed and its number, and checkpoints are written, so that a run that was stopped goes on as if it had not been.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from efface.arrays import Volume
+from efface.deface.feature_net import CLASSES, FeatureNet, feature_probabilities
+from efface.deface.features import find_features
+from efface.registration import resample
+from efface.templates import FEATURE_LABELS
+from efface.training.feature_examples import AVERAGE, Head, example, label_centres, plain, prepare
+
+log = logging.getLogger(__name__)
+
+STEPS, RATE, WARM_UP = 1200, 2e-3, 50
+SEED = 20211
+FOLDS = 5
+EVERY = 50
+"""Steps between checkpoints."""
+NEAR_MM = 8.0
+
+
+@dataclass
+class Score:
+    """What became of the features of one held-out head.
+
+    Attributes
+    ----------
+    head, fold
+        Which head, and the fold that had not seen it.
+    wanted
+        By feature: how many parts the head has; less than usual where the field of view ends before.
+    found
+        By feature: how many of its parts have a component whose centre is within `NEAR_MM`.
+    count
+        By feature: how many components there are.
+    worst_mm
+        By feature: largest distance from a part to the nearest component's centre.
+    confusion
+        Voxels on the network's grid, rows reference, columns predicted; background first.
+    """
+
+    head: str
+    fold: int
+    wanted: dict[str, int] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+    worst_mm: dict[str, float] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
+
+    def right(self, feature: str) -> bool:
+        """All parts near, and no others."""
+        return self.found[feature] == self.count[feature] == self.wanted[feature]
+
+
+def train(heads: Sequence[Head], folder: Path, steps: int = STEPS, seed: int = SEED) -> FeatureNet:
+    """Train a network, going on from the checkpoint in `folder` if there is one.
+
+    Parameters
+    ----------
+    heads
+        Labelled heads.
+    folder
+        Where ``checkpoint.pt`` and ``log.csv`` (step, loss, Dice of each feature) go.
+    steps
+        Examples to learn from, one a step.
+    seed
+        Decides the weights it starts from, and every example.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.pt"
+    torch.manual_seed(seed)
+    network = FeatureNet()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
+    first = 0
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = int(state["step"])
+    network.train()
+    started, sums = time.perf_counter(), np.zeros(CLASSES)
+    for step in range(first, steps):
+        for group in optimiser.param_groups:
+            group["lr"] = _rate(step, steps)
+        order = np.random.default_rng((seed, step // len(heads))).permutation(len(heads))
+        image, target = example(heads[order[step % len(heads)]], (seed, step))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(torch.from_numpy(image)[None, None])
+        loss, dice = _loss(logits.float(), torch.from_numpy(target)[None])
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        sums += [float(loss.detach()), *dice.tolist()]
+        if (step + 1) % EVERY == 0 or step + 1 == steps:
+            _save({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, checkpoint)
+            with (folder / "log.csv").open("a") as table:
+                csv.writer(table).writerow([step + 1, *np.round(sums / EVERY, 4)])
+            seconds = (time.perf_counter() - started) / (step + 1 - first)
+            log.info("%s step %d loss %.3f, %.2f s a step", folder.name, step + 1, sums[0] / EVERY, seconds)
+            sums[:] = 0
+    network.eval()
+    return network
+
+
+def _rate(step: int, steps: int) -> float:
+    """Learning rate: a short warm-up, then a cosine to almost nothing."""
+    if step < WARM_UP:
+        return RATE * (step + 1) / WARM_UP
+    return RATE * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (step - WARM_UP) / (steps - WARM_UP)))))
+
+
+def _loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Soft Dice of the features plus cross-entropy, and the Dice of each feature."""
+    probabilities = torch.softmax(logits, dim=1)[:, 1:]
+    truth = torch.nn.functional.one_hot(target, CLASSES).movedim(-1, 1)[:, 1:].float()
+    both = (probabilities * truth).sum(dim=(0, 2, 3, 4))
+    total = probabilities.sum(dim=(0, 2, 3, 4)) + truth.sum(dim=(0, 2, 3, 4))
+    dice = (2 * both + 1) / (total + 1)
+    return 1 - dice.mean() + 0.5 * torch.nn.functional.cross_entropy(logits, target), dice.detach()
+
+
+def evaluate(network: FeatureNet, head: Head, fold: int) -> Score:
+    """Look for the features of a head as it is, and compare with its labels."""
+    volume, labels = plain(head)
+    found = find_features(volume, network)
+    score = Score(head.name, fold)
+    for feature in FEATURE_LABELS:
+        centres = np.array([f.centre_mm for f in found if f.name == feature]).reshape(-1, 3)
+        wanted = label_centres(head, feature)
+        distances = [float(np.linalg.norm(centres - at, axis=1).min()) if len(centres) else np.inf for at in wanted]
+        score.wanted[feature] = len(wanted)
+        score.found[feature] = sum(d <= NEAR_MM for d in distances)
+        score.count[feature] = len(centres)
+        score.worst_mm[feature] = round(max(distances, default=0.0), 1)
+    probabilities, grid = feature_probabilities(volume, network)
+    reference = np.stack([resample(Volume((labels == n).astype(np.float32), volume.affine), grid) for n in range(1, CLASSES)])
+    truth = np.where(reference.max(axis=0) > 0.5, 1 + reference.argmax(axis=0), 0)
+    pairs = truth.ravel() * CLASSES + probabilities.argmax(axis=0).ravel()
+    score.confusion = np.bincount(pairs, minlength=CLASSES**2).reshape(CLASSES, CLASSES).tolist()
+    return score
+
+
+def folds(heads: Sequence[Head], count: int = FOLDS) -> list[list[Head]]:
+    """Heads held out by each fold; the average head, which is nobody, is always trained on."""
+    people = [head for head in heads if head.name != AVERAGE]
+    order = np.random.default_rng(SEED).permutation(len(people))
+    return [[people[i] for i in sorted(order[fold::count])] for fold in range(count)]
+
+
+def cross_validate(heads: Sequence[Head], folder: Path, steps: int, count: int = FOLDS) -> list[Score]:
+    """Train without each fold's heads, and score those."""
+    scores: list[Score] = []
+    for fold, held_out in enumerate(folds(heads, count)):
+        network = train([h for h in heads if h not in held_out], folder / f"fold-{fold}", steps)
+        scores += [evaluate(network, head, fold) for head in held_out]
+        (folder / "scores.json").write_text(json.dumps([asdict(s) for s in scores], indent=1))
+        log.info("%s", table(scores))
+    return scores
+
+
+def table(scores: Sequence[Score]) -> str:
+    """The share of heads whose feature was found, and the voxel confusion, in words for people."""
+    lines = ["feature  heads right  worst centre (mm)"]
+    for feature in FEATURE_LABELS:
+        right = sum(s.right(feature) for s in scores)
+        lines.append(f"{feature:8} {right}/{len(scores)} = {right / len(scores):.1%}  {max(s.worst_mm[feature] for s in scores)}")
+    every = sum(all(s.right(f) for f in FEATURE_LABELS) for s in scores)
+    lines.append(f"all      {every}/{len(scores)} = {every / len(scores):.1%}")
+    confusion = np.sum([s.confusion for s in scores], axis=0)
+    names = ["none", *FEATURE_LABELS]
+    lines.append("rows reference, columns predicted, 4 mm voxels: " + " ".join(names))
+    lines += [f"{name:6} " + " ".join(f"{n:8d}" for n in row) for name, row in zip(names, confusion, strict=True)]
+    return "\n".join(lines)
+
+
+def _save(state: dict[str, object], path: Path) -> None:
+    partial = path.with_suffix(".part")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def save_weights(network: FeatureNet, path: Path) -> None:
+    """Write the weights in half precision."""
+    _save({name: tensor.half() for name, tensor in network.state_dict().items()}, path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="efface train defacer", description=__doc__)
+    parser.add_argument("bids_dir", type=Path, help="whole heads with faces, T1w, BIDS")
+    parser.add_argument("work_dir", type=Path, help="labelled heads, checkpoints, logs and scores; a run goes on here")
+    parser.add_argument("--weights", type=Path, help="write the network trained on all heads here")
+    parser.add_argument("--folds", type=int, default=FOLDS, help="0 leaves the cross-validation out")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    heads = prepare(options.bids_dir, options.work_dir / "heads")
+    if options.folds:
+        cross_validate(heads, options.work_dir, options.steps, options.folds)
+    if options.weights:
+        save_weights(train(heads, options.work_dir / "all", options.steps), options.weights)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

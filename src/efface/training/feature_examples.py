@@ -1,0 +1,182 @@
+"""Examples for the network that finds facial features: labelled heads on disk, and their random variations.
+
+Every example is a function of the head and one seed, so that a training run can be taken up anywhere.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from efface import templates
+from efface.anatomy import head_mask
+from efface.arrays import Affine, FloatVolume, Volume
+from efface.deface.feature_net import GRID_MM, normalised
+from efface.registration import block_mean
+from efface.templates import FEATURE_LABELS
+from efface.training.priors import WORKING_MM, Located, label_head, label_heads
+
+SIDE = 64
+"""Voxels of an example's side: 256 mm."""
+AVERAGE = "average"
+ROTATION_DEG, SCALE, SHIFT_MM = 40.0, 0.12, 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A head and the labels carried to it.
+
+    Attributes
+    ----------
+    name
+        BIDS name, or `AVERAGE`.
+    data
+        Intensities, about 2 mm, shape (x, y, z).
+    features
+        `FEATURE_LABELS`, same shape.
+    face
+        The whole face, same shape: what is taken away to show the network a defaced head.
+    affine
+        Voxel to RAS+ mm.
+    """
+
+    name: str
+    data: FloatVolume
+    features: NDArray[np.uint8]
+    face: NDArray[np.bool_]
+    affine: Affine
+
+
+def prepare(bids_dir: Path, cache: Path) -> list[Head]:
+    """Label the average head and the heads of a data set; where they were located before is read from the cache."""
+    people = [Head(h.name, h.volume.data, h.features, h.face, h.volume.affine) for h in label_heads(bids_dir, cache)]
+    return [average_example(), *people]
+
+
+def average_example() -> Head:
+    """The average head with the shapes that were drawn on it."""
+    volume = block_mean(templates.average_head(), WORKING_MM)
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in volume.data.shape], indexing="ij"), axis=-1)
+    points = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    head = head_mask(volume)
+    found = label_head(Located(volume, head, np.zeros_like(head), points, np.eye(4)), AVERAGE)
+    return Head(AVERAGE, volume.data, found.features, found.face, volume.affine)
+
+
+def example(head: Head, seed: tuple[int, ...]) -> tuple[FloatVolume, NDArray[np.int64]]:
+    """One random variation of a head: intensities in [0, 1] and labels, both shape (64, 64, 64), 4 mm.
+
+    Pose (up to 40 degrees about any axis, scale, shear, shift, mirrored axes), field of view (cropped, wrapped
+    around), what is missing (features, or the face), contrast, bias field, resolution and noise.
+    """
+    rng = np.random.default_rng(seed)
+    data, labels = _with_something_missing(head, rng)
+    data = _blurred(data, np.abs(head.affine[:3, :3]).sum(axis=0), rng)
+    matrix, offset = _pose(head, rng)
+    shape = (SIDE, SIDE, SIDE)
+    image = ndimage.affine_transform(data, matrix, offset, shape, order=1, mode="grid-constant")
+    # Negative outside the head's own field of view: nothing was measured there.
+    inside = ndimage.affine_transform(
+        np.ones(data.shape, np.uint8), matrix, offset, shape, order=0, mode="grid-constant"
+    ).astype(bool)
+    target = ndimage.affine_transform(labels, matrix, offset, shape, order=0, mode="grid-constant")
+    image, target, inside = _field_of_view(image, target, inside, rng)
+    image = normalised(_noisy(_contrast(normalised(image), inside, rng), inside, rng))
+    flips = tuple(axis for axis, chance in enumerate((0.5, 0.15, 0.15)) if rng.random() < chance)
+    return np.ascontiguousarray(np.flip(image, flips)), np.ascontiguousarray(np.flip(target, flips)).astype(np.int64)
+
+
+def plain(head: Head) -> tuple[Volume, NDArray[np.uint8]]:
+    """The head as it is, for evaluation."""
+    return Volume(head.data, head.affine), head.features
+
+
+def _pose(head: Head, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Voxels of an example to voxels of the head."""
+    axis = rng.normal(size=3)
+    angle = np.deg2rad(ROTATION_DEG) * rng.beta(1.0, 1.5)
+    turn = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()
+    stretch = np.eye(3) * np.exp(rng.uniform(-SCALE, SCALE, 3)) + rng.normal(0, 0.03, (3, 3))
+    to_mm = turn @ stretch * GRID_MM
+    centre_mm = head.affine[:3, :3] @ ((np.array(head.data.shape) - 1) / 2) + head.affine[:3, 3]
+    centre_mm = centre_mm + rng.uniform(-SHIFT_MM, SHIFT_MM, 3)
+    to_voxel = np.linalg.inv(head.affine)
+    matrix = to_voxel[:3, :3] @ to_mm
+    offset = to_voxel[:3, :3] @ centre_mm + to_voxel[:3, 3] - matrix @ np.full(3, (SIDE - 1) / 2)
+    return matrix, offset
+
+
+def _with_something_missing(head: Head, rng: np.random.Generator) -> tuple[FloatVolume, NDArray[np.uint8]]:
+    chance = rng.random()
+    if chance > 0.2:
+        return head.data, head.features
+    if chance > 0.1:
+        gone = head.face | (head.features > 0)
+        kept = [FEATURE_LABELS["ears"]] if rng.random() < 0.5 else []
+        gone &= ~np.isin(head.features, kept)
+    else:
+        chosen = rng.choice(list(FEATURE_LABELS.values()), rng.integers(1, 3), replace=False)
+        gone = np.isin(head.features, chosen)
+    gone = ndimage.binary_dilation(gone, iterations=int(rng.integers(1, 4)))
+    fill = 0.0 if rng.random() < 0.7 else float(np.percentile(head.data, rng.uniform(0, 30)))
+    return np.where(gone, np.float32(fill), head.data), np.where(gone, np.uint8(0), head.features)
+
+
+def _blurred(data: FloatVolume, spacing_mm: NDArray[np.float64], rng: np.random.Generator) -> FloatVolume:
+    """As if measured at 0.7 to 3 mm an axis (the 4 mm grid itself asks for some smoothing)."""
+    width_mm = np.where(rng.random(3) < 0.6, 1.2, rng.uniform(0.7, 3.0, 3))
+    return np.asarray(ndimage.gaussian_filter(data, 0.6 * width_mm / spacing_mm, truncate=2), dtype=np.float32)
+
+
+def _field_of_view(
+    image: FloatVolume, target: NDArray[np.uint8], inside: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[FloatVolume, NDArray[np.uint8], NDArray[np.bool_]]:
+    """Cut a side off, or let it come in again on the other side."""
+    if rng.random() < 0.3:
+        axis, end, voxels = int(rng.integers(3)), bool(rng.integers(2)), int(rng.integers(2, 14))
+        where = np.argwhere(inside.any(axis=tuple(a for a in range(3) if a != axis)))
+        first, last = int(where[0, 0]), int(where[-1, 0]) + 1
+        cut = slice(last - voxels, last) if end else slice(first, first + voxels)
+        at = tuple(cut if a == axis else slice(None) for a in range(3))
+        if rng.random() < 0.4:
+            back = slice(first, first + voxels) if end else slice(last - voxels, last)
+            other = tuple(back if a == axis else slice(None) for a in range(3))
+            image, target = image.copy(), target.copy()
+            image[other] += image[at]
+            target[other] = np.maximum(target[other], target[at])
+        image, target, inside = image.copy(), target.copy(), inside.copy()
+        image[at], target[at], inside[at] = 0, 0, False
+    return image, target, inside
+
+
+def _contrast(image: FloatVolume, inside: NDArray[np.bool_], rng: np.random.Generator) -> FloatVolume:
+    """Gamma, or now and then another contrast altogether; then a bias field."""
+    if rng.random() < 0.75:
+        image = image ** np.float32(np.exp(rng.uniform(-0.6, 0.6)))
+    else:
+        knots = np.concatenate([[0.0], rng.uniform(0, 1, 5)])
+        image = np.interp(image, np.linspace(0, 1, 6), knots).astype(np.float32)
+    coarse = rng.normal(0, rng.uniform(0, 0.4), (4, 4, 4)).astype(np.float32)
+    field = ndimage.zoom(coarse, SIDE / 4, order=1, mode="nearest", grid_mode=True)
+    return np.asarray(np.where(inside, image * np.exp(field), 0), dtype=np.float32)
+
+
+def _noisy(image: FloatVolume, inside: NDArray[np.bool_], rng: np.random.Generator) -> FloatVolume:
+    level = rng.uniform(0, 0.12) ** 1.5 * 2
+    real, imaginary = (rng.normal(0, level, image.shape).astype(np.float32) for _ in range(2))
+    return np.asarray(np.where(inside, np.hypot(image + real, imaginary), 0), dtype=np.float32)
+
+
+def label_centres(head: Head, feature: str) -> list[NDArray[np.float64]]:
+    """Centre of mass of each part of a feature, RAS+ mm: of eyes and ears the left and the right one."""
+    labels, count = ndimage.label(head.features == FEATURE_LABELS[feature])
+    if count == 0:
+        return []
+    sizes = np.bincount(labels.ravel())[1:]
+    return [
+        head.affine[:3, :3] @ np.array(ndimage.center_of_mass(labels == i + 1)) + head.affine[:3, 3]
+        for i in np.flatnonzero(sizes > 0.3 * sizes.max())
+    ]
