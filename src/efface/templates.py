@@ -16,7 +16,7 @@ from efface.errors import DataPackageError
 PRIOR_GRID = Grid((121, 156, 166), np.array([[2.0, 0, 0, -120], [0, 2.0, 0, -140], [0, 0, 2.0, -190], [0, 0, 0, 1]]))
 """Where the priors are: average-head space with a wider field of view, down to the neck, 2 mm."""
 FEATURE_LABELS = {"eyes": 1, "nose": 2, "ears": 3, "mouth": 4}
-PRIORS = ("brain", "face", "features", "face_and_ears", "air")
+PRIORS = ("brain", "face", "features", "face_and_ears", "air", "head", "tissue")
 
 
 def data_file(package: str, relative_path: str) -> Path:
@@ -76,8 +76,9 @@ def braincolor_labels() -> tuple[LabelVolume, Volume]:
 def prior(name: str) -> Volume:
     """Load one of `PRIORS`, made by `efface.training.priors`, on `PRIOR_GRID`.
 
-    ``brain`` and ``face`` are probabilities, not zero wherever any head had any; ``features`` holds `FEATURE_LABELS`;
-    ``face_and_ears`` and ``air`` are masks.
+    ``brain``, ``face`` and ``head`` are probabilities, not zero wherever any head had any; ``features`` holds
+    `FEATURE_LABELS`; ``face_and_ears`` and ``air`` are masks; ``tissue`` is the mean intensity of head tissue in
+    percent of the brain's, around ``face_and_ears`` only, as ``head`` is.
     """
     path = Path(__file__).parent / "data" / f"{name}.nii.gz"
     if not path.is_file():
@@ -85,7 +86,7 @@ def prior(name: str) -> Volume:
         raise DataPackageError(msg)
     image = nib.load(path)
     data = np.asarray(image.dataobj, dtype=np.float32)
-    if name in ("brain", "face"):
+    if name in ("brain", "face", "head"):
         data = data / np.float32(255)
     return Volume(data, np.asarray(image.affine, dtype=np.float64))
 
