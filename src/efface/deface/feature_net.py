@@ -1,4 +1,4 @@
-"""The network that finds eyes, nose, ears and mouth in a head: a small 3-D U-Net on a 4 mm grid.
+"""The network that finds eyes, nose, ears and mouth in a head: a small 3-D U-Net on a 5 mm grid.
 
 References
 ----------
@@ -19,7 +19,7 @@ from efface.errors import DataPackageError
 from efface.registration import block_mean, resample
 from efface.templates import FEATURE_LABELS
 
-GRID_MM = 4.0
+GRID_MM = 5.0
 CHANNELS = (16, 32, 64, 128)
 CLASSES = 1 + len(FEATURE_LABELS)
 WINDOW = (1.0, 99.5)
@@ -65,6 +65,7 @@ class FeatureNet(nn.Module):
         self.up = nn.ModuleList([nn.ConvTranspose3d(o, i, 2, stride=2) for i, o in pairs])
         self.merge = nn.ModuleList([Block(2 * i, i) for i, _ in pairs])
         self.head = nn.Conv3d(channels[0], CLASSES, 1)
+        nn.init.constant_(self.head.bias[:1], 4.0)  # most is background: else the first hundred steps learn only that
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, shape (n, 5, x, y, z), of intensities, shape (n, 1, x, y, z)."""
@@ -100,7 +101,7 @@ def trained_network() -> FeatureNet:
 
 
 def feature_probabilities(volume: Volume, network: FeatureNet | None = None) -> tuple[NDArray[np.float32], Grid]:
-    """Probabilities of background and `FEATURE_LABELS`, shape (5, x, y, z), and the 4 mm grid they are on.
+    """Probabilities of background and `FEATURE_LABELS`, shape (5, x, y, z), and the 5 mm grid they are on.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def feature_probabilities(volume: Volume, network: FeatureNet | None = None) -> 
 
 
 def network_grid(grid: Grid) -> Grid:
-    """The 4 mm grid over a scan's whole field of view, along its axes, sides padded to multiples of 8 voxels."""
+    """The 5 mm grid over a scan's whole field of view, along its axes, sides padded to multiples of 8 voxels."""
     direction = grid.affine[:3, :3] / grid.spacing_mm
     extent = np.array(grid.shape) * grid.spacing_mm
     sides = np.ceil(extent / GRID_MM / _STEP).astype(int) * _STEP

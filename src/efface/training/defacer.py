@@ -1,6 +1,6 @@
 """Train the network that finds facial features, and say how well it does on heads it has never seen.
 
-Five-fold cross-validation over heads, then the network that ships, trained on all. Every step is a function of the
+Pre-training on the average head, which is nobody; five-fold cross-validation over heads, then the network that ships, trained on all. Every step is a function of the
 seed and its number, and checkpoints are written, so that a run that was stopped goes on as if it had not been.
 """
 
@@ -27,12 +27,26 @@ from efface.training.feature_examples import AVERAGE, Head, example, label_centr
 
 log = logging.getLogger(__name__)
 
-STEPS, RATE, WARM_UP = 1200, 2e-3, 50
 SEED = 20211
+WARM_UP = 30
 FOLDS = 5
 EVERY = 50
 """Steps between checkpoints."""
 NEAR_MM = 8.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how fast, and from when on with examples of full difficulty."""
+
+    steps: int
+    rate: float
+    ramp: int = 1
+
+
+PRETRAINING = Schedule(1600, 2e-3, 800)
+"""On the average head alone, whose features are known and which is nobody."""
+TRAINING = Schedule(700, 1e-3)
 
 
 @dataclass
@@ -68,7 +82,9 @@ class Score:
         return self.found[feature] == self.count[feature] == self.wanted[feature]
 
 
-def train(heads: Sequence[Head], folder: Path, steps: int = STEPS, seed: int = SEED) -> FeatureNet:
+def train(
+    heads: Sequence[Head], folder: Path, schedule: Schedule, start: FeatureNet | None = None, seed: int = SEED
+) -> FeatureNet:
     """Train a network, going on from the checkpoint in `folder` if there is one.
 
     Parameters
@@ -77,8 +93,10 @@ def train(heads: Sequence[Head], folder: Path, steps: int = STEPS, seed: int = S
         Labelled heads.
     folder
         Where ``checkpoint.pt`` and ``log.csv`` (step, loss, Dice of each feature) go.
-    steps
-        Examples to learn from, one a step.
+    schedule
+        Steps, of one example each, and rates.
+    start
+        The network to start from; None for random weights.
     seed
         Decides the weights it starts from, and every example.
     """
@@ -86,8 +104,10 @@ def train(heads: Sequence[Head], folder: Path, steps: int = STEPS, seed: int = S
     checkpoint = folder / "checkpoint.pt"
     torch.manual_seed(seed)
     network = FeatureNet()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
-    first = 0
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=1e-4)
+    first, steps = 0, schedule.steps
     if checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
         network.load_state_dict(state["network"])
@@ -97,9 +117,10 @@ def train(heads: Sequence[Head], folder: Path, steps: int = STEPS, seed: int = S
     started, sums = time.perf_counter(), np.zeros(CLASSES)
     for step in range(first, steps):
         for group in optimiser.param_groups:
-            group["lr"] = _rate(step, steps)
+            group["lr"] = _rate(step, schedule)
         order = np.random.default_rng((seed, step // len(heads))).permutation(len(heads))
-        image, target = example(heads[order[step % len(heads)]], (seed, step))
+        difficulty = min(1.0, 0.25 + 0.75 * step / schedule.ramp)
+        image, target = example(heads[order[step % len(heads)]], (seed, step), difficulty)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(torch.from_numpy(image)[None, None])
         loss, dice = _loss(logits.float(), torch.from_numpy(target)[None])
@@ -119,11 +140,12 @@ def train(heads: Sequence[Head], folder: Path, steps: int = STEPS, seed: int = S
     return network
 
 
-def _rate(step: int, steps: int) -> float:
+def _rate(step: int, schedule: Schedule) -> float:
     """Learning rate: a short warm-up, then a cosine to almost nothing."""
     if step < WARM_UP:
-        return RATE * (step + 1) / WARM_UP
-    return RATE * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (step - WARM_UP) / (steps - WARM_UP)))))
+        return schedule.rate * (step + 1) / WARM_UP
+    done = (step - WARM_UP) / max(1, schedule.steps - WARM_UP)
+    return schedule.rate * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * done))))
 
 
 def _loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,11 +186,13 @@ def folds(heads: Sequence[Head], count: int = FOLDS) -> list[list[Head]]:
     return [[people[i] for i in sorted(order[fold::count])] for fold in range(count)]
 
 
-def cross_validate(heads: Sequence[Head], folder: Path, steps: int, count: int = FOLDS) -> list[Score]:
+def cross_validate(
+    heads: Sequence[Head], folder: Path, start: FeatureNet, schedule: Schedule = TRAINING, count: int = FOLDS
+) -> list[Score]:
     """Train without each fold's heads, and score those."""
     scores: list[Score] = []
     for fold, held_out in enumerate(folds(heads, count)):
-        network = train([h for h in heads if h not in held_out], folder / f"fold-{fold}", steps)
+        network = train([h for h in heads if h not in held_out], folder / f"fold-{fold}", schedule, start)
         scores += [evaluate(network, head, fold) for head in held_out]
         (folder / "scores.json").write_text(json.dumps([asdict(s) for s in scores], indent=1))
         log.info("%s", table(scores))
@@ -185,7 +209,7 @@ def table(scores: Sequence[Score]) -> str:
     lines.append(f"all      {every}/{len(scores)} = {every / len(scores):.1%}")
     confusion = np.sum([s.confusion for s in scores], axis=0)
     names = ["none", *FEATURE_LABELS]
-    lines.append("rows reference, columns predicted, 4 mm voxels: " + " ".join(names))
+    lines.append("rows reference, columns predicted, 5 mm voxels: " + " ".join(names))
     lines += [f"{name:6} " + " ".join(f"{n:8d}" for n in row) for name, row in zip(names, confusion, strict=True)]
     return "\n".join(lines)
 
@@ -208,15 +232,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("work_dir", type=Path, help="labelled heads, checkpoints, logs and scores; a run goes on here")
     parser.add_argument("--weights", type=Path, help="write the network trained on all heads here")
     parser.add_argument("--folds", type=int, default=FOLDS, help="0 leaves the cross-validation out")
-    parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     heads = prepare(options.bids_dir, options.work_dir / "heads")
-    if options.folds:
-        cross_validate(heads, options.work_dir, options.steps, options.folds)
+    average = [head for head in heads if head.name == AVERAGE]
+    start = train(average, options.work_dir / "average", PRETRAINING)
     if options.weights:
-        save_weights(train(heads, options.work_dir / "all", options.steps), options.weights)
+        save_weights(train(heads, options.work_dir / "all", TRAINING, start), options.weights)
+    if options.folds:
+        cross_validate(heads, options.work_dir, start, count=options.folds)
     return 0
 
 

@@ -19,10 +19,10 @@ from efface.registration import block_mean
 from efface.templates import FEATURE_LABELS
 from efface.training.priors import WORKING_MM, Located, label_head, label_heads
 
-SIDE = 64
-"""Voxels of an example's side: 256 mm."""
+SIDE = 48
+"""Voxels of an example's side: 240 mm."""
 AVERAGE = "average"
-ROTATION_DEG, SCALE, SHIFT_MM = 40.0, 0.12, 20.0
+ROTATION_DEG, SCALE, SHIFT_MM, NOISE = 40.0, 0.12, 15.0, 0.08
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +66,26 @@ def average_example() -> Head:
     return Head(AVERAGE, volume.data, found.features, found.face, volume.affine)
 
 
-def example(head: Head, seed: tuple[int, ...]) -> tuple[FloatVolume, NDArray[np.int64]]:
-    """One random variation of a head: intensities in [0, 1] and labels, both shape (64, 64, 64), 4 mm.
+def example(head: Head, seed: tuple[int, ...], difficulty: float = 1.0) -> tuple[FloatVolume, NDArray[np.int64]]:
+    """One random variation of a head: intensities in [0, 1] and labels, both shape (48, 48, 48), 5 mm.
 
-    Pose (up to 40 degrees about any axis, scale, shear, shift, mirrored axes), field of view (cropped, wrapped
+    Parameters
+    ----------
+    head
+        To be varied.
+    seed
+        Decides everything.
+    difficulty
+        Between 0 and 1: how far turned, how often mirrored, how noisy; a network learns the simple cases first.
+
+    Notes
+    -----    Pose (up to 40 degrees about any axis, scale, shear, shift, mirrored axes), field of view (cropped, wrapped
     around), what is missing (features, or the face), contrast, bias field, resolution and noise.
     """
     rng = np.random.default_rng(seed)
     data, labels = _with_something_missing(head, rng)
     data = _blurred(data, np.abs(head.affine[:3, :3]).sum(axis=0), rng)
-    matrix, offset = _pose(head, rng)
+    matrix, offset = _pose(head, rng, difficulty)
     shape = (SIDE, SIDE, SIDE)
     image = ndimage.affine_transform(data, matrix, offset, shape, order=1, mode="grid-constant")
     # Negative outside the head's own field of view: nothing was measured there.
@@ -84,8 +94,8 @@ def example(head: Head, seed: tuple[int, ...]) -> tuple[FloatVolume, NDArray[np.
     ).astype(bool)
     target = ndimage.affine_transform(labels, matrix, offset, shape, order=0, mode="grid-constant")
     image, target, inside = _field_of_view(image, target, inside, rng)
-    image = normalised(_noisy(_contrast(normalised(image), inside, rng), inside, rng))
-    flips = tuple(axis for axis, chance in enumerate((0.5, 0.15, 0.15)) if rng.random() < chance)
+    image = normalised(_noisy(_contrast(normalised(image), inside, rng), inside, difficulty, rng))
+    flips = tuple(axis for axis, chance in enumerate((0.5, 0.1, 0.1)) if rng.random() < chance * (difficulty if axis else 1))
     return np.ascontiguousarray(np.flip(image, flips)), np.ascontiguousarray(np.flip(target, flips)).astype(np.int64)
 
 
@@ -94,10 +104,10 @@ def plain(head: Head) -> tuple[Volume, NDArray[np.uint8]]:
     return Volume(head.data, head.affine), head.features
 
 
-def _pose(head: Head, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pose(head: Head, rng: np.random.Generator, difficulty: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Voxels of an example to voxels of the head."""
     axis = rng.normal(size=3)
-    angle = np.deg2rad(ROTATION_DEG) * rng.beta(1.0, 1.5)
+    angle = np.deg2rad(ROTATION_DEG) * difficulty * rng.beta(1.0, 1.2)
     turn = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()
     stretch = np.eye(3) * np.exp(rng.uniform(-SCALE, SCALE, 3)) + rng.normal(0, 0.03, (3, 3))
     to_mm = turn @ stretch * GRID_MM
@@ -164,8 +174,10 @@ def _contrast(image: FloatVolume, inside: NDArray[np.bool_], rng: np.random.Gene
     return np.asarray(np.where(inside, image * np.exp(field), 0), dtype=np.float32)
 
 
-def _noisy(image: FloatVolume, inside: NDArray[np.bool_], rng: np.random.Generator) -> FloatVolume:
-    level = rng.uniform(0, 0.12) ** 1.5 * 2
+def _noisy(
+    image: FloatVolume, inside: NDArray[np.bool_], difficulty: float, rng: np.random.Generator
+) -> FloatVolume:
+    level = difficulty * rng.uniform(0, NOISE)
     real, imaginary = (rng.normal(0, level, image.shape).astype(np.float32) for _ in range(2))
     return np.asarray(np.where(inside, np.hypot(image + real, imaginary), 0), dtype=np.float32)
 
