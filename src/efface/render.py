@@ -14,18 +14,17 @@ Levoy. "Display of surfaces from volume data." IEEE Computer Graphics and Applic
 the gradient of the volume).
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 from scipy import linalg, ndimage
 
-from efface.arrays import Affine, FloatVolume, Grid, Volume
+from efface.arrays import Affine, Grid, Volume
 from efface.errors import InputError
+from efface.surface import BLOCK, GRID_MM, Surface
 
 VIEWS: Mapping[str, float] = MappingProxyType(
     {
@@ -38,71 +37,31 @@ VIEWS: Mapping[str, float] = MappingProxyType(
 )
 """Degrees the camera is turned from the front; left and right are the person's, the side that is seen."""
 
-GRID_MM, COARSE_MM = 1.0, 4.0
-SMOOTH_MM = 1.25
-"""Standard deviation of the smoothing: noise on the skin goes, lips and nostrils stay."""
-SMOOTH_VOXELS = 0.9
-"""The least standard deviation in voxels that leaves no ripple of the voxels in the surface."""
-OTSU_SHARE = 0.5
-"""Lower thresholds give skin a beard of noise."""
-SPECK_ML = 1.0
-"""Pieces below this are noise in the air; a nose cut off its face, or a mouth wrapped behind the head, has more."""
-
-CENTRE_MM = np.array([-1.0, 8.0, -24.0])
+CENTRE_MM = np.array([-1.0, 12.0, -36.0])
 """What the camera looks at: the middle of the average head, average-head RAS+ mm."""
 DISTANCE_MM = 700.0
-PICTURE_MM = 270.0
+PICTURE_MM = 290.0
 """Height of the picture at the centre."""
 SIZE_PX = (540, 480)
 
 STEP_MM = 1.0
 BISECTIONS = 6
-BLOCK = 2
-"""Voxels along the edge of the blocks by which rays leap through empty space."""
-NORMAL_MM = 1.0
-HIGHLIGHT_DEPTH_MM = 2.0
+NORMAL_MM = 2.0
+"""Half the length of the differences that give the slope: shorter ones show the grid on flat skin."""
+HIGHLIGHT_DEPTH_MM = 3.0
 """How far under the skin labels are looked up: a mask of the face need not reach its outermost voxel."""
 
 SKIN = np.array([0.86, 0.76, 0.69])
 BACKGROUND = np.array([0.07, 0.08, 0.10])
 HIGHLIGHT_OPACITY = 0.6
-AMBIENT = 0.10
-LIGHTS = ((0.50, (-0.55, 0.60, 0.60)), (0.16, (0.80, 0.05, 0.55)), (0.26, (0.0, 0.1, 1.0)))
+AMBIENT = 0.12
+LIGHTS = ((0.58, (-0.55, 0.60, 0.60)), (0.18, (0.80, 0.05, 0.55)), (0.30, (0.0, 0.1, 1.0)))
 """Key, fill and front light: strength, and where each is from the face (right of the picture, up, to the camera)."""
 SHINE, SHININESS = 0.10, 18.0
 
 Rgb = tuple[float, float, float]
 Picture = NDArray[np.uint8]
 """Shape (height, width, 3), uint8 RGB; up is up."""
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """Where a head begins.
-
-    Attributes
-    ----------
-    volume
-        Smoothed intensities on a grid of 1 mm along the scan's own axes, with air all around.
-    threshold
-        The intensity at the surface, in units of the scan.
-    """
-
-    volume: Volume
-    threshold: float
-
-    @functools.cached_property
-    def empty_blocks(self) -> NDArray[np.uint8]:
-        """How many blocks of `BLOCK` voxels can be crossed in any direction from each block without a crossing."""
-        inside = self.volume.data >= self.threshold
-        padded = np.pad(inside, [(0, -n % BLOCK) for n in inside.shape])
-        for axis in range(3):
-            padded = np.maximum.reduceat(padded, np.arange(0, padded.shape[axis], BLOCK), axis=axis)
-        if not padded.any():
-            return np.full(padded.shape, max(padded.shape), np.uint8)
-        blocks = ndimage.distance_transform_cdt(~padded, "chessboard")
-        # One less for where in its block a ray starts, and one for the neighbours that interpolation looks at.
-        return np.clip(blocks - 2, 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,36 +81,6 @@ class Highlight:
     colours: Mapping[int, Rgb]
 
 
-def head_surface(volume: Volume, *, threshold: float | None = None) -> Surface:
-    """Find the surface of everything in a scan that stands out from the air.
-
-    Parameters
-    ----------
-    volume
-        A head, any orientation and spacing, with air near 0.
-    threshold
-        Intensity at the surface; half of Otsu's threshold when not given. For a defaced scan, give the original's.
-
-    Returns
-    -------
-    Surface
-        All pieces of at least `SPECK_ML`, not only the largest: a nose that defacing left behind in the air is seen.
-
-    Raises
-    ------
-    InputError
-        If the volume is constant, or the threshold is not a positive number.
-    """
-    if threshold is None:
-        threshold = _threshold(volume)
-    if not (np.isfinite(threshold) and threshold > 0):
-        msg = f"threshold must be a positive intensity; received {threshold:g}: give that of the original scan"
-        raise InputError(msg)
-    smooth = _smoothed(volume, GRID_MM)
-    _remove_specks(smooth.data, threshold)
-    return Surface(smooth, threshold)
-
-
 def render_views(
     surface: Surface,
     from_average: Affine,
@@ -160,7 +89,18 @@ def render_views(
     size_px: tuple[int, int] = SIZE_PX,
     highlight: Highlight | None = None,
 ) -> dict[str, Picture]:
-    """Make several views of a head, by name; see `render_view`."""
+    """Make several pictures of a head; see `render_view`.
+
+    Returns
+    -------
+    dict
+        View to picture, in the order of `views`.
+
+    Raises
+    ------
+    InputError
+        As `render_view`.
+    """
     return {v: render_view(surface, v, from_average, size_px=size_px, highlight=highlight) for v in views}
 
 
@@ -215,48 +155,7 @@ def render_view(
         _tint(colours, highlight, camera, points - HIGHLIGHT_DEPTH_MM * normals)
     picture = np.repeat(BACKGROUND[None], size_px[0] * size_px[1], axis=0)
     picture[pixels] = _shaded(colours, normals, points).T
-    return np.rint(picture.clip(0, 1) * 255).astype(np.uint8).reshape(*size_px, 3)
-
-
-def _threshold(volume: Volume) -> float:
-    """A share of Otsu's threshold of the smoothed scan, bright outliers clipped."""
-    values = _smoothed(volume, COARSE_MM).data
-    values = values.clip(0, np.percentile(values, 99.0))
-    if values.min() == values.max():
-        msg = f"no head stands out: all smoothed intensities are {values.min():g}; expected a head scan: check it"
-        raise InputError(msg)
-    otsu = SimpleITK.OtsuThresholdImageFilter()
-    otsu.Execute(SimpleITK.GetImageFromArray(values))
-    return OTSU_SHARE * float(otsu.GetThreshold())
-
-
-def _smoothed(volume: Volume, step_mm: float) -> Volume:
-    """Smooth a volume and sample it at `step_mm` along its axes at once: one matrix of Gaussian weights an axis.
-
-    The new grid has a margin where everything has faded to the air outside, 0.
-    """
-    data: FloatVolume = volume.data
-    affine = volume.affine.copy()
-    for axis, (count, spacing) in enumerate(zip(volume.data.shape, volume.grid.spacing_mm, strict=True)):
-        sigma = max(SMOOTH_MM, SMOOTH_VOXELS * spacing)
-        margin = 4 * sigma + step_mm
-        new_mm = np.arange(-margin, (count - 1) * spacing + margin, step_mm)
-        offsets = (new_mm[:, None] - spacing * np.arange(count)) / sigma
-        weights = spacing / (sigma * np.sqrt(2 * np.pi)) * np.exp(-0.5 * offsets**2)
-        # Takes the first axis away and puts the new one last; after three axes the order is as before.
-        data = np.tensordot(data, weights.astype(np.float32), axes=(0, 1))
-        affine[:3, 3] -= volume.affine[:3, axis] / spacing * margin
-        affine[:3, axis] *= step_mm / spacing
-    return Volume(data, affine)
-
-
-def _remove_specks(data: FloatVolume, threshold: float) -> None:
-    """Set pieces above the threshold, of less than `SPECK_ML`, to air."""
-    labels, _ = ndimage.label(data >= threshold, np.ones((3, 3, 3)))
-    sizes = np.bincount(labels.ravel())
-    small = sizes * GRID_MM**3 / 1000 < SPECK_ML
-    small[0] = False
-    data[small[labels]] = 0
+    return np.asarray(np.rint(picture.clip(0, 1) * 255), dtype=np.uint8).reshape(*size_px, 3)
 
 
 def _camera(azimuth_deg: float, from_average: Affine) -> Affine:
@@ -295,7 +194,7 @@ def _first_crossings(
     while active.size:
         points = origin + along[:, active] * depth
         leaps = _looked_up(surface.empty_blocks, points)
-        step = np.maximum(leaps * BLOCK * GRID_MM, STEP_MM) / stretch[active]
+        step = np.maximum(leaps * (BLOCK * GRID_MM), STEP_MM) / stretch[active]
         close = np.flatnonzero(leaps == 0)
         hit = close[_sampled(surface, points[:, close]) >= surface.threshold]
         found.append(active[hit])
@@ -338,12 +237,11 @@ def _normals(surface: Surface, to_voxels: Affine, points: NDArray[np.float64]) -
     centre, axes = to_voxels[:3, :3] @ points + to_voxels[:3, 3:], to_voxels[:3, :3, None] * NORMAL_MM
     down = [_sampled(surface, centre - axes[:, a]) - _sampled(surface, centre + axes[:, a]) for a in range(3)]
     normals = np.array(down, dtype=np.float64)
-    return normals / np.maximum(np.linalg.norm(normals, axis=0), 1e-9)
+    normals /= np.maximum(np.linalg.norm(normals, axis=0), 1e-9)
+    return normals
 
 
-def _tint(
-    colours: NDArray[np.float64], highlight: Highlight, camera: Affine, points: NDArray[np.float64]
-) -> None:
+def _tint(colours: NDArray[np.float64], highlight: Highlight, camera: Affine, points: NDArray[np.float64]) -> None:
     """Mix the colour of the label at each point (camera mm) into `colours`, shape (3, n)."""
     to_labels = np.linalg.inv(highlight.labels.affine) @ camera
     voxels = to_labels[:3, :3] @ points + to_labels[:3, 3:]
@@ -356,7 +254,7 @@ def _tint(
 def _shaded(
     colours: NDArray[np.float64], normals: NDArray[np.float64], points: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Light the colours: a soft Lambert term for each light, and a little shine of the first, shape (3, n)."""
+    """Light the colours: a soft Lambert term for each light, and a little shine, shape (3, n)."""
     towards_eye = -points / np.linalg.norm(points, axis=0)
     light = np.full(points.shape[1], AMBIENT)
     shine = np.zeros(points.shape[1])
@@ -367,4 +265,5 @@ def _shaded(
         half = direction[:, None] + towards_eye
         half /= np.linalg.norm(half, axis=0)
         shine += strength * np.maximum((half * normals).sum(axis=0), 0) ** SHININESS
-    return colours * light + SHINE * shine
+    lit: NDArray[np.float64] = colours * light + SHINE * shine
+    return lit
