@@ -119,11 +119,11 @@ def test_the_right_ear_is_on_the_left_of_a_frontal_picture_and_in_the_views_from
 def test_a_tint_is_where_its_label_is_and_each_label_has_its_colour():
     points, affine = space((2.0, 2.0, 2.0))
     upper, lower = points[..., 2] > CENTRE_MM[2] + 20, points[..., 2] < CENTRE_MM[2] - 20
-    under_the_skin = ball(points, 58) > 50
+    under_the_skin = ball(points, 58.5) > 50
     labels = volume_of((upper + 2 * lower + 3 * (~upper & ~lower)) * under_the_skin, affine)
     volume = volume_of(ball(points, 60), affine)
-    tinted = picture(volume, highlight=Highlight(labels, {1: (1.0, 0.0, 0.0), 2: (0.0, 0.0, 1.0)})).astype(int)
-    plain = picture(volume).astype(int)
+    highlight = Highlight(labels, {1: (1.0, 0.0, 0.0), 2: (0.0, 0.0, 1.0)})
+    tinted, plain = (picture(volume, threshold=50.0, highlight=h).astype(int) for h in (highlight, None))
     middle = SIZE_PX[1] // 2
     upper_row, lower_row = (round(pixel(CENTRE_MM + np.array([0, 54, z]), "frontal")[0]) for z in (26, -26))
     assert (tinted[upper_row, middle] - plain[upper_row, middle])[2] < -30
