@@ -1,4 +1,4 @@
-"""mri_reface: face and ears are replaced by those of the average head, fitted to this head and its intensities.
+"""mri_reface: face and ears are replaced by average ones, fitted to this head and its intensities.
 
 References
 ----------
@@ -13,27 +13,46 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface import registration, templates
-from efface.anatomy import Anatomy, head_mask
-from efface.arrays import BoolVolume, FloatVolume, Grid, Volume
+from efface.anatomy import Anatomy
+from efface.arrays import Affine, BoolVolume, FloatVolume, Volume
 from efface.deface.edit import Edit
 from efface.errors import InputError
-from efface.registration import Transform
+from efface.registration import Warp
 
 FITTING_MM = 4.0
 SMOOTHING_VOX = (4.0, 2.0)
 """The fit is stiff and driven from outside the face: a face that fitted closely would be the person's again."""
-QUANTILES = np.linspace(0.0, 100.0, 41)
-BIAS_SIGMA_MM, NEAR_MM = 15.0, 40.0
-AIR_LEVEL = 0.15
-"""Share of the average head's tissue below which a voxel of it is air: its frames and ghosts are cut away."""
+QUANTILES = np.linspace(0.5, 99.5, 41)
+BIAS_SIGMA_MM, GAIN = 15.0, (0.6, 1.7)
+NEAR_MM = 25.0
+SKIN = (0.3, 0.7)
+"""Shares of heads between which air becomes tissue: the average of many skins is blurred, one skin is not."""
+NECK_MM = -115.0
+"""Average head z below which air is left alone: necks and shoulders differ too much."""
+BLANKED = 0.3
+"""Share of zeros from which the air of a scan counts as blanked: it stays 0, and tells nothing about the noise."""
+MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What is replaced, and what the average head has there, on the scan's grid."""
+    """What is replaced, and what the average outside has there, on the scan's grid.
 
-    replaced: BoolVolume
-    average: FloatVolume
+    Attributes
+    ----------
+    face
+        Face and ears, and the air before them.
+    air
+        Air around the head, with what wraps around into it.
+    shape
+        Share of heads that have tissue there.
+    tissue
+        Mean intensity of head tissue, 1 = brain.
+    """
+
+    face: BoolVolume
+    air: BoolVolume
+    shape: FloatVolume
     tissue: FloatVolume
 
 
@@ -58,9 +77,10 @@ def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 6.0) -> 
 
     Notes
     -----
-    As in the original, regions are face, ears, and the air around them with what wraps around there. Two
+    As in the original, regions are face, ears, and the air around the head with what wraps around there. Two
     deformations are fitted, from the affine of the anatomy and from its whole-image refinement; the better
-    correlation wins. Noise is drawn from a generator seeded with the scan's hash.
+    correlation wins. The average face is our own, the mean of heads brought together by deformable registration
+    (`efface.training.priors`). Noise is drawn from a generator seeded with the scan's hash.
     """
     for name, value in (("margin_mm", margin_mm), ("taper_mm", taper_mm)):
         if not value >= 0:
@@ -68,40 +88,41 @@ def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 6.0) -> 
             raise InputError(msg)
     scan = anatomy.scan
     parts = _fit(anatomy, margin_mm)
-    matched = _match(scan.data, parts, anatomy.head, scan.spacing_mm)
-    new = _with_noise(matched * parts.tissue, scan.data, anatomy.head, scan.sha256)
-    weight = _taper(parts.replaced, anatomy.head, scan.spacing_mm, taper_mm)
-    mask = parts.replaced & (weight > 0)
+    new = _match(scan.data, parts, anatomy.head, scan.spacing_mm)
+    new = _with_noise(np.where(parts.air, 0, new), scan.data, anatomy, parts)
+    weight = _taper(parts.face, anatomy.head, scan.spacing_mm, taper_mm)
+    weight[parts.air] = 1
+    mask = weight > 0
     values = weight[mask] * new[mask] + (1 - weight[mask]) * scan.data[mask]
     params = {"margin_mm": margin_mm, "taper_mm": taper_mm}
     return Edit(np.ascontiguousarray(mask), values.astype(np.float32), "mri_reface", params=params)
 
 
 def _fit(anatomy: Anatomy, margin_mm: float) -> _Parts:
-    """Fit the average head, and carry it and the regions to the scan."""
+    """Fit the average head, and carry what lies in its space to the scan."""
     scan = anatomy.scan
-    average = templates.average_head()
-    transform = _best_transform(anatomy)
-    points = _points_in_average(transform, scan.grid)
-    region = _sample(templates.prior("face_and_ears"), points, order=1) > 0.05
-    to_brain_mm = ndimage.distance_transform_edt(~anatomy.brain, sampling=scan.spacing_mm)
-    inside = ndimage.gaussian_filter(_average_tissue().data, 1.0)
-    tissue = np.clip(_sample(Volume(inside, average.affine), points, order=1, edge=True), 0, 1)
-    values = _sample(average, points, order=1, edge=True)
-    return _Parts(region & (to_brain_mm > margin_mm), values, tissue)
+    points = _points(_best_warp(anatomy), scan.grid.shape, scan.affine)
+    clear = ndimage.distance_transform_edt(~anatomy.brain, sampling=scan.spacing_mm) > margin_mm
+    face = (_sample(templates.prior("face_and_ears"), points) > 0.05) & clear
+    shape = _sample(templates.prior("head"), points)
+    air = (_sample(templates.prior("air"), points) > 0.5) & (points[2] > NECK_MM) & clear & ~face
+    tissue = templates.prior("tissue")
+    known = _sample(Volume((tissue.data > 0).astype(np.float32), tissue.affine), points)
+    mean = _sample(tissue, points) / np.maximum(known, 1e-3) / np.float32(100)
+    return _Parts(face, air, shape, np.asarray(mean, dtype=np.float32))
 
 
-def _best_transform(anatomy: Anatomy) -> Transform:
+def _best_warp(anatomy: Anatomy) -> Warp:
     """Deformations from two starts; the one after which scan and average head correlate better."""
     scan = registration.block_mean(anatomy.scan.volume, FITTING_MM)
-    average = registration.block_mean(templates.average_head(), FITTING_MM)
+    average = registration.block_mean(templates.average_head(), FITTING_MM / 2)
     first = anatomy.from_average
     refined = registration.refine_affine(templates.average_head(), anatomy.scan.volume, first)
-    found: list[tuple[float, Transform]] = []
+    found: list[tuple[float, Warp]] = []
     for start in [first, *([refined.matrix] if refined.converged else [])]:
-        back = np.asarray(np.linalg.inv(start), dtype=np.float64)
+        back: Affine = np.asarray(np.linalg.inv(start), dtype=np.float64)
         face = registration.resample(templates.prior("face_and_ears"), scan.grid, back) > 0
-        driving = (registration.resample(_average_tissue(), scan.grid, back) > 0.5) & ~face
+        driving = (registration.resample(templates.prior("air"), scan.grid, back, fill=1.0) < 0.5) & ~face
         warp = registration.register_deformable(
             scan, average, back, mask=driving, iterations="60x40", radius=2, smoothing_vox=SMOOTHING_VOX
         )
@@ -110,69 +131,68 @@ def _best_transform(anatomy: Anatomy) -> Transform:
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def _average_tissue() -> Volume:
-    """The average head's own mask, 1 inside."""
-    average = templates.average_head()
-    mask = head_mask(Volume(average.data, average.affine))
-    solid = ndimage.binary_opening(
-        mask & (average.data > AIR_LEVEL * float(np.percentile(average.data, 98))), iterations=2
-    )
-    labels, _ = ndimage.label(solid)
-    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    return Volume(ndimage.binary_closing(largest, iterations=3).astype(np.float32), average.affine)
-
-
-def _points_in_average(transform: Transform, grid: Grid) -> NDArray[np.float32]:
+def _points(warp: Warp, shape: tuple[int, int, int], affine: Affine) -> NDArray[np.float32]:
     """Average head mm of every voxel of a grid, from a warp found on a coarser one, shape (3, x, y, z)."""
-    if not isinstance(transform, registration.Warp):
-        msg = "a warp is expected"
-        raise TypeError(msg)
-    index = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in grid.shape], indexing="ij"))
-    to_coarse = np.linalg.inv(transform.grid.affine) @ grid.affine
-    coarse = np.tensordot(to_coarse[:3, :3], index, 1) + to_coarse[:3, 3].reshape(3, 1, 1, 1)
-    points = np.tensordot(grid.affine[:3, :3], index, 1) + grid.affine[:3, 3].reshape(3, 1, 1, 1)
+    to_coarse = np.linalg.inv(warp.grid.affine) @ affine
+    linear = warp.affine[:3, :3]
+    index = np.ogrid[tuple(slice(n) for n in shape)]
+    points = np.empty((3, *shape), dtype=np.float32)
+    displacement = np.empty((3, *shape), dtype=np.float32)
     for axis in range(3):
-        points[axis] += ndimage.map_coordinates(transform.displacement[..., axis], coarse, order=1, mode="nearest")
-    moved = np.tensordot(transform.affine[:3, :3], points, 1) + transform.affine[:3, 3].reshape(3, 1, 1, 1)
-    return moved.astype(np.float32)
+        displacement[axis] = ndimage.affine_transform(
+            warp.displacement[..., axis], to_coarse[:3, :3], to_coarse[:3, 3], shape, order=1, mode="nearest"
+        )
+    whole = warp.affine @ affine
+    for axis in range(3):
+        position = sum(np.float32(whole[axis, k]) * index[k].astype(np.float32) for k in range(3))
+        points[axis] = position + np.float32(whole[axis, 3]) + np.tensordot(linear[axis], displacement, 1)
+    return points
 
 
-def _sample(volume: Volume, points: NDArray[np.float32], order: int, *, edge: bool = False) -> FloatVolume:
-    to_voxel = np.linalg.inv(volume.affine)
-    index = np.tensordot(to_voxel[:3, :3], points, 1) + to_voxel[:3, 3].reshape(3, 1, 1, 1)
-    mode = "nearest" if edge else "grid-constant"
-    return np.asarray(ndimage.map_coordinates(volume.data, index, order=order, mode=mode), dtype=np.float32)
+def _sample(volume: Volume, points: NDArray[np.float32]) -> FloatVolume:
+    """Linear samples at average head mm, on a grid whose axes are the average head's; 0 outside."""
+    index = [(points[a] - volume.affine[a, 3]) / volume.affine[a, a] for a in range(3)]
+    return np.asarray(ndimage.map_coordinates(volume.data, index, order=1, mode="grid-constant"), dtype=np.float32)
 
 
 def _match(data: FloatVolume, parts: _Parts, head: BoolVolume, spacing_mm: NDArray[np.float64]) -> FloatVolume:
-    """Give the average head the intensities of the scan: quantiles first, then a smooth local gain.
+    """Give the average outside the intensities of the scan: quantiles first, then a smooth local gain, then skin.
 
-    Both are estimated near the face, on tissue that both heads have and that stays.
+    Quantiles are those of the tissue in and near the region, in both; the gain is estimated on tissue that both
+    have and that stays.
     """
-    near = ndimage.distance_transform_edt(~parts.replaced, sampling=spacing_mm) < NEAR_MM
-    shared = near & head & ~parts.replaced & (parts.tissue > 0.9)
-    source, target = (np.percentile(v[shared], QUANTILES) for v in (parts.average, data))
+    near = ndimage.distance_transform_edt(~parts.face, sampling=spacing_mm) < NEAR_MM
+    theirs, ours = near & (parts.shape > SKIN[1]), near & head
+    source, target = np.percentile(parts.tissue[theirs], QUANTILES), np.percentile(data[ours], QUANTILES)
     source = np.maximum.accumulate(source + 1e-6 * np.arange(source.size))
-    matched = np.interp(parts.average, source, target).astype(np.float32)
+    matched = np.interp(parts.tissue, source, target).astype(np.float32)
+    shared = ours & theirs & ~parts.face
     sigma = BIAS_SIGMA_MM / spacing_mm
-    floor = 0.02 * float(target[-1])
-    ours = ndimage.gaussian_filter(np.where(shared, data, 0).astype(np.float32), sigma, truncate=3)
-    theirs = ndimage.gaussian_filter(np.where(shared, matched, 0).astype(np.float32), sigma, truncate=3)
-    gain = (ours + floor * 0.05) / (theirs + floor * 0.05)
-    return np.asarray(matched * np.clip(gain, 0.5, 2.0), dtype=np.float32)
+    floor = 0.02 * float(target.mean())
+    a, b = (ndimage.gaussian_filter(np.where(shared, v, 0).astype(np.float32), sigma, truncate=3) for v in (data, matched))
+    matched *= np.clip((a + floor) / (b + floor), *GAIN)
+    return np.asarray(matched * np.clip((parts.shape - SKIN[0]) / (SKIN[1] - SKIN[0]), 0, 1), dtype=np.float32)
 
 
-def _with_noise(clean: FloatVolume, data: FloatVolume, head: BoolVolume, seed: str) -> FloatVolume:
-    """Add Rician noise as strong as that of the scan's air."""
-    air = data[~ndimage.binary_dilation(head, iterations=4)]
-    level = float(np.sqrt(np.mean(np.square(air[air > 0])) / 2)) if np.count_nonzero(air) > 100 else 0.0
-    share = np.count_nonzero(air) / max(1, air.size)
-    robust = min(level, float(np.median(air[air > 0])) / 1.1774) if level > 0 and share > 0.2 else 0.0
-    if robust == 0.0:
-        return clean
-    generator = np.random.default_rng(int(seed[:16], 16))
-    real, imaginary = (generator.normal(0, robust, clean.shape).astype(np.float32) for _ in range(2))
-    return np.asarray(np.hypot(clean + real, imaginary), dtype=np.float32)
+def _with_noise(clean: FloatVolume, data: FloatVolume, anatomy: Anatomy, parts: _Parts) -> FloatVolume:
+    """Add Rician noise as strong as the scan's; where the scan's air is blanked, to tissue only."""
+    air = data[parts.air & ~ndimage.binary_dilation(anatomy.head, iterations=3)]
+    blanked = air.size < 1000 or np.count_nonzero(air) < (1 - BLANKED) * air.size
+    level = tissue_noise(data, anatomy.brain) if blanked else float(np.median(air)) / 1.1774
+    generator = np.random.default_rng(int(anatomy.scan.sha256[:16], 16))
+    real, imaginary = (generator.normal(0, level, clean.shape).astype(np.float32) for _ in range(2))
+    noisy = np.hypot(clean + real, imaginary)
+    return np.asarray(np.where((clean > 0) | (not blanked), noisy, 0), dtype=np.float32)
+
+
+def tissue_noise(data: FloatVolume, brain: BoolVolume) -> float:
+    """Standard deviation of the noise inside the brain, from second differences, which tissue hardly has."""
+    kernel = np.array([1.0, -2.0, 1.0])
+    curved = data
+    for axis in range(3):
+        curved = ndimage.convolve1d(curved, kernel, axis=axis)
+    inside = np.abs(curved[ndimage.binary_erosion(brain, iterations=3)])
+    return MAD_TO_SIGMA * float(np.median(inside)) / 6.0**1.5 if inside.size else 0.0
 
 
 def _taper(replaced: BoolVolume, head: BoolVolume, spacing_mm: NDArray[np.float64], taper_mm: float) -> FloatVolume:
