@@ -65,7 +65,6 @@ class FeatureNet(nn.Module):
         self.up = nn.ModuleList([nn.ConvTranspose3d(o, i, 2, stride=2) for i, o in pairs])
         self.merge = nn.ModuleList([Block(2 * i, i) for i, _ in pairs])
         self.head = nn.Conv3d(channels[0], CLASSES, 1)
-        nn.init.constant_(self.head.bias[:1], 4.0)  # most is background: else the first hundred steps learn only that
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, shape (n, 5, x, y, z), of intensities, shape (n, 1, x, y, z)."""

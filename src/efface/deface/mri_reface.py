@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from efface import registration, templates
 from efface.anatomy import Anatomy
-from efface.arrays import Affine, BoolVolume, FloatVolume, Volume
+from efface.arrays import Affine, BoolVolume, FloatVolume, Grid, Volume
 from efface.deface.edit import Edit
-from efface.errors import InputError
+from efface.errors import AnatomyError, InputError
 from efface.registration import Warp
 
 FITTING_MM = 4.0
@@ -25,38 +25,49 @@ SMOOTHING_VOX = (4.0, 2.0)
 QUANTILES = np.linspace(0.5, 99.5, 41)
 BIAS_SIGMA_MM, GAIN = 15.0, (0.6, 1.7)
 NEAR_MM = 25.0
-SKIN = (0.3, 0.7)
-"""Shares of heads between which air becomes tissue: the average of many skins is blurred, one skin is not."""
+SURFACE_MM, EAR_SURFACE_MM = 22.0, 8.0
+"""Within this distance of head that stays, the old surface turns into the new one."""
+EARS_BEHIND_MM = 25.0
+"""Average head y behind which what is replaced is an ear."""
+SKIN_MM = 2.0
+"""Over this distance air becomes tissue."""
 NECK_MM = -115.0
 """Average head z below which air is left alone: necks and shoulders differ too much."""
 BLANKED = 0.3
-"""Share of zeros from which the air of a scan counts as blanked: it stays 0, and tells nothing about the noise."""
-MAD_TO_SIGMA = 1.4826
+"""Share of zeros from which the air of a scan counts as blanked, and stays 0."""
+MAD_TO_SIGMA, RAYLEIGH_MEDIAN = 1.4826, 1.1774
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What is replaced, and what the average outside has there, on the scan's grid.
+    """What is replaced, and what the average outside has there, on a box of the scan's grid.
 
     Attributes
     ----------
+    at
+        The box.
+    data, head
+        Of the scan.
     face
-        Face and ears, and the air before them.
-    air
-        Air around the head, with what wraps around into it.
+        Face and ears, and the air before them: what is replaced.
+    surface_mm
+        Over which distance the old surface turns into the new one.
     shape
         Share of heads that have tissue there.
     tissue
         Mean intensity of head tissue, 1 = brain.
     """
 
+    at: tuple[slice, slice, slice]
+    data: FloatVolume
+    head: BoolVolume
     face: BoolVolume
-    air: BoolVolume
+    surface_mm: FloatVolume
     shape: FloatVolume
     tissue: FloatVolume
 
 
-def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 6.0) -> Edit:
+def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 8.0) -> Edit:
     """Decide what mri_reface replaces, and by what.
 
     Parameters
@@ -74,6 +85,8 @@ def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 6.0) -> 
         If a distance is negative.
     RegistrationError
         If the average head was not found in the scan.
+    AnatomyError
+        If no tissue is where the face should be.
 
     Notes
     -----
@@ -86,30 +99,59 @@ def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 6.0) -> 
         if not value >= 0:
             msg = f"{name} must be 0 or more; received {value}"
             raise InputError(msg)
-    scan = anatomy.scan
-    parts = _fit(anatomy, margin_mm)
-    new = _match(scan.data, parts, anatomy.head, scan.spacing_mm)
-    new = _with_noise(np.where(parts.air, 0, new), scan.data, anatomy, parts)
-    weight = _taper(parts.face, anatomy.head, scan.spacing_mm, taper_mm)
-    weight[parts.air] = 1
-    mask = weight > 0
-    values = weight[mask] * new[mask] + (1 - weight[mask]) * scan.data[mask]
+    scan, spacing_mm = anatomy.scan, anatomy.scan.spacing_mm
+    clear = ndimage.distance_transform_edt(~anatomy.brain, sampling=spacing_mm) > margin_mm
+    warp = _best_warp(anatomy)
+    parts = _fit(anatomy, warp, clear)
+    air = _air(anatomy, warp, clear)
+    noise = _Noise(anatomy, air)
+    mask, values = air.copy(), np.zeros(scan.shape, dtype=np.float32)
+    values[air] = noise.over(np.zeros(int(air.sum()), np.float32))
+    values[parts.at][parts.face] = _new_face(parts, noise, spacing_mm, taper_mm)
+    mask[parts.at] |= parts.face
     params = {"margin_mm": margin_mm, "taper_mm": taper_mm}
-    return Edit(np.ascontiguousarray(mask), values.astype(np.float32), "mri_reface", params=params)
+    return Edit(mask, values[mask], "mri_reface", params=params)
 
 
-def _fit(anatomy: Anatomy, margin_mm: float) -> _Parts:
-    """Fit the average head, and carry what lies in its space to the scan."""
+def _fit(anatomy: Anatomy, warp: Warp, clear: BoolVolume) -> _Parts:
+    """Carry what lies in the average head's space to the scan, in the box around the face."""
     scan = anatomy.scan
-    points = _points(_best_warp(anatomy), scan.grid.shape, scan.affine)
-    clear = ndimage.distance_transform_edt(~anatomy.brain, sampling=scan.spacing_mm) > margin_mm
-    face = (_sample(templates.prior("face_and_ears"), points) > 0.05) & clear
-    shape = _sample(templates.prior("head"), points)
-    air = (_sample(templates.prior("air"), points) > 0.5) & (points[2] > NECK_MM) & clear & ~face
+    coarse = _sample(templates.prior("face_and_ears"), _points(warp, warp.grid)) > 0
+    if not coarse.any():
+        msg = "the average head's face lies outside the scan's field of view; expected a whole head: check the scan"
+        raise AnatomyError(msg)
+    at = _box(coarse, warp.grid, scan.grid)
+    affine = scan.affine.copy()
+    affine[:3, 3] = scan.affine[:3, :3] @ [s.start for s in at] + scan.affine[:3, 3]
+    points = _points(warp, Grid((at[0].stop - at[0].start, at[1].stop - at[1].start, at[2].stop - at[2].start), affine))
+    face = (_sample(templates.prior("face_and_ears"), points) > 0.05) & clear[at]
     tissue = templates.prior("tissue")
     known = _sample(Volume((tissue.data > 0).astype(np.float32), tissue.affine), points)
     mean = _sample(tissue, points) / np.maximum(known, 1e-3) / np.float32(100)
-    return _Parts(face, air, shape, np.asarray(mean, dtype=np.float32))
+    surface_mm = np.where(points[1] < EARS_BEHIND_MM, np.float32(EAR_SURFACE_MM), np.float32(SURFACE_MM))
+    shape = _sample(templates.prior("head"), points)
+    return _Parts(at, scan.data[at], anatomy.head[at], face, surface_mm, shape, mean)
+
+
+def _box(coarse: BoolVolume, coarse_grid: Grid, grid: Grid) -> tuple[slice, slice, slice]:
+    """The voxels of a grid around a mask on a coarser one along the same axes, with room to match intensities."""
+    index = np.argwhere(coarse)
+    to_grid = np.linalg.inv(grid.affine) @ coarse_grid.affine
+    room = NEAR_MM / grid.spacing_mm
+    low = to_grid[:3, :3] @ index.min(axis=0) + to_grid[:3, 3] - room
+    high = to_grid[:3, :3] @ index.max(axis=0) + to_grid[:3, 3] + room
+    first = np.clip(np.floor(low), 0, np.array(grid.shape) - 1).astype(int)
+    last = np.clip(np.ceil(high) + 1, first + 1, grid.shape).astype(int)
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return x, y, z
+
+
+def _air(anatomy: Anatomy, warp: Warp, clear: BoolVolume) -> BoolVolume:
+    """Air around the head, with what wraps around into it."""
+    points = _points(warp, warp.grid)
+    coarse = (_sample(templates.prior("air"), points) > 0.5) & (points[2] > NECK_MM)
+    near = registration.resample(Volume(coarse.astype(np.float32), warp.grid.affine), anatomy.scan.grid)
+    return np.asarray((near > 0.5) & clear, dtype=np.bool_)
 
 
 def _best_warp(anatomy: Anatomy) -> Warp:
@@ -131,21 +173,22 @@ def _best_warp(anatomy: Anatomy) -> Warp:
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def _points(warp: Warp, shape: tuple[int, int, int], affine: Affine) -> NDArray[np.float32]:
+def _points(warp: Warp, grid: Grid) -> NDArray[np.float32]:
     """Average head mm of every voxel of a grid, from a warp found on a coarser one, shape (3, x, y, z)."""
-    to_coarse = np.linalg.inv(warp.grid.affine) @ affine
-    linear = warp.affine[:3, :3]
-    index = np.ogrid[tuple(slice(n) for n in shape)]
-    points = np.empty((3, *shape), dtype=np.float32)
-    displacement = np.empty((3, *shape), dtype=np.float32)
-    for axis in range(3):
-        displacement[axis] = ndimage.affine_transform(
-            warp.displacement[..., axis], to_coarse[:3, :3], to_coarse[:3, 3], shape, order=1, mode="nearest"
+    to_coarse = np.linalg.inv(warp.grid.affine) @ grid.affine
+    whole = warp.affine @ grid.affine
+    index = [axis.astype(np.float32) for axis in np.ogrid[tuple(slice(n) for n in grid.shape)]]
+    displacement = [
+        ndimage.affine_transform(
+            warp.displacement[..., axis], to_coarse[:3, :3], to_coarse[:3, 3], grid.shape, order=1, mode="nearest"
         )
-    whole = warp.affine @ affine
+        for axis in range(3)
+    ]
+    points = np.empty((3, *grid.shape), dtype=np.float32)
     for axis in range(3):
-        position = sum(np.float32(whole[axis, k]) * index[k].astype(np.float32) for k in range(3))
-        points[axis] = position + np.float32(whole[axis, 3]) + np.tensordot(linear[axis], displacement, 1)
+        points[axis] = whole[axis, 3]
+        for k in range(3):
+            points[axis] += np.float32(whole[axis, k]) * index[k] + np.float32(warp.affine[axis, k]) * displacement[k]
     return points
 
 
@@ -155,34 +198,68 @@ def _sample(volume: Volume, points: NDArray[np.float32]) -> FloatVolume:
     return np.asarray(ndimage.map_coordinates(volume.data, index, order=1, mode="grid-constant"), dtype=np.float32)
 
 
-def _match(data: FloatVolume, parts: _Parts, head: BoolVolume, spacing_mm: NDArray[np.float64]) -> FloatVolume:
-    """Give the average outside the intensities of the scan: quantiles first, then a smooth local gain, then skin.
+def _new_face(
+    parts: _Parts, noise: "_Noise", spacing_mm: NDArray[np.float64], taper_mm: float
+) -> NDArray[np.float32]:
+    """New intensities of the voxels that are replaced.
+
+    Towards head tissue that stays, the old skin's surface turns into the new one (their signed distances are
+    blended), and old tissue into new.
+    """
+    matched = _match(parts, spacing_mm)
+    to_kept_mm = ndimage.distance_transform_edt(~(parts.head & ~parts.face), sampling=spacing_mm)[parts.face]
+    turned = _smooth_step(to_kept_mm / parts.surface_mm[parts.face])
+    depth_mm = turned * _signed_mm(parts.shape > 0.5, spacing_mm)[parts.face]
+    depth_mm += (1 - turned) * _signed_mm(parts.head, spacing_mm)[parts.face]
+    inside = np.clip(0.5 + depth_mm / SKIN_MM, 0, 1)
+    fresh = noise.over(matched[parts.face])
+    faded = _smooth_step(to_kept_mm / taper_mm) if taper_mm > 0 else np.ones_like(to_kept_mm)
+    faded = np.where(parts.head[parts.face], faded, 1)
+    tissue = faded * fresh + (1 - faded) * parts.data[parts.face]
+    air = noise.over(np.zeros(inside.shape, np.float32))
+    return np.asarray(inside * tissue + (1 - inside) * air, dtype=np.float32)
+
+
+def _match(parts: _Parts, spacing_mm: NDArray[np.float64]) -> FloatVolume:
+    """Give the average outside the intensities of the scan: quantiles first, then a smooth local gain.
 
     Quantiles are those of the tissue in and near the region, in both; the gain is estimated on tissue that both
     have and that stays.
     """
     near = ndimage.distance_transform_edt(~parts.face, sampling=spacing_mm) < NEAR_MM
-    theirs, ours = near & (parts.shape > SKIN[1]), near & head
-    source, target = np.percentile(parts.tissue[theirs], QUANTILES), np.percentile(data[ours], QUANTILES)
+    theirs, ours = near & (parts.shape > 0.5), near & parts.head
+    if not theirs.any() or not ours.any():
+        msg = "no tissue was found near the face: check that this is a whole head with its face"
+        raise AnatomyError(msg)
+    source, target = np.percentile(parts.tissue[theirs], QUANTILES), np.percentile(parts.data[ours], QUANTILES)
     source = np.maximum.accumulate(source + 1e-6 * np.arange(source.size))
     matched = np.interp(parts.tissue, source, target).astype(np.float32)
     shared = ours & theirs & ~parts.face
     sigma = BIAS_SIGMA_MM / spacing_mm
     floor = 0.02 * float(target.mean())
-    a, b = (ndimage.gaussian_filter(np.where(shared, v, 0).astype(np.float32), sigma, truncate=3) for v in (data, matched))
-    matched *= np.clip((a + floor) / (b + floor), *GAIN)
-    return np.asarray(matched * np.clip((parts.shape - SKIN[0]) / (SKIN[1] - SKIN[0]), 0, 1), dtype=np.float32)
+    a, b = (
+        ndimage.gaussian_filter(np.where(shared, values, 0).astype(np.float32), sigma, truncate=3)
+        for values in (parts.data, matched)
+    )
+    return np.asarray(matched * np.clip((a + floor) / (b + floor), *GAIN), dtype=np.float32)
 
 
-def _with_noise(clean: FloatVolume, data: FloatVolume, anatomy: Anatomy, parts: _Parts) -> FloatVolume:
-    """Add Rician noise as strong as the scan's; where the scan's air is blanked, to tissue only."""
-    air = data[parts.air & ~ndimage.binary_dilation(anatomy.head, iterations=3)]
-    blanked = air.size < 1000 or np.count_nonzero(air) < (1 - BLANKED) * air.size
-    level = tissue_noise(data, anatomy.brain) if blanked else float(np.median(air)) / 1.1774
-    generator = np.random.default_rng(int(anatomy.scan.sha256[:16], 16))
-    real, imaginary = (generator.normal(0, level, clean.shape).astype(np.float32) for _ in range(2))
-    noisy = np.hypot(clean + real, imaginary)
-    return np.asarray(np.where((clean > 0) | (not blanked), noisy, 0), dtype=np.float32)
+class _Noise:
+    """Rician noise as strong as the scan's: in air as in its air (none where that is blanked), in tissue as there."""
+
+    def __init__(self, anatomy: Anatomy, air: BoolVolume) -> None:
+        data = anatomy.scan.data
+        sample = data[air & ~anatomy.head]
+        blanked = sample.size < 1000 or np.count_nonzero(sample) < (1 - BLANKED) * sample.size
+        self.in_air = 0.0 if blanked else float(np.median(sample)) / RAYLEIGH_MEDIAN
+        self.in_tissue = max(self.in_air, tissue_noise(data, anatomy.brain))
+        self._generator = np.random.default_rng(int(anatomy.scan.sha256[:16], 16))
+
+    def over(self, clean: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Intensities with noise; what is 0 is air."""
+        level = np.where(clean > 0, self.in_tissue, self.in_air)
+        real, imaginary = (level * self._generator.standard_normal(clean.shape) for _ in range(2))
+        return np.asarray(np.hypot(clean + real, imaginary), dtype=np.float32)
 
 
 def tissue_noise(data: FloatVolume, brain: BoolVolume) -> float:
@@ -195,12 +272,12 @@ def tissue_noise(data: FloatVolume, brain: BoolVolume) -> float:
     return MAD_TO_SIGMA * float(np.median(inside)) / 6.0**1.5 if inside.size else 0.0
 
 
-def _taper(replaced: BoolVolume, head: BoolVolume, spacing_mm: NDArray[np.float64], taper_mm: float) -> FloatVolume:
-    """Weight of the new: 1 in the region, falling to 0 towards head tissue that stays."""
-    if taper_mm == 0:
-        return replaced.astype(np.float32)
-    kept = head & ~replaced
-    to_kept_mm = ndimage.distance_transform_edt(~kept, sampling=spacing_mm)
-    ramp = np.clip(to_kept_mm / taper_mm, 0, 1)
-    smooth = ramp * ramp * (3 - 2 * ramp)
-    return np.where(replaced, smooth, 0).astype(np.float32)
+def _signed_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance to the surface of a mask: positive inside, negative outside."""
+    inside, outside = (ndimage.distance_transform_edt(m, sampling=spacing_mm) for m in (mask, ~mask))
+    return np.asarray(inside - outside, dtype=np.float64)
+
+
+def _smooth_step(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    ramp = np.clip(share, 0, 1)
+    return np.asarray(ramp * ramp * (3 - 2 * ramp), dtype=np.float64)
