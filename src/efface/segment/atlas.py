@@ -99,7 +99,7 @@ def segment_atlas(anatomy: "Anatomy", **params: Any) -> Labels:
     prior = load_prior()
     brain, mask, box = prepare_brain(anatomy.scan.volume, anatomy.brain)
     warnings: list[str] = []
-    affine = align(brain, mask, _initial(anatomy, warnings), prior)
+    affine = align(brain, mask, initial_pose(anatomy, warnings), prior.template)
     warp = deform(brain, mask, affine, prior, chosen)
     found = decide(brain, mask, to_template(brain, mask, affine, warp), prior, chosen.agreement)
     values = np.zeros(anatomy.scan.shape, dtype=np.int32)
@@ -138,7 +138,7 @@ def prepare_brain(scan: Volume, mask: BoolVolume) -> tuple[Volume, BoolVolume, t
     return Volume(scaled, affine), inside, box
 
 
-def align(brain: Volume, mask: BoolVolume, initial: Affine | None, prior: Prior) -> Affine:
+def align(brain: Volume, mask: BoolVolume, initial: Affine | None, template: Volume) -> Affine:
     """Affine from scan mm to template mm: refined from `initial`, and searched for where that does not fit well.
 
     Raises
@@ -148,9 +148,7 @@ def align(brain: Volume, mask: BoolVolume, initial: Affine | None, prior: Prior)
     """
     tried = []
     for start in [initial, None] if initial is not None else [None]:
-        tried.append(
-            register_affine(brain, prior.template, weight=mask, initial=start, minimum_score=MINIMUM_AFFINE_SCORE)
-        )
+        tried.append(register_affine(brain, template, weight=mask, initial=start, minimum_score=MINIMUM_AFFINE_SCORE))
         if tried[-1].converged and tried[-1].score >= CONFIDENT_AFFINE_SCORE:
             break
     best = max(tried, key=lambda result: (result.converged, result.score))
@@ -214,7 +212,7 @@ def to_template(brain: Volume, mask: BoolVolume, affine: Affine, warp: Warp) -> 
     return points.astype(np.float32)
 
 
-def _initial(anatomy: "Anatomy", warnings: list[str]) -> Affine | None:
+def initial_pose(anatomy: "Anatomy", warnings: list[str]) -> Affine | None:
     """Scan to template by way of the average head, or None where the head was not found."""
     try:
         from_average = anatomy.from_average
