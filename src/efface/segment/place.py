@@ -135,7 +135,8 @@ def _doubling(size: int, span: slice) -> NDArray[np.float32]:
     part = _needed(size, span)
     at = np.clip((np.arange(span.start, span.stop) - 0.5) / 2, part.start, part.stop - 1) - part.start
     distance = np.abs(at[:, None] - np.arange(part.stop - part.start))
-    return np.clip(1 - distance, 0, None).astype(np.float32)
+    matrix: NDArray[np.float32] = np.clip(1 - distance, 0, None).astype(np.float32)
+    return matrix
 
 
 def _interpolated(values: NDArray[np.float32], matrices: list[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -144,5 +145,5 @@ def _interpolated(values: NDArray[np.float32], matrices: list[NDArray[np.float32
     x, y, z, k = len(a), len(b), len(c), values.shape[3]
     along_x = np.tensordot(a, values, axes=1)
     along_y = (b @ along_x.reshape(x, b.shape[1], -1)).reshape(x * y, c.shape[1], k)
-    result: NDArray[np.float32] = np.asarray(c @ along_y, dtype=np.float32).reshape(x, y, z, k)
-    return result
+    along_z: NDArray[np.float32] = np.matmul(c, along_y)
+    return along_z.reshape(x, y, z, k)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from efface.arrays import FloatVolume
 from efface.errors import InputError
 from efface.files import write_atomically
-from efface.segment.place import Place, load_place
+from efface.segment.place import Place, TilePlace, load_place
 from efface.segment.tiles import EMBEDDED, PUBLISHED, Geometry
 from efface.segment.unet import PUBLISHED_PLAN, Plan, TileNet, load_published
 
@@ -151,14 +151,18 @@ class CompactWeights:
 
     def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
         """Label indices of a tile; background where no training head had anything else near."""
-        place = self.place.tile(name)
-        labels = np.zeros(tile.size, dtype=np.uint8)
-        if place.voxels.numel():
-            batch = torch.from_numpy(np.ascontiguousarray(tile, dtype=np.float32))[None, None]
-            with torch.inference_mode():
-                scores = self.network(name)(batch, place.voxels, place.channels, place.log_prior)
-                labels[place.voxels.numpy()] = place.channels[scores.argmax(dim=1)].to(torch.uint8).numpy()
-        return labels.reshape(tile.shape)
+        return predict_compact(self.network(name), self.place.tile(name), tile)
+
+
+def predict_compact(network: TileNet, place: TilePlace, tile: FloatVolume) -> NDArray[np.uint8]:
+    """Label indices of a tile by one of our networks; same shape."""
+    labels = np.zeros(tile.size, dtype=np.uint8)
+    if place.voxels.numel():
+        batch = torch.from_numpy(np.ascontiguousarray(tile, dtype=np.float32))[None, None]
+        with torch.inference_mode():
+            scores = network(batch, place.voxels, place.channels, place.log_prior)
+            labels[place.voxels.numpy()] = place.channels[scores.argmax(dim=1)].to(torch.uint8).numpy()
+    return labels.reshape(tile.shape)
 
 
 def read_card(folder: Path) -> Card:
