@@ -4,6 +4,7 @@ Arrays are at half the spacing of the networks' grid, so that a deformed head is
 Intensities are z-scores, not yet fitted to other heads: which heads those are is for the fold to say.
 """
 
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from efface.segment.labels import LABELS, index_lookup
 from efface.segment.place import Place, build_place
 from efface.segment.prior import CORTEX, GROUPS, load_prior
 from efface.segment.sampling import sample_labels
-from efface.segment.standard import StandardHead, scan_to_template, standardise
+from efface.segment.standard import StandardHead, normalise, scan_to_template, standardise
 from efface.segment.tiles import EMBEDDED, Geometry
 from efface.segment.unet import CLASSES
 from efface.templates import prior as average_prior
@@ -106,11 +107,11 @@ def prepare(bids_dir: Path, cache: Path, *, derivative: str = "dlmuse", bias: bo
         if not found or target.exists():
             continue
         try:
-            _save(target, prepare_head(source.path, found[0], f"sub-{source.subject}", bias=bias))
+            save_head(target, prepare_head(source.path, found[0], f"sub-{source.subject}", bias=bias))
         except EffaceError as error:
             log.warning("%s left out: %s", source.stem, error)
     if not (cache / f"{ATLAS}.npz").exists():
-        _save(cache / f"{ATLAS}.npz", prepare_atlas())
+        save_head(cache / f"{ATLAS}.npz", prepare_atlas())
     face = cache / "face.npy"
     if not face.exists():
         to_average = np.linalg.inv(AVERAGE_TO_TEMPLATE) @ EMBEDDED.to_template
@@ -175,9 +176,8 @@ def _carry_labels(ids: LabelVolume, affine: Affine, to_scan: Affine) -> NDArray[
     return labels
 
 
-def _save(path: Path, head: TrainingHead) -> None:
-    import io
-
+def save_head(path: Path, head: TrainingHead) -> None:
+    """Write one head of the cache."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -258,6 +258,4 @@ def halved(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def image_of(head: TrainingHead, target: NDArray[np.float64] | None) -> FloatVolume:
     """Normalised intensities of a head on `FINE`."""
-    from efface.segment.standard import normalise
-
     return normalise(head.standard(), target)

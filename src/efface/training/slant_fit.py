@@ -24,6 +24,7 @@ import torch
 from efface.errors import InputError
 from efface.files import write_atomically
 from efface.segment.place import Place, TilePlace
+from efface.segment.standard import CLIP
 from efface.segment.unet import CLASSES, TileNet
 from efface.training.augment import Amounts, apply, draw
 from efface.training.slant_data import ATLAS, TrainingHead, image_of
@@ -137,8 +138,6 @@ class Sampler:
 
 def seen(head: TrainingHead, target: Any, *, stripped: bool) -> Any:
     """What a network sees of a head on the fine grid, float32."""
-    from efface.segment.standard import CLIP
-
     image = image_of(head, target)
     return np.where(head.brain, image, np.float32(CLIP[0])) if stripped else image
 
