@@ -110,8 +110,8 @@ def segment_atlas(anatomy: "Anatomy", **params: Any) -> Labels:
     return Labels(values, tuple(warnings), Provenance("atlas", __version__, asdict(chosen)))
 
 
-def prepare_brain(scan: Volume, mask: BoolVolume) -> tuple[Volume, BoolVolume, tuple[slice, ...]]:
-    """The bias-corrected brain in its box, about 0 to 1.3 with 0 outside; its mask; the box in the scan.
+def prepare_brain(scan: Volume, mask: BoolVolume, *, bias: bool = True) -> tuple[Volume, BoolVolume, tuple[slice, ...]]:
+    """The brain, bias-corrected unless told not to, in its box, about 0 to 1.3 with 0 outside; its mask; the box.
 
     Raises
     ------
@@ -132,7 +132,9 @@ def prepare_brain(scan: Volume, mask: BoolVolume) -> tuple[Volume, BoolVolume, t
     inside = np.ascontiguousarray(mask[box])
     data = np.ascontiguousarray(scan.data[box], dtype=np.float32)
     low = float(np.percentile(data[inside], 0.1))
-    values = correct_bias(np.clip(data - min(low, 0.0), 0, None), inside, scan.grid.spacing_mm)
+    values = np.clip(data - min(low, 0.0), 0, None)
+    if bias:
+        values = correct_bias(values, inside, scan.grid.spacing_mm)
     scale = max(float(np.percentile(values[inside], 98)), 1e-6)
     scaled = np.where(inside, np.clip(values / scale, 0, 1.3), 0).astype(np.float32)
     return Volume(scaled, affine), inside, box

@@ -71,7 +71,7 @@ def scan_to_template(anatomy: "Anatomy", warnings: list[str]) -> Affine:
     """
     scan = block_mean(anatomy.scan.volume, ALIGNING_MM)
     mask = block_mean(Volume(anatomy.brain.astype(np.float32), anatomy.scan.affine), ALIGNING_MM).data > 0.5
-    brain, inside, _ = prepare_brain(scan, mask)
+    brain, inside, _ = prepare_brain(scan, mask, bias=False)  # local correlation does not see a smooth field
     return align(brain, inside, initial_pose(anatomy, warnings), load_template())
 
 
