@@ -99,7 +99,7 @@ def segment_atlas(anatomy: "Anatomy", **params: Any) -> Labels:
     prior = load_prior()
     brain, mask, box = prepare_brain(anatomy.scan.volume, anatomy.brain)
     warnings: list[str] = []
-    affine = align(brain, mask, _initial(anatomy, warnings), prior)
+    affine = align(brain, mask, initial_pose(anatomy, warnings), prior.template)
     warp = deform(brain, mask, affine, prior, chosen)
     found = decide(brain, mask, to_template(brain, mask, affine, warp), prior, chosen.agreement)
     values = np.zeros(anatomy.scan.shape, dtype=np.int32)
@@ -110,8 +110,8 @@ def segment_atlas(anatomy: "Anatomy", **params: Any) -> Labels:
     return Labels(values, tuple(warnings), Provenance("atlas", __version__, asdict(chosen)))
 
 
-def prepare_brain(scan: Volume, mask: BoolVolume) -> tuple[Volume, BoolVolume, tuple[slice, ...]]:
-    """The bias-corrected brain in its box, about 0 to 1.3 with 0 outside; its mask; the box in the scan.
+def prepare_brain(scan: Volume, mask: BoolVolume, *, bias: bool = True) -> tuple[Volume, BoolVolume, tuple[slice, ...]]:
+    """The brain, bias-corrected unless told not to, in its box, about 0 to 1.3 with 0 outside; its mask; the box.
 
     Raises
     ------
@@ -132,13 +132,15 @@ def prepare_brain(scan: Volume, mask: BoolVolume) -> tuple[Volume, BoolVolume, t
     inside = np.ascontiguousarray(mask[box])
     data = np.ascontiguousarray(scan.data[box], dtype=np.float32)
     low = float(np.percentile(data[inside], 0.1))
-    values = correct_bias(np.clip(data - min(low, 0.0), 0, None), inside, scan.grid.spacing_mm)
+    values = np.clip(data - min(low, 0.0), 0, None)
+    if bias:
+        values = correct_bias(values, inside, scan.grid.spacing_mm)
     scale = max(float(np.percentile(values[inside], 98)), 1e-6)
     scaled = np.where(inside, np.clip(values / scale, 0, 1.3), 0).astype(np.float32)
     return Volume(scaled, affine), inside, box
 
 
-def align(brain: Volume, mask: BoolVolume, initial: Affine | None, prior: Prior) -> Affine:
+def align(brain: Volume, mask: BoolVolume, initial: Affine | None, template: Volume) -> Affine:
     """Affine from scan mm to template mm: refined from `initial`, and searched for where that does not fit well.
 
     Raises
@@ -148,9 +150,7 @@ def align(brain: Volume, mask: BoolVolume, initial: Affine | None, prior: Prior)
     """
     tried = []
     for start in [initial, None] if initial is not None else [None]:
-        tried.append(
-            register_affine(brain, prior.template, weight=mask, initial=start, minimum_score=MINIMUM_AFFINE_SCORE)
-        )
+        tried.append(register_affine(brain, template, weight=mask, initial=start, minimum_score=MINIMUM_AFFINE_SCORE))
         if tried[-1].converged and tried[-1].score >= CONFIDENT_AFFINE_SCORE:
             break
     best = max(tried, key=lambda result: (result.converged, result.score))
@@ -214,7 +214,7 @@ def to_template(brain: Volume, mask: BoolVolume, affine: Affine, warp: Warp) -> 
     return points.astype(np.float32)
 
 
-def _initial(anatomy: "Anatomy", warnings: list[str]) -> Affine | None:
+def initial_pose(anatomy: "Anatomy", warnings: list[str]) -> Affine | None:
     """Scan to template by way of the average head, or None where the head was not found."""
     try:
         from_average = anatomy.from_average

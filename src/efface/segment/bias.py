@@ -29,18 +29,28 @@ def correct_bias(values: FloatVolume, mask: BoolVolume, spacing_mm: NDArray[np.f
     spacing_mm
         Voxel edge lengths, shape (3,).
     """
+    full = log_bias_field(values, mask, spacing_mm)
+    if full is None:
+        return values
+    corrected: FloatVolume = (values / np.exp(full)).astype(np.float32)
+    return corrected
+
+
+def log_bias_field(values: FloatVolume, mask: BoolVolume, spacing_mm: NDArray[np.float64]) -> NDArray[np.float32] | None:
+    """Logarithm of the bias field at every voxel, or None where the mask is too small to tell; see `correct_bias`."""
     step = np.maximum(1, np.round(WORKING_MM / spacing_mm)).astype(int)
     centres = [np.arange(k // 2, n, k) for k, n in zip(step, values.shape, strict=True)]
     inside = ndimage.uniform_filter(mask.astype(np.float32), step)
     mean = ndimage.uniform_filter(np.where(mask, values, 0).astype(np.float32), step) / np.maximum(inside, 1e-3)
     small, small_mask = mean[np.ix_(*centres)], inside[np.ix_(*centres)] > 0.5
     if np.count_nonzero(small_mask) < 100 or small[small_mask].mean() <= 0:
-        return values
+        return None
     log_field = _log_field(small, small_mask, spacing_mm * step)
     at = [((np.arange(n) - k // 2) / k).astype(np.float32) for k, n in zip(step, values.shape, strict=True)]
-    full = ndimage.map_coordinates(log_field, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest")
-    corrected: FloatVolume = (values / np.exp(full)).astype(np.float32)
-    return corrected
+    full: NDArray[np.float32] = ndimage.map_coordinates(
+        log_field, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest"
+    )
+    return full
 
 
 def _log_field(values: FloatVolume, mask: BoolVolume, spacing_mm: NDArray[np.float64]) -> FloatVolume:

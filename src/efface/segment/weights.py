@@ -1,0 +1,232 @@
+"""The weights of SLANT on disk: the published ones, 27 PyTorch state dicts; and ours, a folder that says what it is.
+
+Networks are read one at a time, when their tile is due.
+"""
+
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from efface.arrays import FloatVolume
+from efface.errors import InputError
+from efface.files import write_atomically
+from efface.segment.place import Place, TilePlace, load_place
+from efface.segment.tiles import EMBEDDED, PUBLISHED, Geometry
+from efface.segment.unet import PUBLISHED_PLAN, Plan, TileNet, load_published
+
+PUBLISHED_PATHS = ("{name}/finetune_out/models/model_epoch_0027.pth", "{name}.pth", "{name}.pt")
+"""Where a tile's state dict may be in the folder; the first is as in the published container."""
+POOLED = "pooled"
+FORMAT = 1
+
+
+class TileModel(Protocol):
+    """What `efface.segment.slant` needs of weights."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The tiles the networks were trained on."""
+
+    @property
+    def target(self) -> NDArray[np.float64] | None:
+        """Quantiles that intensities are fitted to, or None."""
+
+    @property
+    def stripped(self) -> bool:
+        """Whether the networks see the brain only."""
+
+    def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
+        """Label indices of a tile from its normalised intensities, same shape."""
+
+
+class PublishedWeights:
+    """The published SLANT-27 networks.
+
+    Parameters
+    ----------
+    folder
+        With 27 state dicts, see `PUBLISHED_PATHS`.
+    plan, geometry
+        For tests: other widths, other tiles.
+
+    Raises
+    ------
+    InputError
+        If a file is missing.
+    """
+
+    target: NDArray[np.float64] | None = None
+    """The published quantiles are not distributed; tiles are scaled to 0 to 255, which undoes a linear map anyway."""
+    stripped = False
+
+    def __init__(self, folder: Path, plan: Plan = PUBLISHED_PLAN, geometry: Geometry = PUBLISHED) -> None:
+        self.folder, self.plan, self.geometry = folder, plan, geometry
+        self.files = {name: self._find(name) for name in geometry.names}
+
+    def _find(self, name: str) -> Path:
+        places = [self.folder / pattern.format(name=name) for pattern in PUBLISHED_PATHS]
+        for path in places:
+            if path.is_file():
+                return path
+        msg = (
+            f"SLANT weights in {self.folder}: no state dict of tile {name}; expected {places[1]} or {places[0]}: "
+            "give the folder that holds all 27"
+        )
+        raise InputError(msg)
+
+    def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
+        """Label indices of a tile.
+
+        Raises
+        ------
+        InputError
+            If the state dict cannot be read or is not the published network's.
+        """
+        network = load_published(_load(self.files[name]), str(self.files[name]), self.plan)
+        low, high = float(tile.min()), float(tile.max())
+        scaled = (tile - low) * (255 / (high - low) if high > low else 0)
+        batch = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32))[None, None]
+        with torch.inference_mode():
+            labels: NDArray[np.uint8] = network(batch)[0].argmax(dim=0).to(torch.uint8).numpy()
+        return labels.transpose(1, 2, 0)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What our weights are.
+
+    Attributes
+    ----------
+    plan
+        Widths of the networks.
+    quantiles
+        Of normalised intensities over the brain, mean of the training heads; empty for none.
+    stripped
+        Whether the networks see the brain only.
+    training
+        How they were made: data, steps, seeds.
+    """
+
+    plan: Plan
+    quantiles: tuple[float, ...]
+    stripped: bool
+    training: Mapping[str, Any]
+
+
+class CompactWeights:
+    """Our networks: ``card.json``, ``place.npz`` and ``i_j_k.pt``, or ``pooled.pt`` for tiles without their own.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or unreadable.
+    """
+
+    geometry = EMBEDDED
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.card = read_card(folder)
+        self.target = np.array(self.card.quantiles) if self.card.quantiles else None
+        self.stripped = self.card.stripped
+        self.place: Place = load_place(folder / "place.npz", self.geometry)
+        self._pooled: TileNet | None = None
+
+    def network(self, name: str) -> TileNet:
+        """The network of a tile, float32, ready to predict."""
+        path = self.folder / f"{name}.pt"
+        if path.is_file():
+            return load_compact(path, self.card.plan)
+        if self._pooled is None:
+            self._pooled = load_compact(self.folder / f"{POOLED}.pt", self.card.plan)
+        return self._pooled
+
+    def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
+        """Label indices of a tile; background where no training head had anything else near."""
+        return predict_compact(self.network(name), self.place.tile(name), tile)
+
+
+def predict_compact(network: TileNet, place: TilePlace, tile: FloatVolume) -> NDArray[np.uint8]:
+    """Label indices of a tile by one of our networks; same shape."""
+    labels = np.zeros(tile.size, dtype=np.uint8)
+    if place.voxels.numel():
+        batch = torch.from_numpy(np.ascontiguousarray(tile, dtype=np.float32))[None, None]
+        with torch.inference_mode():
+            scores = network(batch, place.voxels, place.channels, place.log_prior)
+            labels[place.voxels.numpy()] = place.channels[scores.argmax(dim=1)].to(torch.uint8).numpy()
+    return labels.reshape(tile.shape)
+
+
+def read_card(folder: Path) -> Card:
+    """Read ``card.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing or not of this format.
+    """
+    path = folder / "card.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["format"] != FORMAT:
+            msg = f"SLANT weights {path} are of format {raw['format']}; expected {FORMAT}: install a matching efface"
+            raise InputError(msg)
+        plan = Plan(tuple(raw["plan"]["encoder"]), tuple(raw["plan"]["decoder"]), raw["plan"]["published"])
+        return Card(plan, tuple(raw["quantiles"]), bool(raw["stripped"]), raw["training"])
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        msg = f"SLANT weights {path} cannot be read ({error!r}): expected a folder written by efface.training.slant"
+        raise InputError(msg) from error
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write ``card.json``."""
+    text = json.dumps({"format": FORMAT, **asdict(card)}, indent=1)
+    write_atomically(folder / "card.json", text.encode(), force=True)
+
+
+def load_compact(path: Path, plan: Plan) -> TileNet:
+    """Read one of our networks.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or is not of this plan; the text names the tensor.
+    """
+    network = TileNet(plan)
+    expected, found = network.state_dict(), _load(path)
+    for key, value in expected.items():
+        received = found.get(key)
+        if not isinstance(received, torch.Tensor) or received.shape != value.shape:
+            shape = tuple(received.shape) if isinstance(received, torch.Tensor) else "nothing"
+            msg = f"SLANT weights {path}: tensor {key} must have shape {tuple(value.shape)}; received {shape}"
+            raise InputError(msg)
+    network.load_state_dict({key: found[key].float() for key in expected})
+    return network.eval()
+
+
+def save_compact(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Write one of our networks in half precision."""
+    buffer = io.BytesIO()
+    torch.save({key: value.detach().half().contiguous().clone() for key, value in state.items()}, buffer)
+    write_atomically(path, buffer.getvalue(), force=True)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        msg = f"SLANT weights {path} cannot be read ({reason}): expected a PyTorch state dict of one tile"
+        raise InputError(msg) from error
+    if not isinstance(state, dict):
+        msg = f"SLANT weights {path} hold a {type(state).__name__}; expected a PyTorch state dict of one tile"
+        raise InputError(msg)
+    return state

@@ -1,0 +1,324 @@
+"""Train the compact networks of SLANT: prepare the data, one network on all tiles, 27 from it, and their accuracy.
+
+Run, in this order, each as often as it takes; what is done is kept, and what was killed goes on::
+
+    python -m efface.training.slant prepare BIDS_DIR CACHE
+    python -m efface.training.slant pretrain CACHE OUT --fold 0
+    python -m efface.training.slant specialise CACHE OUT
+    python -m efface.training.slant evaluate CACHE OUT --bids BIDS_DIR
+
+With ``--fold all`` nothing is held out: those are the weights to ship. ``OUT/weights`` is what
+`efface.segment.slant.segment_slant` takes as `compact`.
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from efface.arrays import FloatVolume, Grid
+from efface.errors import InputError
+from efface.files import write_atomically
+from efface.measure.dice import compare_labels
+from efface.scan import load_labels
+from efface.segment.labels import LABEL_IDS
+from efface.segment.place import Place, load_place
+from efface.segment.slant import segment_standard, to_scan_grid
+from efface.segment.tiles import EMBEDDED
+from efface.segment.unet import CLASSES, COMPACT_PLAN, TileNet
+from efface.segment.weights import (
+    POOLED,
+    Card,
+    CompactWeights,
+    load_compact,
+    predict_compact,
+    read_card,
+    save_compact,
+    write_card,
+)
+from efface.training import slant_data as data
+from efface.training.augment import Amounts, Draw, apply
+from efface.training.slant_fit import Sampler, Schedule, fit, seen
+
+log = logging.getLogger(__name__)
+
+PRETRAIN_STEPS, SPECIALISE_STEPS = 8000, 250
+SPECIALISE_RATE = 4e-4
+LEARNING_AUGMENTATION = Amounts()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which heads are for what, and how; kept in ``split.json`` so that later stages agree.
+
+    Attributes
+    ----------
+    fold
+        0 to 4, or ``all``.
+    train, held
+        Names of heads.
+    stripped
+        Whether the networks see the brain only.
+    seed
+        Of everything random.
+    """
+
+    fold: str
+    train: tuple[str, ...]
+    held: tuple[str, ...]
+    stripped: bool
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What a stage works with."""
+
+    split: Split
+    heads: list[data.TrainingHead]
+    held: list[data.TrainingHead]
+    target: NDArray[np.float64]
+    place: Place
+    face: torch.Tensor
+
+
+class _OneNetwork:
+    """A network in memory for every tile, behind the interface of weights on disk."""
+
+    geometry = EMBEDDED
+
+    def __init__(self, network: TileNet, loaded: Loaded) -> None:
+        self.network, self.place = network, loaded.place
+        self.target: NDArray[np.float64] | None = loaded.target
+        self.stripped = loaded.split.stripped
+
+    def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
+        return predict_compact(self.network, self.place.tile(name), tile)
+
+
+def pretrain(cache: Path, out: Path, split: Split, schedule: Schedule, validation_heads: int = 2) -> None:
+    """Train one network on all tiles; what is held out, the first few heads of it, is validated on once an epoch."""
+    _write_split(out, split)
+    loaded = _load(cache, out)
+    weights = out / "weights"
+    if (weights / f"{POOLED}.pt").exists():
+        log.info("pretraining is done")
+        return
+    torch.manual_seed(split.seed)
+    watched = loaded.held[:validation_heads]
+    truth = [data.halved(head.labels) for head in watched]
+    images = [_standard_image(head, loaded) for head in watched]
+
+    def validate(network: TileNet) -> float:
+        model = _OneNetwork(network, loaded)
+        found = [segment_standard(image, model) for image in images]
+        return float(np.mean([mean_dice(a, b) for a, b in zip(found, truth, strict=True)])) if found else np.nan
+
+    sampler = _sampler(loaded, EMBEDDED.names)
+    network = fit(TileNet(), sampler, schedule, out / POOLED, stage=POOLED, seed=split.seed, validate=validate)
+    training = {**asdict(split), "pretraining": asdict(schedule), "augmentation": asdict(LEARNING_AUGMENTATION)}
+    weights.mkdir(exist_ok=True)
+    write_card(weights, Card(COMPACT_PLAN, tuple(loaded.target.tolist()), split.stripped, training))
+    write_atomically(weights / "place.npz", loaded.place.to_bytes(), force=True)
+    save_compact(weights / f"{POOLED}.pt", network.state_dict())
+
+
+def specialise(cache: Path, out: Path, schedule: Schedule, tiles: Sequence[str] = EMBEDDED.names) -> None:
+    """Train a network for each tile, from the pooled one; tiles that have theirs are left alone.
+
+    Raises
+    ------
+    InputError
+        If the pooled network is not there.
+    """
+    weights = out / "weights"
+    if not (weights / f"{POOLED}.pt").exists():
+        msg = f"no pooled network in {weights}: run `python -m efface.training.slant pretrain` to its end first"
+        raise InputError(msg)
+    loaded = _load(cache, out)
+    sampler = _sampler(loaded, ())
+    images = [_standard_image(head, loaded) for head in loaded.held]
+    truth = [data.halved(head.labels) for head in loaded.held]
+    for name in tiles:
+        if (weights / f"{name}.pt").exists():
+            continue
+        box = EMBEDDED.box(name)
+
+        def validate(network: TileNet, name: str = name, box: Any = box) -> float:
+            model = _OneNetwork(network, loaded)
+            pairs = [(model.predict(name, i[box]), t[box]) for i, t in zip(images, truth, strict=True)]
+            return float(np.mean([mean_dice(a, b) for a, b in pairs])) if pairs else np.nan
+
+        sampler.tiles = (name,)
+        start = load_compact(weights / f"{POOLED}.pt", COMPACT_PLAN)
+        log.info("%s: pooled network has Dice %.3f", name, validate(start))
+        folder = out / "tiles" / name
+        seed = loaded.split.seed + 1 + EMBEDDED.names.index(name)
+        network = fit(start, sampler, schedule, folder, stage=name, seed=seed, validate=validate)
+        save_compact(weights / f"{name}.pt", network.state_dict())
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    card = read_card(weights)
+    write_card(weights, Card(card.plan, card.quantiles, card.stripped, {**card.training, "tiles": asdict(schedule)}))
+
+
+def evaluate(cache: Path, out: Path, bids_dir: Path | None = None, derivative: str = "dlmuse") -> Path:
+    """Write ``dice.tsv``: Dice of every held-out head and region, on the standard grid and on the scan's own.
+
+    Parameters
+    ----------
+    cache, out
+        As in training.
+    bids_dir
+        Where the labels on the scans' own grids are; None compares on the standard grid only.
+    derivative
+        As for `efface.training.slant_data.prepare`.
+    """
+    loaded = _load(cache, out)
+    model = CompactWeights(out / "weights")
+    ids = np.array([0, *LABEL_IDS], dtype=np.int32)
+    rows = []
+    for head in loaded.held:
+        found = segment_standard(_standard_image(head, loaded), model)
+        pairs = {"standard": (ids[found], ids[data.halved(head.labels)])}
+        paths = sorted((bids_dir / "derivatives" / derivative / head.name).rglob("*_dseg.nii.gz")) if bids_dir else []
+        for path in paths[:1]:
+            stored, affine = load_labels(path)
+            image = nib.as_closest_canonical(nib.Nifti1Image(stored, affine))
+            truth = np.asarray(image.dataobj, dtype=np.int32)
+            x, y, z = truth.shape
+            scan = Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))
+            pairs["scan"] = (ids[to_scan_grid(found, EMBEDDED.grid, head.to_scan, scan)], truth)
+        for grid, (a, b) in pairs.items():
+            overlaps = compare_labels(a, b)
+            rows += [(head.name, grid, o.level, o.region, o.dice) for o in overlaps]
+            mean = np.nanmean([o.dice for o in overlaps if o.level == "label"])
+            log.info("%s, %s grid: mean Dice %.3f over 132 labels", head.name, grid, mean)
+    lines = ["subject\tgrid\tlevel\tregion\tdice", *("\t".join(map(str, (*r[:4], f"{r[4]:.4f}"))) for r in rows)]
+    path = out / "dice.tsv"
+    write_atomically(path, ("\n".join(lines) + "\n").encode(), force=True)
+    return path
+
+
+def mean_dice(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Mean Dice over the labels that occur in either of two arrays of label indices; background does not count."""
+    joint = np.bincount(a.ravel().astype(np.intp) * CLASSES + b.ravel(), minlength=CLASSES**2).reshape(CLASSES, -1)
+    sizes = joint.sum(axis=0) + joint.sum(axis=1)
+    there = sizes > 0
+    there[0] = False
+    return float(np.mean(2 * np.diag(joint)[there] / sizes[there])) if there.any() else np.nan
+
+
+def _standard_image(head: data.TrainingHead, loaded: Loaded) -> FloatVolume:
+    """A head on the networks' grid, nothing changed."""
+    image = torch.from_numpy(seen(head, loaded.target, stripped=loaded.split.stripped))
+    whole = (slice(0, EMBEDDED.grid.shape[0]), slice(0, EMBEDDED.grid.shape[1]), slice(0, EMBEDDED.grid.shape[2]))
+    values, _ = apply(Draw(), image, torch.from_numpy(head.labels), loaded.face, whole)
+    result: FloatVolume = values.numpy()
+    return result
+
+
+def _sampler(loaded: Loaded, tiles: tuple[str, ...]) -> Sampler:
+    return Sampler(
+        loaded.heads,
+        loaded.target,
+        loaded.place,
+        loaded.face,
+        tiles,
+        LEARNING_AUGMENTATION,
+        stripped=loaded.split.stripped,
+    )
+
+
+def _load(cache: Path, out: Path) -> Loaded:
+    split = _read_split(out)
+    heads = [data.load_head(cache, name) for name in split.train]
+    held = [data.load_head(cache, name) for name in split.held]
+    place_path = out / "weights" / "place.npz"
+    place = load_place(place_path, EMBEDDED) if place_path.exists() else data.count_labels(heads)
+    face = torch.from_numpy(np.load(cache / "face.npy").astype(np.float32))
+    return Loaded(split, heads, held, data.mean_quantiles(heads), place, face)
+
+
+def make_split(cache: Path, fold: str, *, stripped: bool, seed: int) -> Split:
+    """Say which heads of a cache are for what.
+
+    Raises
+    ------
+    InputError
+        If the cache is empty or there is no such fold.
+    """
+    names = data.cached_heads(cache)
+    if not names:
+        msg = f"no heads in {cache}: run `python -m efface.training.slant prepare` first"
+        raise InputError(msg)
+    splits = {str(k): pair for k, pair in enumerate(data.folds(names))} | {"all": (names, [])}
+    if fold not in splits:
+        msg = f"there is no fold {fold!r}: expected one of {', '.join(splits)}"
+        raise InputError(msg)
+    train, held = splits[fold]
+    return Split(fold, tuple(train), tuple(held), stripped, seed)
+
+
+def _write_split(out: Path, split: Split) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "split.json"
+    if path.exists() and _read_split(out) != split:
+        msg = f"{out} holds a training run with another split: choose another folder, or the settings in {path}"
+        raise InputError(msg)
+    write_atomically(path, json.dumps(asdict(split), indent=1).encode(), force=True)
+
+
+def _read_split(out: Path) -> Split:
+    path = out / "split.json"
+    if not path.is_file():
+        msg = f"{out} holds no training run (no split.json): run `python -m efface.training.slant pretrain` first"
+        raise InputError(msg)
+    raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return Split(raw["fold"], tuple(raw["train"]), tuple(raw["held"]), raw["stripped"], raw["seed"])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a stage from the command line."""
+    parser = argparse.ArgumentParser(prog="efface train slant", description="Train the compact networks of SLANT.")
+    stages = parser.add_subparsers(dest="stage", required=True)
+    made = {name: stages.add_parser(name) for name in ("prepare", "pretrain", "specialise", "evaluate")}
+    made["prepare"].add_argument("bids_dir", type=Path)
+    made["prepare"].add_argument("--derivative", default="dlmuse")
+    made["prepare"].add_argument("--no-bias-correction", dest="bias", action="store_false")
+    for name, stage in made.items():
+        stage.add_argument("cache", type=Path)
+        if name != "prepare":
+            stage.add_argument("out", type=Path)
+    made["pretrain"].add_argument("--fold", default="all", help="0 to 4, or all (default)")
+    made["pretrain"].add_argument("--stripped", action="store_true", help="show the networks the brain only")
+    made["pretrain"].add_argument("--seed", type=int, default=1)
+    made["pretrain"].add_argument("--steps", type=int, default=PRETRAIN_STEPS)
+    made["specialise"].add_argument("--steps", type=int, default=SPECIALISE_STEPS)
+    made["specialise"].add_argument("--tiles", nargs="+", default=EMBEDDED.names, choices=EMBEDDED.names)
+    made["evaluate"].add_argument("--bids", type=Path)
+    made["evaluate"].add_argument("--derivative", default="dlmuse")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if options.stage == "prepare":
+        data.prepare(options.bids_dir, options.cache, derivative=options.derivative, bias=options.bias)
+    elif options.stage == "pretrain":
+        split = make_split(options.cache, options.fold, stripped=options.stripped, seed=options.seed)
+        pretrain(options.cache, options.out, split, Schedule(options.steps))
+    elif options.stage == "specialise":
+        steps = options.steps
+        schedule = Schedule(steps, rate=SPECIALISE_RATE, warmup=10, epoch=steps, memory=0.99)
+        specialise(options.cache, options.out, schedule, tuple(options.tiles))
+    else:
+        evaluate(options.cache, options.out, options.bids, options.derivative)
+
+
+if __name__ == "__main__":
+    main()

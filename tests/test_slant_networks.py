@@ -1,0 +1,347 @@
+"""Networks of SLANT, their weights on disk, label frequencies, and a whole segmentation with made-up weights."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from efface.arrays import Grid, Volume
+from efface.errors import AnatomyError, InputError
+from efface.segment import standard
+from efface.segment.labels import LABEL_IDS
+from efface.segment.place import LOG_FLOOR, Place, build_place, load_place
+from efface.segment.slant import EMBEDDED, Geometry, open_weights, segment_slant, segment_standard, to_scan_grid
+from efface.segment.standard import CLIP, QUANTILES, huber_line, normalise, standardise
+from efface.segment.unet import (
+    CLASSES,
+    COMPACT_PLAN,
+    PUBLISHED_PLAN,
+    Plan,
+    TileNet,
+    UNet3D,
+    load_published,
+    published_shapes,
+)
+from efface.segment.weights import Card, CompactWeights, PublishedWeights, save_compact, write_card
+
+TINY = Plan((1, 2, 2, 3, 3, 4, 4, 5), (5, 4, 4, 4, CLASSES, 6, 6, CLASSES, CLASSES), published=True)
+TINY_COMPACT = Plan((1, 2, 2, 3, 3, 4, 4, 5), (5, 4, 4, 4, 4, 3, 3, 3, 3))
+SMALL = Geometry("small", Grid((16, 20, 12), np.eye(4)), (10, 12, 8), ((0, 6), (0, 8), (0, 4)), np.eye(4))
+WIDTHS = [(1, 32), (32, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512)]
+DECODER = {9: (512, 512, 2), 8: (768, 256, 3), 7: (256, 256, 3), 6: (256, 256, 2), 5: (384, 133, 3)}
+DECODER |= {4: (133, 133, 3), 3: (133, 133, 2), 2: (197, 133, 3), 1: (133, 133, 3)}
+
+
+def official_state(plan):
+    """A state dict with random numbers and everything an official one holds."""
+    network = UNet3D(plan)
+    state = dict(network.state_dict())
+    for number, width in enumerate(plan.encoder):
+        state[f"ec{number}.1.running_mean"] = torch.randn(width)
+        state[f"ec{number}.1.running_var"] = torch.rand(width)
+        state[f"ec{number}.1.num_batches_tracked"] = torch.tensor(9)
+    state["dc0.0.weight"], state["dc0.0.bias"] = torch.randn(64, CLASSES, 1, 1, 1), torch.randn(CLASSES)
+    return state
+
+
+# --- the published network -------------------------------------------------------------------------------------------
+
+
+def test_published_shapes_are_those_of_the_official_code():
+    expected = {}
+    for number, (a, b) in enumerate(WIDTHS):
+        expected |= {f"ec{number}.0.weight": (b, a, 3, 3, 3), f"ec{number}.0.bias": (b,)}
+        expected |= {f"ec{number}.1.weight": (b,), f"ec{number}.1.bias": (b,)}
+    for number, (a, b, k) in DECODER.items():
+        expected |= {f"dc{number}.0.weight": (a, b, k, k, k), f"dc{number}.0.bias": (b,)}
+    assert dict(published_shapes()) == expected
+    assert sum(math.prod(shape) for shape in expected.values()) == 19_912_138
+
+
+def test_an_official_state_dict_of_the_published_shapes_loads_by_key():
+    state = {key: torch.zeros(shape) for key, shape in published_shapes().items()}
+    state["ec3.0.bias"] = torch.arange(128.0)
+    network = load_published({f"module.{k}": v for k, v in state.items()}, "here")
+    assert network.plan == PUBLISHED_PLAN
+    assert network.get_parameter("ec3.0.bias")[7] == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("dc5.0.weight"), r"tile.pth: tensor dc5.0.weight must have shape \(7, 133, 3, 3, 3\).*nothing"),
+        (lambda s: s.update({"ec2.1.bias": torch.zeros(9)}), r"ec2.1.bias must have shape \(2,\); received \(9,\)"),
+        (lambda s: s.update({"ec0.0.bias": 3}), "ec0.0.bias must have shape .*no tensor"),
+        (lambda s: s.update({"dc10.0.bias": torch.zeros(1)}), "received also dc10.0.bias"),
+    ],
+)
+def test_a_wrong_state_dict_names_the_tensor(change, message):
+    state = official_state(TINY)
+    change(state)
+    with pytest.raises(InputError, match=message):
+        load_published(state, "tile.pth", TINY)
+
+
+def test_the_published_network_normalises_by_the_tile_at_hand():
+    torch.manual_seed(0)
+    network = load_published(official_state(TINY), "here", TINY)
+    tile = torch.rand(1, 1, 8, 16, 8)
+    with torch.inference_mode():
+        predicting, training = network.eval()(tile), network.train()(tile)
+        inside = network.eval().get_submodule("ec0")[:2](tile)
+    assert predicting.shape == (1, CLASSES, 8, 16, 8)
+    assert torch.equal(predicting, training)
+    assert inside.mean().item() == pytest.approx(network.get_parameter("ec0.1.bias").detach().mean().item(), abs=1e-4)
+
+
+def test_kernel_three_transposed_convolution_is_a_convolution():
+    """What lets the compact network use plain convolutions in the decoder."""
+    transposed = torch.nn.ConvTranspose3d(2, 3, 3, padding=1)
+    weight = transposed.weight.flip(2, 3, 4).transpose(0, 1)
+    x = torch.rand(1, 2, 5, 6, 7)
+    torch.testing.assert_close(transposed(x), torch.nn.functional.conv3d(x, weight, transposed.bias, padding=1))
+
+
+def write_official(folder, names, state):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        torch.save(state, folder / f"{name}.pth")
+
+
+def test_a_folder_of_official_weights_segments_every_tile(tmp_path):
+    torch.manual_seed(3)
+    write_official(tmp_path, SMALL.names, official_state(TINY))
+    model = PublishedWeights(tmp_path, TINY, SMALL)
+    image = np.random.default_rng(0).normal(size=SMALL.grid.shape).astype(np.float32)
+    labels = segment_standard(image, model)
+    assert labels.shape == SMALL.grid.shape
+    assert labels.max() <= 132
+    flat = model.predict("1_1_1", np.full(SMALL.tile_shape, 2.0, np.float32))
+    assert flat.shape == SMALL.tile_shape
+
+
+def test_tiles_enter_the_published_network_with_z_first(tmp_path, monkeypatch):
+    write_official(tmp_path, SMALL.names, official_state(TINY))
+    seen = {}
+
+    def network(batch):
+        seen["batch"] = batch
+        scores = torch.zeros(1, CLASSES, *batch.shape[2:])
+        scores[0, 5, 1, 2, 3] = 1  # z, x, y
+        return scores
+
+    monkeypatch.setattr("efface.segment.weights.load_published", lambda *_: network)
+    tile = np.zeros(SMALL.tile_shape, np.float32)
+    tile[2, 3, 1], tile[0, 0, 0] = 8, -2
+    labels = PublishedWeights(tmp_path, TINY, SMALL).predict("1_1_1", tile)
+    assert seen["batch"][0, 0, 1, 2, 3] == 255
+    assert seen["batch"].min() == 0
+    assert np.argwhere(labels == 5).tolist() == [[2, 3, 1]]
+
+
+def test_weights_may_lie_as_in_the_published_container(tmp_path):
+    for name in SMALL.names:
+        path = tmp_path / name / "finetune_out/models/model_epoch_0027.pth"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert PublishedWeights(tmp_path, TINY, SMALL).files["2_1_2"].name == "model_epoch_0027.pth"
+
+
+def test_a_missing_file_of_27_is_named(tmp_path):
+    for name in EMBEDDED.names:
+        (tmp_path / f"{name}.pth").touch()
+    (tmp_path / "2_3_1.pth").unlink()
+    with pytest.raises(InputError, match=r"no state dict of tile 2_3_1; expected .*2_3_1.pth"):
+        open_weights(tmp_path, None)
+
+
+def test_a_file_that_is_no_state_dict_is_one_line(tmp_path):
+    for name in SMALL.names:
+        (tmp_path / f"{name}.pth").write_bytes(b"not torch")
+    with pytest.raises(InputError, match=r"1_1_1.pth cannot be read") as caught:
+        PublishedWeights(tmp_path, TINY, SMALL).predict("1_1_1", np.zeros(SMALL.tile_shape, np.float32))
+    assert "\n" not in str(caught.value)
+
+
+# --- ours ------------------------------------------------------------------------------------------------------------
+
+
+def test_27_compact_networks_fit_into_40_mb():
+    count = sum(p.numel() for p in TileNet(COMPACT_PLAN).parameters())
+    assert 27 * 2 * count < 39e6
+
+
+def test_any_tile_shape_comes_back_as_it_was():
+    with torch.inference_mode():
+        assert UNet3D(TINY_COMPACT)(torch.rand(1, 1, 11, 14, 9)).shape == (1, 3, 11, 14, 9)
+
+
+def test_without_scores_the_prior_decides():
+    network = TileNet(TINY_COMPACT)
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.zeros_(network.head.bias)
+    voxels, channels = torch.tensor([3, 99, 500]), torch.tensor([0, 4, 132])
+    log_prior = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]))
+    scores = network(torch.rand(1, 1, 8, 9, 10), voxels, channels, log_prior)
+    torch.testing.assert_close(scores, log_prior)
+
+
+def counts():
+    values = np.zeros((CLASSES, *(n // 2 for n in EMBEDDED.grid.shape)))
+    values[0] = 1
+    values[7, 10:14, 20:25, 15:20] = 4
+    values[90, 20:21, 40:41, 30:31] = 1
+    return values
+
+
+def test_frequencies_of_a_tile_are_the_interpolated_logarithms():
+    place = build_place(counts(), EMBEDDED)
+    tile = place.tile("2_2_2")
+    dense = place.levels.astype(np.float64) / 255
+    box = EMBEDDED.box("2_2_2")
+    position = np.stack(np.unravel_index(tile.voxels.numpy(), EMBEDDED.tile_shape)) + [[s.start] for s in box]
+    for column, channel in enumerate(tile.channels.tolist()):
+        expected = LOG_FLOOR * (
+            1 - ndimage.map_coordinates(dense[channel], (position - 0.5) / 2, order=1, mode="nearest")
+        )
+        np.testing.assert_allclose(tile.log_prior[:, column], expected, atol=1e-4)
+
+
+def test_frequencies_keep_only_what_is_possible():
+    place = build_place(counts(), EMBEDDED)
+    assert place.tile("3_3_3").channels.tolist() == [0, 90]
+    assert place.tile("1_1_1").channels.tolist() == [0, 7]
+    assert place.tile("2_2_2").channels.tolist() == [0, 7, 90]
+    assert len(place.tile("3_3_3").voxels) < 20_000
+    assert np.exp(place.tile("1_1_1").log_prior.numpy()).sum(axis=1).max() < 1.1
+
+
+def test_frequencies_survive_the_file(tmp_path):
+    place = build_place(counts(), EMBEDDED)
+    (tmp_path / "place.npz").write_bytes(place.to_bytes())
+    np.testing.assert_array_equal(load_place(tmp_path / "place.npz", EMBEDDED).levels, place.levels)
+    with pytest.raises(InputError, match="shape"):
+        load_place(tmp_path / "place.npz", SMALL)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_place(tmp_path / "nothing.npz", EMBEDDED)
+
+
+@pytest.fixture
+def compact(tmp_path):
+    """Weights whose network says nothing, so that label 7 is where the frequencies put it."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    network = TileNet(TINY_COMPACT)
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.zeros_(network.head.bias)
+    write_card(folder, Card(TINY_COMPACT, (), stripped=False, training={"heads": 0}))
+    (folder / "place.npz").write_bytes(build_place(counts(), EMBEDDED).to_bytes())
+    save_compact(folder / "pooled.pt", network.state_dict())
+    return folder
+
+
+def test_our_weights_are_half_precision_and_fall_back_on_the_pooled_network(compact):
+    model = CompactWeights(compact)
+    special = TileNet(TINY_COMPACT)
+    save_compact(compact / "1_1_1.pt", special.state_dict())
+    assert torch.equal(model.network("1_1_1").head.weight, special.head.weight.half().float())
+    assert model.network("1_1_2").head.weight.abs().sum() == 0
+    assert torch.load(compact / "1_1_1.pt", weights_only=True)["trust"].dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "card.json").unlink(), "card.json cannot be read"),
+        (lambda f: (f / "card.json").write_text('{"format": 9}'), "format 9; expected 1"),
+        (lambda f: (f / "place.npz").write_bytes(b"x"), "place.npz"),
+        (lambda f: (f / "pooled.pt").unlink(), "pooled.pt cannot be read"),
+        (lambda f: save_compact(f / "pooled.pt", {}), "tensor trust must have shape .*nothing"),
+    ],
+)
+def test_damaged_weights_are_one_line(compact, damage, message):
+    damage(compact)
+    with pytest.raises(InputError, match=message) as caught:
+        CompactWeights(compact).predict("2_2_2", np.zeros(EMBEDDED.tile_shape, np.float32))
+    assert "\n" not in str(caught.value)
+
+
+def test_no_weights_say_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="--slant-weights DIR"):
+        open_weights(None, tmp_path / "none")
+
+
+# --- the standard head -----------------------------------------------------------------------------------------------
+
+
+def test_a_robust_line_ignores_a_bright_tail():
+    x = np.linspace(-2, 2, 200)
+    y = 1.5 * x - 0.25
+    y[190:] += 30
+    slope, offset = huber_line(x, y)
+    assert slope == pytest.approx(1.5, abs=0.05)
+    assert offset == pytest.approx(-0.25, abs=0.05)
+
+
+def scan(seed=0):
+    """A ball of two tissues, seen on a turned grid of 3 mm; its brain mask; standard mm to scan mm."""
+    turn = np.array([[0.96, -0.28, 0, 12], [0.28, 0.96, 0, -7], [0, 0, 1, 20], [0, 0, 0, 1.0]])
+    affine = turn @ np.array([[3.0, 0, 0, -80], [0, 3.0, 0, -95], [0, 0, 3.0, -60], [0, 0, 0, 1]])
+    index = np.indices((54, 55, 45)).reshape(3, -1).T
+    standard_mm = index @ (np.linalg.inv(turn) @ affine)[:3, :3].T + (np.linalg.inv(turn) @ affine)[:3, 3]
+    radius = np.linalg.norm(standard_mm - [0, -15, 5], axis=1).reshape(54, 55, 45)
+    rng = np.random.default_rng(seed)
+    data = np.where(radius < 30, 100.0, np.where(radius < 55, 70.0, 5.0)) + rng.normal(0, 1, radius.shape)
+    return Volume(data.astype(np.float32), affine), radius < 55, turn
+
+
+def test_a_standard_head_has_standard_intensities_whatever_the_scanner():
+    volume, brain, to_scan = scan()
+    head = standardise(volume, brain, to_scan, EMBEDDED.grid)
+    assert head.image[head.brain].mean() == pytest.approx(0, abs=0.02)
+    target = 0.7 * head.quantiles + 0.3
+    louder = standardise(Volume(9 * volume.data + 300, volume.affine), brain, to_scan, EMBEDDED.grid, bias=False)
+    fitted = normalise(louder, target)
+    assert np.median(fitted[head.brain]) == pytest.approx(np.quantile(target, 0.5), abs=0.1)
+    assert fitted.min() >= CLIP[0]
+    assert len(head.quantiles) == len(QUANTILES)
+
+
+def test_a_brain_off_the_grid_is_an_anatomy_error():
+    volume, brain, _ = scan()
+    with pytest.raises(AnatomyError, match="0 voxels of the brain lie on the standard grid"):
+        standardise(volume, brain, np.diag([1.0, 1, 1, 1]) + np.eye(4)[:, [3]] @ [[0, 0, 0, 900.0]], EMBEDDED.grid)
+
+
+def test_labels_come_back_to_where_they_were():
+    volume, brain, to_scan = scan()
+    head = standardise(volume, brain, to_scan, EMBEDDED.grid)
+    labels = np.where(head.brain, 5, 0).astype(np.int32)
+    back = to_scan_grid(labels, EMBEDDED.grid, to_scan, volume.grid)
+    assert 2 * np.count_nonzero((back == 5) & brain) / (np.count_nonzero(back) + brain.sum()) > 0.98
+
+
+def test_the_whole_puts_labels_on_the_scan_grid(compact, monkeypatch):
+    volume, brain, turn = scan()
+    affine = EMBEDDED.to_template @ np.linalg.inv(turn)
+    monkeypatch.setattr("efface.segment.slant.scan_to_template", lambda *_: affine)
+    anatomy = SimpleNamespace(
+        scan=SimpleNamespace(volume=volume, shape=volume.data.shape, affine=volume.affine), brain=brain
+    )
+    labels = segment_slant(anatomy, compact=compact)
+    assert labels.values.shape == volume.data.shape
+    assert set(np.unique(labels.values)) == {0, LABEL_IDS[6]}
+    centre = np.argwhere(labels.values > 0).mean(axis=0) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    expected = [-85 + 2 * 23.5, -124 + 2 * 44.5, -72 + 2 * 34.5]  # voxels 20 to 27, 40 to 49, 30 to 39
+    np.testing.assert_allclose(centre, turn[:3, :3] @ expected + turn[:3, 3], atol=1.5)
+    assert labels.provenance.segmenter == "slant"
+    assert "131 of 132 labels" in labels.warnings[0]
+    assert standard.ALIGNING_MM == 2.0
+
+
+def test_a_place_is_of_its_geometry():
+    with pytest.raises(InputError, match="no tile"):
+        Place(EMBEDDED, np.zeros((CLASSES, 43, 55, 39), np.uint8)).tile("9_9_9")
