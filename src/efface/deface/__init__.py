@@ -11,7 +11,7 @@ from scipy import ndimage
 from efface._callable import make_callable
 from efface.anatomy import Anatomy
 from efface.arrays import BoolVolume
-from efface.deface import pydeface, quickshear
+from efface.deface import defacer, fsl_deface, mri_deface, mri_reface, pydeface, quickshear
 from efface.deface.edit import Edit, apply_edit, without
 from efface.deface.originals import plan_original
 from efface.errors import InputError
@@ -48,16 +48,40 @@ METHODS: Mapping[str, MethodSpec] = MappingProxyType(
         spec.name: spec
         for spec in (
             MethodSpec(
+                "defacer",
+                defacer.plan,
+                "a network finds eyes, nose, ears and mouth; their voxels get values that tell nothing",
+                "Jeong et al. 2020, doi 10.2196/22739",
+            ),
+            MethodSpec(
                 "quickshear",
                 quickshear.plan,
                 "cuts along a plane in front of the brain",
                 "Schimke & Hale 2011",
             ),
             MethodSpec(
+                "mri_deface",
+                mri_deface.plan,
+                "removes what can be face and cannot be brain, by priors",
+                "Bischoff-Grethe et al. 2007, doi 10.1002/hbm.20312",
+            ),
+            MethodSpec(
                 "pydeface",
                 pydeface.plan,
                 "removes the face mask of the registered average head",
                 "Gulban et al. 2022, doi 10.5281/zenodo.6856482",
+            ),
+            MethodSpec(
+                "fsl_deface",
+                fsl_deface.plan,
+                "removes a mask of face and ears carried from standard space",
+                "Alfaro-Almagro et al. 2018, doi 10.1016/j.neuroimage.2017.10.034",
+            ),
+            MethodSpec(
+                "mri_reface",
+                mri_reface.plan,
+                "replaces face and ears by an average face that fits the head",
+                "Schwarz et al. 2021, doi 10.1016/j.neuroimage.2021.117845",
             ),
         )
     }

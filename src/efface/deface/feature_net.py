@@ -134,4 +134,4 @@ def network_grid(grid: Grid) -> Grid:
 def normalised(data: FloatVolume) -> FloatVolume:
     """Intensities with the percentiles of `WINDOW` at 0 and 1, clipped."""
     low, high = np.percentile(data, WINDOW)
-    return np.clip((data - low) / max(float(high - low), 1e-6), 0, 1).astype(np.float32)
+    return np.asarray(np.clip((data - low) / max(float(high - low), 1e-6), 0, 1), dtype=np.float32)

@@ -98,5 +98,7 @@ def _components(name: str, mask: NDArray[np.bool_], lead: NDArray[np.float32], g
         others = (labels > 0) & ~part
         near = ndimage.binary_dilation(part, iterations=2) & ~others
         field = np.where(near, np.where(part, np.maximum(lead, 1e-3), np.minimum(lead, -1e-3)), -1.0)
-        found.append(Feature(name, centre, float(sizes[index]) * voxel_ml, Volume(field.astype(np.float32), grid.affine)))
+        found.append(
+            Feature(name, centre, float(sizes[index]) * voxel_ml, Volume(field.astype(np.float32), grid.affine))
+        )
     return found

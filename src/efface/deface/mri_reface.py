@@ -128,6 +128,7 @@ def _fit(anatomy: Anatomy, warp: Warp, clear: BoolVolume) -> _Parts:
     tissue = templates.prior("tissue")
     known = _sample(Volume((tissue.data > 0).astype(np.float32), tissue.affine), points)
     mean = _sample(tissue, points) / np.maximum(known, 1e-3) / np.float32(100)
+    mean = mean.astype(np.float32)
     surface_mm = np.where(points[1] < EARS_BEHIND_MM, np.float32(EAR_SURFACE_MM), np.float32(SURFACE_MM))
     shape = _sample(templates.prior("head"), points)
     return _Parts(at, scan.data[at], anatomy.head[at], face, surface_mm, shape, mean)
@@ -198,9 +199,7 @@ def _sample(volume: Volume, points: NDArray[np.float32]) -> FloatVolume:
     return np.asarray(ndimage.map_coordinates(volume.data, index, order=1, mode="grid-constant"), dtype=np.float32)
 
 
-def _new_face(
-    parts: _Parts, noise: "_Noise", spacing_mm: NDArray[np.float64], taper_mm: float
-) -> NDArray[np.float32]:
+def _new_face(parts: _Parts, noise: "_Noise", spacing_mm: NDArray[np.float64], taper_mm: float) -> NDArray[np.float32]:
     """New intensities of the voxels that are replaced.
 
     Towards head tissue that stays, the old skin's surface turns into the new one (their signed distances are

@@ -127,7 +127,7 @@ def train(
             logits = network(torch.from_numpy(image)[None, None])
         loss, dice = _loss(logits.float(), torch.from_numpy(target)[None])
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         sums += [float(loss.detach()), *dice.tolist()]
@@ -179,7 +179,9 @@ def evaluate(network: FeatureNet, head: Head, fold: int) -> Score:
         score.count[feature] = len(centres)
         score.worst_mm[feature] = round(max(distances, default=0.0), 1)
     probabilities, grid = feature_probabilities(volume, network)
-    reference = np.stack([resample(Volume((labels == n).astype(np.float32), volume.affine), grid) for n in range(1, CLASSES)])
+    reference = np.stack(
+        [resample(Volume((labels == n).astype(np.float32), volume.affine), grid) for n in range(1, CLASSES)]
+    )
     truth = np.where(reference.max(axis=0) > 0.5, 1 + reference.argmax(axis=0), 0)
     pairs = truth.ravel() * CLASSES + probabilities.argmax(axis=0).ravel()
     score.confusion = np.bincount(pairs, minlength=CLASSES**2).reshape(CLASSES, CLASSES).tolist()
@@ -211,7 +213,9 @@ def table(scores: Sequence[Score]) -> str:
     lines = ["feature  heads right  worst centre (mm)"]
     for feature in FEATURE_LABELS:
         right = sum(s.right(feature) for s in scores)
-        lines.append(f"{feature:8} {right}/{len(scores)} = {right / len(scores):.1%}  {max(s.worst_mm[feature] for s in scores)}")
+        lines.append(
+            f"{feature:8} {right}/{len(scores)} = {right / len(scores):.1%}  {max(s.worst_mm[feature] for s in scores)}"
+        )
     every = sum(all(s.right(f) for f in FEATURE_LABELS) for s in scores)
     lines.append(f"all      {every}/{len(scores)} = {every / len(scores):.1%}")
     confusion = np.sum([s.confusion for s in scores], axis=0)

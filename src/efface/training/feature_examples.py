@@ -79,7 +79,8 @@ def example(head: Head, seed: tuple[int, ...], difficulty: float = 1.0) -> tuple
         Between 0 and 1: how far turned, how often mirrored, how noisy; a network learns the simple cases first.
 
     Notes
-    -----    Pose (up to 40 degrees about any axis, scale, shear, shift, mirrored axes), field of view (cropped, wrapped
+    -----
+    Pose (up to 40 degrees about any axis, scale, shear, shift, mirrored axes), field of view (cropped, wrapped
     around), what is missing (features, or the face), contrast, bias field, resolution and noise.
     """
     rng = np.random.default_rng(seed)
@@ -95,7 +96,9 @@ def example(head: Head, seed: tuple[int, ...], difficulty: float = 1.0) -> tuple
     target = ndimage.affine_transform(labels, matrix, offset, shape, order=0, mode="grid-constant")
     image, target, inside = _field_of_view(image, target, inside, rng)
     image = normalised(_noisy(_contrast(normalised(image), inside, rng), inside, difficulty, rng))
-    flips = tuple(axis for axis, chance in enumerate((0.5, 0.1, 0.1)) if rng.random() < chance * (difficulty if axis else 1))
+    flips = tuple(
+        axis for axis, chance in enumerate((0.5, 0.1, 0.1)) if rng.random() < chance * (difficulty if axis else 1)
+    )
     return np.ascontiguousarray(np.flip(image, flips)), np.ascontiguousarray(np.flip(target, flips)).astype(np.int64)
 
 
@@ -174,9 +177,7 @@ def _contrast(image: FloatVolume, inside: NDArray[np.bool_], rng: np.random.Gene
     return np.asarray(np.where(inside, image * np.exp(field), 0), dtype=np.float32)
 
 
-def _noisy(
-    image: FloatVolume, inside: NDArray[np.bool_], difficulty: float, rng: np.random.Generator
-) -> FloatVolume:
+def _noisy(image: FloatVolume, inside: NDArray[np.bool_], difficulty: float, rng: np.random.Generator) -> FloatVolume:
     level = difficulty * rng.uniform(0, NOISE)
     real, imaginary = (rng.normal(0, level, image.shape).astype(np.float32) for _ in range(2))
     return np.asarray(np.where(inside, np.hypot(image + real, imaginary), 0), dtype=np.float32)

@@ -19,7 +19,7 @@ class Ellipsoid:
     centre_mm: tuple[float, float, float]
     radii_mm: tuple[float, float, float]
 
-    def contains(self, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def contains(self, points_mm: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Whether points, shape (..., 3), lie inside."""
         scaled = (points_mm - np.array(self.centre_mm)) / np.array(self.radii_mm)
         return np.asarray((scaled**2).sum(axis=-1) <= 1, dtype=np.bool_)
@@ -32,7 +32,7 @@ class Box:
     low_mm: tuple[float, float, float]
     high_mm: tuple[float, float, float]
 
-    def contains(self, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def contains(self, points_mm: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Whether points, shape (..., 3), lie inside."""
         above, below = points_mm >= np.array(self.low_mm), points_mm <= np.array(self.high_mm)
         return np.asarray((above & below).all(axis=-1), dtype=np.bool_)
@@ -60,7 +60,7 @@ CHIN_Z_MM = -135.0
 """Where the face ends below; the average head's own field of view ends at -122 mm, in the chin."""
 
 
-def face_zone(points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+def face_zone(points_mm: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Whether points, shape (..., 3), lie in the region of the face: below the brow, in front, down to the chin.
 
     Notes

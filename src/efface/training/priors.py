@@ -116,9 +116,11 @@ class Located:
 
     def save(self, path: Path) -> None:
         """Write all of it."""
-        arrays = {"head": self.head, "brain": self.brain, "points": self.points, "from_average": self.from_average}
         partial = path.with_suffix(".part.npz")
-        np.savez(partial, data=self.volume.data, affine=self.volume.affine, **arrays)
+        np.savez(
+            partial, data=self.volume.data, affine=self.volume.affine, head=self.head, brain=self.brain,
+            points=self.points, from_average=self.from_average,
+        )  # fmt: skip
         partial.replace(path)
 
     @classmethod
@@ -198,7 +200,7 @@ def build_priors(heads: list[LabelledHead]) -> dict[str, NDArray[np.uint8]]:
     }
     labels = np.zeros(PRIOR_GRID.shape, np.uint8)
     for name, number in FEATURE_LABELS.items():
-        labels[by_feature[name] > 0.5] = number
+        labels[_where_usual(by_feature[name])] = number
     shape, tissue = average_outside(heads)
     replaced = _distance(mask := removal_mask(face, by_feature["ears"], brain)) < SURROUNDINGS_MM
     return {
@@ -210,6 +212,14 @@ def build_priors(heads: list[LabelledHead]) -> dict[str, NDArray[np.uint8]]:
         "tissue": np.where(replaced & (shape > 0.05), np.clip(np.rint(100 * tissue), 1, 255), 0).astype(np.uint8),
         "air": (_distance(anywhere > 0.02) > AIR_CLEARANCE_MM).astype(np.uint8),
     }
+
+
+def _where_usual(probability: FloatVolume) -> BoolVolume:
+    """More than half as probable as where most probable on that side: ears vary more than noses."""
+    usual = np.zeros(probability.shape, dtype=np.bool_)
+    for side in (slice(0, probability.shape[0] // 2), slice(probability.shape[0] // 2, None)):
+        usual[side] = probability[side] > 0.5 * probability[side].max()
+    return usual
 
 
 def average_outside(heads: list[LabelledHead]) -> tuple[FloatVolume, FloatVolume]:
@@ -254,7 +264,8 @@ def removal_mask(face: FloatVolume, ears: FloatVolume, brain: FloatVolume) -> Bo
     beside[:middle] = np.maximum.accumulate(beside[:middle][::-1], axis=0)[::-1]
     beside[middle:] = np.maximum.accumulate(beside[middle:], axis=0)
     clear: BoolVolume = _distance(brain > 0.02) > BRAIN_CLEARANCE_MM
-    return (outwards | in_front | beside) & clear
+    mask: BoolVolume = (outwards | in_front | beside) & clear
+    return mask
 
 
 def _distance(mask: BoolVolume) -> NDArray[np.float64]:
