@@ -110,6 +110,12 @@ class Anatomy:
             raise AnatomyError(msg)
         return mask
 
+    @functools.cached_property
+    def from_brain_mm(self) -> FloatVolume:
+        """Distance of every voxel from the brain mask, 0 inside, same grid as the scan."""
+        distance = ndimage.distance_transform_edt(~self.brain, sampling=self.scan.spacing_mm)
+        return np.ascontiguousarray(distance, dtype=np.float32)
+
     def _turned(self) -> bool:
         if not self.registration.converged:
             return False

@@ -1,17 +1,15 @@
 """Defacing methods: each decides an edit; `apply_edit` applies it. A new method is one file and one line here."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
-
-import numpy as np
-from scipy import ndimage
 
 from efface._callable import make_callable
 from efface.anatomy import Anatomy
 from efface.arrays import BoolVolume
 from efface.deface import defacer, fsl_deface, mri_deface, mri_reface, pydeface, quickshear
+from efface.deface.checks import missing_face, refuse_stripped
 from efface.deface.edit import Edit, apply_edit, without
 from efface.deface.originals import plan_original
 from efface.errors import InputError
@@ -110,6 +108,8 @@ def plan(
     ------
     InputError
         If the method, the implementation or a parameter is unknown, or the edit is empty.
+    AnatomyError
+        If no brain is found, or hardly anything but brain: the scan is skull-stripped.
     MissingDependencyError, OriginalError
         If the original program is not installed, or failed.
     """
@@ -119,7 +119,9 @@ def plan(
     if implementation not in IMPLEMENTATIONS:
         msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
         raise InputError(msg)
+    refuse_stripped(anatomy)
     edit = plan_original(anatomy, method, **params) if implementation == "original" else _native(anatomy, method, params)
+    edit = replace(edit, warnings=(*edit.warnings, *missing_face(anatomy, edit)))
     if protect_brain:
         edit = without(edit, protected_region(anatomy))
     if not edit.mask.any():
@@ -140,6 +142,5 @@ def _native(anatomy: Anatomy, method: str, params: Mapping[str, Any]) -> Edit:
 
 def protected_region(anatomy: Anatomy) -> BoolVolume:
     """Brain mask dilated by `PROTECTION_MARGIN_MM`, on the scan's grid."""
-    distance = ndimage.distance_transform_edt(~anatomy.brain, sampling=anatomy.scan.spacing_mm)
-    region: BoolVolume = distance <= PROTECTION_MARGIN_MM
-    return np.ascontiguousarray(region)
+    region: BoolVolume = anatomy.from_brain_mm <= PROTECTION_MARGIN_MM
+    return region

@@ -7,6 +7,7 @@ learning technology." Journal of Medical Internet Research 22 (2020) e22739 (Def
 """
 
 import functools
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ class FeatureNet(nn.Module):
 
     def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
         super().__init__()
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        pairs = list(itertools.pairwise(channels))
         self.down = nn.ModuleList([Block(1, channels[0]), *[Block(i, o) for i, o in pairs]])
         self.up = nn.ModuleList([nn.ConvTranspose3d(o, i, 2, stride=2) for i, o in pairs])
         self.merge = nn.ModuleList([Block(2 * i, i) for i, _ in pairs])

@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface.arrays import BoolVolume, Grid, Volume
-from efface.deface.feature_net import FeatureNet, feature_probabilities
 from efface.registration import resample
 from efface.templates import FEATURE_LABELS
+
+if TYPE_CHECKING:
+    from efface.deface.feature_net import FeatureNet
 
 EXPECTED: Mapping[str, int] = MappingProxyType({"eyes": 2, "nose": 1, "ears": 2, "mouth": 1})
 """How many of each a whole head has."""
@@ -67,8 +70,10 @@ class Feature:
         return at, np.asarray(resample(self.lead, Grid(shape, affine), fill=-1.0) > 0)
 
 
-def find_features(volume: Volume, network: FeatureNet | None = None) -> tuple[Feature, ...]:
+def find_features(volume: Volume, network: "FeatureNet | None" = None) -> tuple[Feature, ...]:
     """Find the features of a head, RAS+, with the network given or the one that comes with efface."""
+    from efface.deface.feature_net import feature_probabilities  # torch is loaded only where it is needed
+
     probabilities, grid = feature_probabilities(volume, network)
     labels = probabilities.argmax(axis=0)
     found: list[Feature] = []

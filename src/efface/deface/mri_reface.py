@@ -100,7 +100,7 @@ def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 8.0) -> 
             msg = f"{name} must be 0 or more; received {value}"
             raise InputError(msg)
     scan, spacing_mm = anatomy.scan, anatomy.scan.spacing_mm
-    clear = ndimage.distance_transform_edt(~anatomy.brain, sampling=spacing_mm) > margin_mm
+    clear = anatomy.from_brain_mm > margin_mm
     warp = _best_warp(anatomy)
     parts = _fit(anatomy, warp, clear)
     air = _air(anatomy, warp, clear)
@@ -127,9 +127,9 @@ def _fit(anatomy: Anatomy, warp: Warp, clear: BoolVolume) -> _Parts:
     face = (_sample(templates.prior("face_and_ears"), points) > 0.05) & clear[at]
     tissue = templates.prior("tissue")
     known = _sample(Volume((tissue.data > 0).astype(np.float32), tissue.affine), points)
-    mean = _sample(tissue, points) / np.maximum(known, 1e-3) / np.float32(100)
-    mean = mean.astype(np.float32)
-    surface_mm = np.where(points[1] < EARS_BEHIND_MM, np.float32(EAR_SURFACE_MM), np.float32(SURFACE_MM))
+    mean = np.asarray(_sample(tissue, points) / np.maximum(known, 1e-3) / 100, dtype=np.float32)
+    surface_mm = np.full(face.shape, SURFACE_MM, dtype=np.float32)
+    surface_mm[points[1] < EARS_BEHIND_MM] = EAR_SURFACE_MM
     shape = _sample(templates.prior("head"), points)
     return _Parts(at, scan.data[at], anatomy.head[at], face, surface_mm, shape, mean)
 

@@ -1,7 +1,8 @@
 """Train the network that finds facial features, and say how well it does on heads it has never seen.
 
-Pre-training on the average head, which is nobody; five-fold cross-validation over heads, then the network that ships, trained on all. Every step is a function of the
-seed and its number, and checkpoints are written, so that a run that was stopped goes on as if it had not been.
+Pre-training on the average head, which is nobody; five-fold cross-validation over heads; and the network that ships,
+trained on all. Every step is a function of the seed and its number, and checkpoints are written, so that a run that
+was stopped goes on as if it had not been.
 """
 
 import argparse
