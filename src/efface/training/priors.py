@@ -25,7 +25,7 @@ from efface.errors import EffaceError
 from efface.files import write_atomically
 from efface.scan import load_scan
 from efface.templates import FEATURE_LABELS, PRIOR_GRID
-from efface.training.landmarks import EARS_REACH, FEATURES, face_zone
+from efface.training.landmarks import EAR_DEPTH_MM, EARS_REACH, FEATURES, face_zone
 
 log = logging.getLogger(__name__)
 
@@ -143,18 +143,19 @@ def label_head(found: Located, name: str) -> LabelledHead:
     """Label the features of a head that was located."""
     head, spacing_mm = found.head, found.volume.grid.spacing_mm
     features = np.zeros(head.shape, np.uint8)
+    depth = ndimage.distance_transform_edt(head, sampling=spacing_mm)
+    tissue = {"eyes": np.ones_like(head), "ears": head & (depth <= EAR_DEPTH_MM)}
     for feature, shapes in FEATURES.items():
         for shape in shapes:
-            inside = shape.contains(found.points) & (head if feature != "eyes" else True)
+            inside = shape.contains(found.points) & tissue.get(feature, head)
             features[_largest(inside)] = FEATURE_LABELS[feature]
     standing_out = pinnae(found.volume, head)
     for shape, reach in zip(FEATURES["ears"], EARS_REACH, strict=True):
-        ear = (shape.contains(found.points) & head) | (reach.contains(found.points) & standing_out)
+        ear = shape.contains(found.points) & tissue["ears"] | reach.contains(found.points) & standing_out
         features[_largest(ear)] = FEATURE_LABELS["ears"]
     for number in FEATURE_LABELS.values():  # a sliver at the edge of the field of view is no feature
         if (features == number).sum() * np.prod(spacing_mm) < 1000 * LEAST_ML:
             features[features == number] = 0
-    depth = ndimage.distance_transform_edt(head, sampling=spacing_mm)
     face = face_zone(found.points) & head & (depth < FACE_DEPTH_MM) & ~found.brain
     face |= np.isin(features, [FEATURE_LABELS[f] for f in ("eyes", "nose", "mouth")])
     return LabelledHead(name, found.volume, head, found.brain, features, face, found.points, found.from_average)
