@@ -140,7 +140,9 @@ def head_mask(volume: Volume) -> BoolVolume:
     AnatomyError
         If nothing stands out from the background.
     """
-    values = np.clip(volume.data, 0, np.percentile(volume.data, 99.0))
+    low, high = np.percentile(volume.data, (1.0, 99.0))
+    floor = min(float(low), 0.0)  # scaled files can have air below zero
+    values = np.clip(volume.data, floor, high) - np.float32(floor)
     spacing = volume.grid.spacing_mm
     smooth = ndimage.gaussian_filter(values, 1.0 / spacing, truncate=2)
     threshold = SimpleITK.OtsuThresholdImageFilter()

@@ -106,8 +106,13 @@ class Scan:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Hash of the decompressed file: the same for .nii and .nii.gz; seeds every randomness."""
+        """Hash of the decompressed file: the same for .nii and .nii.gz."""
         return hashlib.sha256(as_bytes(self.container, self.stored)).hexdigest()
+
+    @property
+    def seed(self) -> int:
+        """What seeds every randomness: made from the intensities alone, however they are stored."""
+        return int.from_bytes(hashlib.sha256(self.data.tobytes()).digest()[:8], "big")
 
     def stored_to_ras(self, array: NDArray[Any]) -> NDArray[Any]:
         """Reorient an (x, y, z) array from the file's axes to the RAS+ view."""

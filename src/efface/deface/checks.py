@@ -12,7 +12,7 @@ from efface.templates import FEATURE_LABELS
 SCALP_MM = 6.0
 LEAST_SCALP = 0.15
 """Head further than `SCALP_MM` from the brain, relative to the brain: above 0.7 in whole heads, 0 in stripped ones."""
-LEAST_FACE = 0.35
+LEAST_FACE = 0.2
 """Share of eyes, nose and mouth that must be head: less, and the face is gone."""
 LEAST_CUT_ML = 20.0
 COARSE_MM = 4.0

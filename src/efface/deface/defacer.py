@@ -98,7 +98,7 @@ class _Canvas:
         self.spacing_mm = scan.spacing_mm
         self.values: FloatVolume = scan.data.copy()
         self.mask: BoolVolume = np.zeros(scan.shape, dtype=np.bool_)
-        self.noise = np.random.default_rng(int(scan.sha256[:16], 16))
+        self.noise = np.random.default_rng(scan.seed)
 
     def cut(self, feature: Feature) -> None:
         """The box of the nose becomes 0."""

@@ -93,7 +93,7 @@ def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 8.0) -> 
     As in the original, regions are face, ears, and the air around the head with what wraps around there. Two
     deformations are fitted, from the affine of the anatomy and from its whole-image refinement; the better
     correlation wins. The average face is our own, the mean of heads brought together by deformable registration
-    (`efface.training.priors`). Noise is drawn from a generator seeded with the scan's hash.
+    (`efface.training.priors`). Noise is drawn from a generator seeded from the scan's intensities.
     """
     for name, value in (("margin_mm", margin_mm), ("taper_mm", taper_mm)):
         if not value >= 0:
@@ -252,7 +252,7 @@ class _Noise:
         blanked = sample.size < 1000 or np.count_nonzero(sample) < (1 - BLANKED) * sample.size
         self.in_air = 0.0 if blanked else float(np.median(sample)) / RAYLEIGH_MEDIAN
         self.in_tissue = max(self.in_air, tissue_noise(data, anatomy.brain))
-        self._generator = np.random.default_rng(int(anatomy.scan.sha256[:16], 16))
+        self._generator = np.random.default_rng(anatomy.scan.seed)
 
     def over(self, clean: NDArray[np.float32]) -> NDArray[np.float32]:
         """Intensities with noise; what is 0 is air."""
