@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 from efface._version import __version__
 from efface.errors import EffaceError, InputError, OutputError
 
+TRAINERS = ("slant", "defacer", "priors")
+DEMO_METHODS = "quickshear,pydeface"
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 EPILOG = "Exit codes: 0 all done; 1 some scans failed (listed at the end); 2 usage or input error (one line on stderr)."
 
@@ -52,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_study(commands)
     _add_report(commands)
     _add_demo(commands)
+    _add_train(commands)
     _command(commands, "methods", _methods, "list what can be run here, and how it works")
     return parser
 
@@ -109,6 +112,12 @@ def _add_study(commands: Any) -> None:
     parser.add_argument("--participant-label", nargs="+", default=[], metavar="L", help="only these subjects")
     parser.add_argument("--session-label", nargs="+", default=[], metavar="L", help="only these sessions")
     parser.add_argument("--methods", default="all", metavar="A,B", help="defacing methods, by commas (default: all)")
+    parser.add_argument(
+        "--original",
+        default="",
+        metavar="A,B",
+        help="of these methods run the original programs, which must be installed",
+    )
     parser.add_argument("--segmenter", default="atlas", metavar="NAME", help="see `efface methods` (default: atlas)")
     parser.add_argument("--protect-brain", action="store_true", help="keep the brain out of every edit")
     parser.add_argument("--jobs", type=int, metavar="N", help="scans at once (default: what cores and memory allow)")
@@ -125,7 +134,19 @@ def _add_report(commands: Any) -> None:
 def _add_demo(commands: Any) -> None:
     parser = _command(commands, "demo", _demo, "run a whole study on an embedded cohort of four virtual people")
     parser.add_argument("out_dir", metavar="OUT_DIR", nargs="?", type=Path, default=Path("efface-demo"))
+    parser.add_argument(
+        "--methods",
+        default=DEMO_METHODS,
+        metavar="A,B",
+        help=f"as in `efface study` (default: {DEMO_METHODS}, for time)",
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="scans at once (default: what cores and memory allow)")
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", _train, "make our own weights and priors again from labelled heads")
+    parser.add_argument("what", choices=TRAINERS, help="`efface train WHAT --help` says more")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the training command")
 
 
 def _originals_option(parser: argparse.ArgumentParser) -> None:
@@ -209,15 +230,24 @@ def _compare(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _study(options: argparse.Namespace) -> int:
+def _chosen(methods: str) -> tuple[str, ...]:
     from efface.deface import METHODS
+
+    return tuple(METHODS) if methods == "all" else tuple(filter(None, methods.split(",")))
+
+
+def _study(options: argparse.Namespace) -> int:
     from efface.study import Settings, Study
 
     if options.level == "group":
         return _group(options.out_dir, originals=not options.no_originals)
-    methods = tuple(METHODS) if options.methods == "all" else tuple(filter(None, options.methods.split(",")))
     settings = Settings(
-        options.bids_dir, options.out_dir, methods, options.segmenter, protect_brain=options.protect_brain
+        options.bids_dir,
+        options.out_dir,
+        _chosen(options.methods),
+        options.segmenter,
+        protect_brain=options.protect_brain,
+        originals=tuple(filter(None, options.original.split(","))),
     )
     study = Study(settings, validate=not options.skip_bids_validation)
     return _participants(study, options.participant_label, options.session_label, options.jobs)
@@ -262,7 +292,7 @@ def _demo(options: argparse.Namespace) -> int:
     bids_dir, out_dir = options.out_dir / "cohort", options.out_dir / "efface"
     print(f"making four virtual people, two sessions each, in {bids_dir}", flush=True)
     make_cohort(bids_dir)
-    code = _participants(Study(Settings(bids_dir, out_dir)), [], [], options.jobs)
+    code = _participants(Study(Settings(bids_dir, out_dir, _chosen(options.methods))), [], [], options.jobs)
     _group(out_dir, originals=True)
     print(f"{time.perf_counter() - start:.0f} s")
     return code
@@ -282,12 +312,19 @@ def _methods(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _train(options: argparse.Namespace) -> int:
+    import importlib
+
+    main: Callable[[Sequence[str]], int] = importlib.import_module(f"efface.training.{options.what}").main
+    return main(options.arguments)
+
+
 def _original(method: str) -> str:
     from efface.deface.originals import ORIGINALS, find_program
     from efface.errors import MissingDependencyError
 
     if method not in ORIGINALS:
-        return "cannot be run"
+        return "cannot be run: it needs TensorFlow 1.14, which no supported Python has"
     try:
         return f"at {find_program(method)}"
     except MissingDependencyError:

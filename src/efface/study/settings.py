@@ -26,6 +26,8 @@ class Settings:
         Keep the brain out of every edit. Off by default: the study measures the methods as published.
     method_params
         Parameters for each method, by its name.
+    originals
+        Of these methods the original programs are run, where they are installed.
 
     Raises
     ------
@@ -39,6 +41,11 @@ class Settings:
     segmenter: str = "atlas"
     protect_brain: bool = False
     method_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    originals: tuple[str, ...] = ()
+
+    def implementation(self, method: str) -> str:
+        """Which implementation of a method is run: ``native`` or ``original``."""
+        return "original" if method in self.originals else "native"
 
     def __post_init__(self) -> None:
         unknown = sorted({*self.methods, *self.method_params} - set(METHODS))
@@ -48,6 +55,10 @@ class Settings:
             raise InputError(msg)
         if len(set(self.methods)) < len(self.methods):
             msg = f"each method can be given once; received {', '.join(self.methods)}"
+            raise InputError(msg)
+        strangers = sorted(set(self.originals) - set(self.methods))
+        if strangers:
+            msg = f"originals must be among the methods {', '.join(self.methods)}; received {', '.join(strangers)}"
             raise InputError(msg)
         if self.segmenter not in SEGMENTERS:
             msg = f"segmenter must be one of {', '.join(SEGMENTERS)}; received {self.segmenter}"

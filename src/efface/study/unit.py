@@ -60,7 +60,7 @@ def run_unit(source: Source, settings: Settings) -> Outcome:
 def failed_row(source: Source, settings: Settings, step: str, reason: str, method: str = ORIGINAL) -> Row:
     """A row that says what failed and why."""
     return Row(
-        source.subject, source.session or "", source.stem, method, "native", settings.segmenter,
+        source.subject, source.session or "", source.stem, method, settings.implementation(method), settings.segmenter,
         step, "", "", float("nan"), FAILED, reason,
     )  # fmt: skip
 
@@ -111,6 +111,7 @@ class _Unit:
             methods=list(self.settings.methods),
             segmenter=self.settings.segmenter,
             protect_brain=self.settings.protect_brain,
+            originals=list(self.settings.originals),
             params={name: dict(values) for name, values in self.settings.method_params.items()},
         )
 
@@ -141,12 +142,19 @@ class _Unit:
         path, mask_path = self.paths.defaced(method), self.paths.mask(method)
         recipe = self.recipe(anatomy.scan, method=method, protect_brain=self.settings.protect_brain)
         recipe["params"] = dict(self.settings.method_params.get(method, {}))
+        recipe["implementation"] = self.settings.implementation(method)
         # The picture is written last, so that its recipe vouches for the mask too.
         if is_current(path, recipe) and mask_path.is_file():
             scan, mask = load_scan(path), load_mask(mask_path, anatomy.scan)
         else:
             with self.step(f"deface {method}"):
-                edit = plan(anatomy, method, protect_brain=self.settings.protect_brain, **recipe["params"])
+                edit = plan(
+                    anatomy,
+                    method,
+                    implementation=recipe["implementation"],
+                    protect_brain=self.settings.protect_brain,
+                    **recipe["params"],
+                )
                 scan, mask = apply_edit(anatomy.scan, edit), edit.mask
                 anatomy.scan.save_like(mask, mask_path, force=True)
                 write_recipe(path, {}, Status="unfinished")
@@ -202,7 +210,8 @@ class _Unit:
 
     def add(self, method: str, measure: str, level: str, region: str, value: float) -> None:
         source = self.source
-        names = (source.subject, source.session or "", source.stem, method, "native", self.settings.segmenter)
+        implementation = self.settings.implementation(method)
+        names = (source.subject, source.session or "", source.stem, method, implementation, self.settings.segmenter)
         self.rows.append(Row(*names, measure, level, region, value))
 
     def fail(self, step: str, reason: str, method: str = ORIGINAL) -> None:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 SEED = 20211
 WARM_UP = 30
-FEATURE_WEIGHT = 20.0
+FEATURE_WEIGHT = 8.0
 """Weight of a feature's voxel in the cross-entropy; there are more than a hundred of background for each."""
 FOLDS = 5
 EVERY = 50

@@ -285,7 +285,7 @@ def _read_split(out: Path) -> Split:
     return Split(raw["fold"], tuple(raw["train"]), tuple(raw["held"]), raw["stripped"], raw["seed"])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a stage from the command line."""
     parser = argparse.ArgumentParser(prog="efface train slant", description="Train the compact networks of SLANT.")
     stages = parser.add_subparsers(dest="stage", required=True)
@@ -318,7 +318,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         specialise(options.cache, options.out, schedule, tuple(options.tiles))
     else:
         evaluate(options.cache, options.out, options.bids, options.derivative)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
