@@ -19,7 +19,7 @@ from conftest import HEADS
 from efface import deface, registration, templates
 from efface.anatomy import Anatomy
 from efface.arrays import Volume
-from efface.deface import METHODS, Edit, apply_edit, defacer, protected_region, quickshear
+from efface.deface import METHODS, Edit, apply_edit, checks, defacer, protected_region, quickshear
 from efface.deface.edit import without
 from efface.deface.features import Feature
 from efface.errors import AnatomyError, InputError, RegistrationError
@@ -64,10 +64,10 @@ FEATURES = {
 """Where a network would find the features of the phantom; its left ear is no more than skin."""
 
 
-def known_features(volume, _network=None) -> tuple[Feature, ...]:
+def known_features(scan: Scan) -> tuple[Feature, ...]:
     """The features of a phantom, on its own grid."""
     return tuple(
-        Feature(name, np.zeros(3), 1.0, Volume(np.where(phantom.ellipsoid(*shape), 1.0, -1.0), volume.affine))
+        Feature(name, np.zeros(3), 1.0, Volume(np.where(phantom.ellipsoid(*shape), 1.0, -1.0), scan.affine))
         for name, shapes in FEATURES.items()
         for shape in shapes
     )
@@ -83,7 +83,8 @@ def _what_is_found_is_known():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registration, "refine_affine", lambda fixed, moving, initial: at(initial))
         patch.setattr(registration, "register_deformable", no_warp)
-        patch.setattr(defacer, "find_features", known_features)
+        patch.setattr(defacer, "features_of", known_features)
+        patch.setattr(checks, "features_of", known_features)
         yield
 
 

@@ -121,7 +121,7 @@ def plan(
         raise InputError(msg)
     refuse_stripped(anatomy)
     edit = plan_original(anatomy, method, **params) if implementation == "original" else _native(anatomy, method, params)
-    edit = replace(edit, warnings=(*edit.warnings, *missing_face(anatomy, edit)))
+    edit = replace(edit, warnings=(*edit.warnings, *missing_face(anatomy)))
     if protect_brain:
         edit = without(edit, protected_region(anatomy))
     if not edit.mask.any():

@@ -16,7 +16,7 @@ from scipy import ndimage
 from efface.anatomy import Anatomy
 from efface.arrays import BoolVolume, FloatVolume
 from efface.deface.edit import Edit
-from efface.deface.features import EXPECTED, Feature, find_features, missing
+from efface.deface.features import EXPECTED, Feature, features_of, missing
 from efface.errors import FeatureError, InputError
 
 INCOMPLETE = ("refuse", "edit")
@@ -63,7 +63,7 @@ def plan(anatomy: Anatomy, *, incomplete: str = "refuse", margin_mm: float = 2.0
         msg = f"margin_mm must be between 0 and 50; received {margin_mm}"
         raise InputError(msg)
     scan = anatomy.scan
-    found = find_features(scan.volume)
+    found = features_of(scan)
     warnings = _complain(found, incomplete)
     canvas = _Canvas(anatomy, margin_mm)
     for name, hide in (("nose", canvas.cut), ("eyes", canvas.blind), ("ears", canvas.drown), ("mouth", canvas.shut)):

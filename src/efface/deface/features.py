@@ -1,5 +1,6 @@
 """Facial features in a scan: which the network finds, where, and their voxels."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from scipy import ndimage
 
 from efface.arrays import BoolVolume, Grid, Volume
 from efface.registration import resample
+from efface.scan import Scan
 from efface.templates import FEATURE_LABELS
 
 if TYPE_CHECKING:
@@ -81,6 +83,12 @@ def find_features(volume: Volume, network: "FeatureNet | None" = None) -> tuple[
         lead = 2 * probabilities[number] - np.sort(probabilities, axis=0)[-2:].sum(axis=0)
         found += _components(name, labels == number, lead, grid)
     return tuple(found)
+
+
+@functools.lru_cache(maxsize=1)
+def features_of(scan: Scan) -> tuple[Feature, ...]:
+    """Features of a scan, found once."""
+    return find_features(scan.volume)
 
 
 def missing(features: Iterable[Feature]) -> dict[str, int]:
