@@ -175,6 +175,13 @@ def test_methods_lists_every_method_and_segmenter(capsys):
         assert name in said
 
 
+@pytest.mark.parametrize("what", ["slant", "defacer", "priors"])
+def test_training_commands_say_what_they_want(capsys, what):
+    code, said, _ = run(capsys, "train", what, "--help")
+    assert code == 0
+    assert f"efface train {what}" in said
+
+
 def test_the_python_functions_take_images_and_give_images(scan):
     image = nib.load(scan)
     defaced = efface.deface(image, method="quickshear")

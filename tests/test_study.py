@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,10 +12,10 @@ import pytest
 import bids
 import phantom
 from efface.dataset import find_scans
-from efface.deface import METHODS
+from efface.deface import METHODS, Edit
 from efface.errors import InputError, OutputError
 from efface.paths import GroupPaths, UnitPaths
-from efface.study import Settings, Study, collect, load_tables
+from efface.study import Settings, Study, collect, load_tables, unit
 from efface.study.engine import default_jobs, run_units
 from efface.study.recipes import read_recipe
 from efface.study.rows import Row, read_table, rows_to_tsv
@@ -194,6 +195,28 @@ def test_brain_protection_keeps_the_brain_out(done, settings):
     assert brain[False] >= 0
 
 
+def test_the_original_is_run_where_asked_for_and_every_row_says_so(done, settings, monkeypatch):
+    asked = []
+
+    def planned(anatomy, method, *, implementation, **_options):
+        asked.append((method, implementation))
+        mask = np.zeros(anatomy.scan.shape, bool)
+        mask[:, -1] = True
+        return Edit(mask, 0.0, method, implementation)
+
+    monkeypatch.setattr(unit, "plan", planned)
+    source = find_scans(settings.bids_dir)[0]
+    chosen = replace(settings, methods=("quickshear", "pydeface"), originals=("quickshear",))
+    run_unit(source, chosen)
+    assert asked == [("quickshear", "original"), ("pydeface", "native")]
+    rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
+    said = rows.groupby("method").implementation.unique().map(list).to_dict()
+    assert said["quickshear"] == ["original"]
+    assert said["pydeface"] == ["native"]
+    run_unit(source, replace(chosen, originals=()))
+    assert asked[2:] == [("quickshear", "native")], "pydeface is still current"
+
+
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
@@ -201,6 +224,7 @@ def test_brain_protection_keeps_the_brain_out(done, settings):
         ({"methods": ()}, "none"),
         ({"methods": ("pydeface", "pydeface")}, "once"),
         ({"segmenter": "knife"}, "knife"),
+        ({"methods": ("pydeface",), "originals": ("quickshear",)}, "quickshear"),
         ({"method_params": {"knife": {}}}, "knife"),
     ],
 )
