@@ -75,10 +75,11 @@ def stack(rows: Sequence[Image.Image]) -> Image.Image:
     return picture
 
 
-def save(picture: Image.Image, name: str) -> None:
-    """Write a PNG of at most 256 colours, which is a third of the size of one with all."""
+def save(picture: Image.Image, name: str, *, few: bool = True) -> None:
+    """Write a PNG; with `few` of at most 256 colours, which makes grey slices a third of the size."""
     PICTURES.mkdir(exist_ok=True)
     path = PICTURES / f"{name}.png"
-    few = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+    if few:
+        picture = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture.save(path, optimize=True)
     print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size / 1000:.0f} kB")
