@@ -15,7 +15,11 @@ from efface.scan import load_scan
 HEAD = HEADS / "sub-ixi012/anat/sub-ixi012_T1w.nii.gz"
 FLAIR = HEADS / "sub-02/anat/sub-02_FLAIR.nii.gz"
 
-pytestmark = [pytest.mark.heads, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.heads,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning"),
+]
 method = pytest.mark.parametrize("method", METHODS)
 
 
