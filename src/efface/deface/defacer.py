@@ -22,7 +22,7 @@ from efface.errors import FeatureError, InputError
 INCOMPLETE = ("refuse", "edit")
 NOSE_BOX, EYE_BOX = 1.33, 1.5
 SKIN_MM = 3.0
-"""Eyes are hidden within this distance of the outer contour of the head."""
+"""Eyes are hidden within this distance of the outer contour of the head, at least one voxel on either side."""
 NEIGHBOURHOOD_MM = 3.0
 """Standard deviation of the Gaussian neighbourhood whose maximum hides eyes and mouth."""
 NOISE_SHARE = 0.8
@@ -110,8 +110,11 @@ class _Canvas:
         at = feature.box(self.grid, EYE_BOX)
         wide = _grown(at, np.ceil(2 * SKIN_MM / self.spacing_mm).astype(int), self.grid.shape)
         head = self.anatomy.head[wide] & ~self._is_cut(wide)
+        if head.all() or not head.any():
+            return
         inside, outside = (ndimage.distance_transform_edt(m, sampling=self.spacing_mm) for m in (head, ~head))
-        skin = np.where(head, inside, outside) <= SKIN_MM if not head.all() else np.zeros(head.shape, dtype=np.bool_)
+        skin = np.where(head, inside, outside) <= SKIN_MM
+        skin |= ndimage.binary_dilation(head) & ndimage.binary_dilation(~head)
         self._level(at, np.asarray(skin[_within(at, wide)]))
 
     def drown(self, feature: Feature) -> None:

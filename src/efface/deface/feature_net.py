@@ -112,7 +112,9 @@ def feature_probabilities(volume: Volume, network: FeatureNet | None = None) -> 
     """
     network = network or trained_network()
     grid = network_grid(volume.grid)
-    small = normalised(resample(block_mean(volume, GRID_MM), grid))
+    coarse = block_mean(volume, GRID_MM)
+    # What is beyond the field of view is as dark as the scan's air, which need not be 0.
+    small = normalised(resample(coarse, grid, fill=float(np.percentile(coarse.data, WINDOW[0]))))
     device = next(network.parameters()).device
     with torch.inference_mode():
         logits = network(torch.from_numpy(small)[None, None].to(device))
@@ -121,10 +123,13 @@ def feature_probabilities(volume: Volume, network: FeatureNet | None = None) -> 
 
 
 def network_grid(grid: Grid) -> Grid:
-    """The 5 mm grid over a scan's whole field of view, along its axes, sides padded to multiples of 8 voxels."""
+    """The 5 mm grid over a scan's whole field of view, along its axes, sides padded to multiples of 8 voxels.
+
+    Sides are 16 at least: one voxel is left of 8 on the network's last level, and one has no variance to norm by.
+    """
     direction = grid.affine[:3, :3] / grid.spacing_mm
     extent = np.array(grid.shape) * grid.spacing_mm
-    sides = np.ceil(extent / GRID_MM / _STEP).astype(int) * _STEP
+    sides = np.maximum(2, np.ceil(extent / GRID_MM / _STEP)).astype(int) * _STEP
     centre = grid.affine @ np.append((np.array(grid.shape) - 1) / 2, 1.0)
     affine = np.eye(4)
     affine[:3, :3] = direction * GRID_MM
