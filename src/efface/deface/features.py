@@ -23,6 +23,8 @@ EXPECTED: Mapping[str, int] = MappingProxyType({"eyes": 2, "nose": 1, "ears": 2,
 SMALLEST_SHARE = 0.3
 """Components smaller than this share of the feature's largest are dropped."""
 LEAST_VOXELS = 4
+FOREGROUND = 0.5
+"""Probability of being any feature from which a voxel is one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +79,13 @@ def find_features(volume: Volume, network: "FeatureNet | None" = None) -> tuple[
     from efface.deface.feature_net import feature_probabilities  # torch is loaded only where it is needed
 
     probabilities, grid = feature_probabilities(volume, network)
-    labels = probabilities.argmax(axis=0)
+    features = probabilities[1:]
+    present = features.sum(axis=0) - FOREGROUND
     found: list[Feature] = []
     for name, number in FEATURE_LABELS.items():
-        lead = 2 * probabilities[number] - np.sort(probabilities, axis=0)[-2:].sum(axis=0)
-        found += _components(name, labels == number, lead, grid)
+        others = np.delete(features, number - 1, axis=0).max(axis=0)
+        lead = np.minimum(features[number - 1] - others, present)
+        found += _components(name, lead > 0, lead, grid)
     return tuple(found)
 
 
