@@ -46,8 +46,16 @@ STAND_INS = {
     "quickshear": "a = sys.argv[1:]; assert a[3] == '10.0'; nibabel.load(a[1]); s, t = a[0], a[2]",
     "fsl_deface": "a = sys.argv[1:]; assert len(a) == 2; s, t = a",
     "mri_deface": "a = sys.argv[1:]; assert a[1].endswith('skull.gca') and a[2].endswith('face.gca'); s, t = a[0], a[3]",
-    "mri_reface": "a = sys.argv[1:]; assert a[2:4] == ['-imType', 'T1']; s, t = a[0], a[1] + '/scan_deFaced.nii'",
+    "mri_reface": "a = sys.argv[1:]; assert a[2:4] == ['-imType', 'T1'] and a[0].endswith('.nii')\n"
+    "s, t = a[0], a[1] + '/scan_deFaced.nii'",
 }
+
+
+@pytest.mark.parametrize("nudge", [(1, -2.5, 3), "1,-2.5,3"])
+def test_a_nudge_reaches_fsl_deface_as_three_numbers(anatomy, tmp_path, nudge):
+    body = "import nibabel\na = sys.argv[1:]; assert a[2:] == ['-nud', '1', '-2.5', '3'], a; s, t = a[:2]\n"
+    path = program(tmp_path / "bin", "fsl_deface", body + CUT.format(source="s", target="t"))
+    assert plan_original(anatomy, "fsl_deface", program=path, nudge=nudge).mask.any()
 
 
 @pytest.mark.parametrize("method", ORIGINALS)

@@ -25,7 +25,7 @@ from efface.segment import segment as run_segmenter
 from efface.segment.labels import Labels
 
 DEFAULT_METHOD = "pydeface"
-"""Of the two methods the one that depends on no brain mask."""
+"""The most used one, and one that depends on no brain mask."""
 DEFAULT_SEGMENTER = "atlas"
 
 

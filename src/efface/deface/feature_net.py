@@ -129,7 +129,7 @@ def network_grid(grid: Grid) -> Grid:
     """
     direction = grid.affine[:3, :3] / grid.spacing_mm
     extent = np.array(grid.shape) * grid.spacing_mm
-    sides = np.maximum(2, np.ceil(extent / GRID_MM / _STEP)).astype(int) * _STEP
+    sides = np.maximum(2, np.ceil(extent / GRID_MM / _STEP - 1e-4)).astype(int) * _STEP
     centre = grid.affine @ np.append((np.array(grid.shape) - 1) / 2, 1.0)
     affine = np.eye(4)
     affine[:3, :3] = direction * GRID_MM

@@ -29,7 +29,7 @@ def plan(anatomy: Anatomy, *, nudge: Sequence[float] = (0.0, 0.0, 0.0)) -> Edit:
     anatomy
         Of the scan; the position of the average head is used, and the brain mask for the published check.
     nudge
-        Moves the mask by (x, y, z) mm in standard space, right, forward and up, as the original's ``-n``.
+        Moves the mask by (x, y, z) mm in standard space, right, forward and up, as the original's ``-nud``.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def plan(anatomy: Anatomy, *, nudge: Sequence[float] = (0.0, 0.0, 0.0)) -> Edit:
     development heads (`efface.training.priors`), and greedy brings it. As published, the number of voxels that are
     face by more than a half and brain too is given, as a warning.
     """
-    shift = _three_numbers(nudge)
+    shift = three_numbers(nudge)
     mask = templates.prior("face_and_ears")
     moved = mask.affine.copy()
     moved[:3, 3] += shift
@@ -56,7 +56,14 @@ def plan(anatomy: Anatomy, *, nudge: Sequence[float] = (0.0, 0.0, 0.0)) -> Edit:
     return Edit(share > TOUCHED, 0.0, "fsl_deface", params=params, warnings=warnings)
 
 
-def _three_numbers(nudge: Sequence[float]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def three_numbers(nudge: Sequence[float] | str) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Give x, y, z of a sequence, or of a text with commas.
+
+    Raises
+    ------
+    InputError
+        If they are not three finite numbers.
+    """
     try:
         if isinstance(nudge, str):
             nudge = [float(part) for part in nudge.split(",")]

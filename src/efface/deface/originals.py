@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from efface.anatomy import Anatomy
 from efface.deface.edit import Edit
+from efface.deface.fsl_deface import three_numbers
 from efface.errors import InputError, MissingDependencyError, OriginalError
 from efface.scan import Scan, load_scan
 
@@ -38,8 +39,9 @@ class Workspace:
     ----------
     folder
         The folder, also the program's working directory.
-    scan, brain, output
-        The scan, its brain mask (made only for programs that want one), and where the program should write.
+    scan, plain, brain, output
+        The scan, or the same uncompressed for programs that want that; its brain mask, for programs that want one;
+        and where the program should write.
     """
 
     folder: Path
@@ -48,6 +50,11 @@ class Workspace:
     def scan(self) -> Path:
         """The scan, NIfTI."""
         return self.folder / "scan.nii.gz"
+
+    @property
+    def plain(self) -> Path:
+        """The scan without compression, for programs that read no other."""
+        return self.folder / "scan.nii"
 
     @property
     def brain(self) -> Path:
@@ -79,6 +86,8 @@ class Original:
         Names of the parameters that are handed on.
     wants_brain
         Whether it takes a brain mask.
+    wants_plain
+        Whether it reads uncompressed NIfTI only.
     pattern
         Where its output is, a glob pattern in the folder.
     version_arguments
@@ -90,6 +99,7 @@ class Original:
     install: str
     params: tuple[str, ...] = ()
     wants_brain: bool = False
+    wants_plain: bool = False
     pattern: str = "defaced.nii.gz"
     version_arguments: tuple[str, ...] | None = None
 
@@ -103,8 +113,8 @@ def _quickshear(program: Path, files: Workspace, params: Mapping[str, Any]) -> S
 
 
 def _fsl_deface(program: Path, files: Workspace, params: Mapping[str, Any]) -> Sequence[str | Path]:
-    nudge = [str(v) for v in params.get("nudge", ())]
-    return [program, files.scan, files.output, *(["-n", *nudge] if nudge else [])]
+    nudge = [f"{v:g}" for v in three_numbers(params["nudge"])] if "nudge" in params else []
+    return [program, files.scan, files.output, *(["-nud", *nudge] if nudge else [])]
 
 
 def _mri_deface(program: Path, files: Workspace, params: Mapping[str, Any]) -> Sequence[str | Path]:
@@ -113,7 +123,7 @@ def _mri_deface(program: Path, files: Workspace, params: Mapping[str, Any]) -> S
 
 
 def _mri_reface(program: Path, files: Workspace, params: Mapping[str, Any]) -> Sequence[str | Path]:
-    return [program, files.scan, files.folder / "out", "-imType", "T1", "-saveQCRenders", "0"]
+    return [program, files.plain, files.folder / "out", "-imType", "T1", "-saveQCRenders", "0"]
 
 
 ORIGINALS: Mapping[str, Original] = MappingProxyType(
@@ -137,6 +147,7 @@ ORIGINALS: Mapping[str, Original] = MappingProxyType(
             "run_mri_reface.sh",
             _mri_reface,
             "install mri_reface and its MATLAB runtime (nitrc.org/projects/mri_reface)",
+            wants_plain=True,
             pattern="out/*_deFaced.nii*",
         ),
     }
@@ -206,7 +217,7 @@ def plan_original(
         raise InputError(msg)
     with tempfile.TemporaryDirectory(prefix="efface-") as name:
         files = Workspace(Path(name))
-        anatomy.scan.save(files.scan)
+        anatomy.scan.save(files.plain if spec.wants_plain else files.scan)
         if spec.wants_brain:
             anatomy.scan.save_like(anatomy.brain, files.brain)
         (files.folder / "out").mkdir()
