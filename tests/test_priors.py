@@ -1,28 +1,20 @@
 """The priors in average-head space, and the methods that are being built on them, on the average head itself."""
 
-import nibabel as nib
 import numpy as np
 import pytest
 
+import average
 from efface import registration, templates
-from efface.anatomy import Anatomy
 from efface.deface import apply_edit, fsl_deface, mri_deface
 from efface.errors import DataPackageError, InputError
-from efface.registration import AffineResult, block_mean, resample
-from efface.scan import load_scan
+from efface.registration import resample
 from efface.templates import FEATURE_LABELS, PRIOR_GRID, PRIORS
-from efface.training.landmarks import FEATURES, face_zone
 
 
 @pytest.fixture(scope="module")
 def anatomy():
     """The average head as a scan, in its own place, with the brain where every head's brain is."""
-    average = block_mean(templates.average_head(), 3.0)
-    scan = load_scan(nib.Nifti1Image(np.rint(average.data).astype(np.int16), average.affine))
-    brain = resample(templates.prior("brain"), scan.grid) > 0.5
-    found = Anatomy(scan, brain)
-    found.__dict__["registration"] = AffineResult(np.eye(4), 1.0, converged=True, reason="", dof=12, starts=1)
-    return found
+    return average.anatomy()
 
 
 def feature_share(edit, scan, feature):
@@ -41,20 +33,6 @@ def test_priors_lie_on_their_grid_and_hold_what_they_say():
     assert not (templates.prior("face_and_ears").data[brain > 0.1] > 0).any()
     assert not ((face > 0.9) & (brain > 0.1)).any()
     assert set(np.unique(templates.prior("features").data)) == {0.0, 1.0, 2.0, 3.0, 4.0}
-
-
-def test_features_agree_with_the_shapes_they_were_drawn_from():
-    labels = templates.prior("features")
-    for name, shapes in FEATURES.items():
-        index = np.argwhere(labels.data == FEATURE_LABELS[name])
-        points = index @ labels.affine[:3, :3].T + labels.affine[:3, 3]
-        inside = np.any([shape.contains(points) for shape in shapes], axis=0)
-        assert inside.mean() > 0.6, name
-
-
-def test_the_face_zone_is_in_front_and_below_the_brow():
-    points = np.array([[1.0, 90, -60], [1.0, 90, 20], [1.0, -60, -60], [1.0, 90, -150]])
-    assert face_zone(points).tolist() == [True, False, False, False]
 
 
 def test_a_missing_prior_is_named():
