@@ -48,7 +48,7 @@ def plan(anatomy, features, monkeypatch):
 
     def planned(*names, of=None, **options):
         found = tuple(f for f in features if not names or f.name in names)
-        monkeypatch.setattr(defacer, "find_features", lambda volume: found)
+        monkeypatch.setattr(defacer, "features_of", lambda _scan: found)
         return defacer.plan(of or anatomy, incomplete="edit" if names else "refuse", **options)
 
     return planned
@@ -140,7 +140,7 @@ def test_an_eye_found_in_the_air_changes_nothing_there(plan, anatomy, features, 
     at = lost.box(anatomy.scan.grid, 2.5)
     assert 0 not in anatomy.scan.data[at].shape
     assert not anatomy.head[at].any()
-    monkeypatch.setattr(defacer, "find_features", lambda volume: (lost,))
+    monkeypatch.setattr(defacer, "features_of", lambda _scan: (lost,))
     assert not defacer.plan(anatomy, incomplete="edit").mask.any()
 
 
@@ -215,7 +215,7 @@ def given(monkeypatch, features, *names):
     kept = list(features)
     for name in names:
         kept.remove(next(f for f in kept if f.name == name))
-    monkeypatch.setattr(defacer, "find_features", lambda volume: tuple(kept))
+    monkeypatch.setattr(defacer, "features_of", lambda _scan: tuple(kept))
 
 
 def test_an_incomplete_face_is_refused_in_one_line_that_says_what_is_missing(anatomy, features, monkeypatch):
@@ -226,7 +226,7 @@ def test_an_incomplete_face_is_refused_in_one_line_that_says_what_is_missing(ana
 
 
 def test_too_many_features_are_refused_too(anatomy, features, monkeypatch):
-    monkeypatch.setattr(defacer, "find_features", lambda volume: (*features, features[2]))
+    monkeypatch.setattr(defacer, "features_of", lambda _scan: (*features, features[2]))
     with pytest.raises(FeatureError, match="found 2 of 1 nose"):
         defacer.plan(anatomy)
 
@@ -243,7 +243,7 @@ def test_an_incomplete_face_is_edited_with_a_warning_when_asked(anatomy, feature
 
 @pytest.mark.parametrize("incomplete", ["refuse", "edit"])
 def test_a_head_without_any_feature_is_refused_in_either_mode(anatomy, monkeypatch, incomplete):
-    monkeypatch.setattr(defacer, "find_features", lambda volume: ())
+    monkeypatch.setattr(defacer, "features_of", lambda _scan: ())
     with pytest.raises(FeatureError, match="found 0 of 2 eyes, 0 of 1 nose, 0 of 2 ears, 0 of 1 mouth"):
         defacer.plan(anatomy, incomplete=incomplete)
 

@@ -190,7 +190,7 @@ def test_the_average_head_has_all_features_where_they_usually_are(how):
     elif how == "4 mm":
         volume = average.volume(4.0)
     else:
-        degrees = 25 if how == "turned" else -25
+        degrees = 20 if how == "turned" else -20
         volume, pose = turned(degrees), phantom.rotation(degrees)
     found, back = find_features(volume), np.linalg.inv(pose)
     assert missing(found) == {}
