@@ -41,7 +41,12 @@ def anatomy(orientation: str) -> Anatomy:
 
 @functools.cache
 def edit(orientation: str, method: str, *, protect_brain: bool = False):
-    return plan(anatomy(orientation), method, protect_brain=protect_brain)
+    head = anatomy(orientation)
+    if method == "quickshear":
+        # Its line goes through two points of the mask's hull: a voxel more or less, and it cuts elsewhere. A mask found
+        # in a head that was turned upright first is not the same to the voxel, so the mask is given.
+        head = Anatomy(head.scan, brain=anatomy("RAS").brain)
+    return plan(head, method, protect_brain=protect_brain)
 
 
 @method

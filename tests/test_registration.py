@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+import phantom
 from efface import registration, templates
 from efface.arrays import Grid, Volume
 from efface.errors import InputError
@@ -130,3 +131,12 @@ def test_nearly_equal_poses_count_once(head):
     near, far = np.eye(4), np.eye(4)
     near[0, 3], far[0, 3] = 5.0, 60.0
     assert len(registration._different([np.eye(4), near, far], pair)) == 2
+
+
+def test_a_turned_head_is_averaged_over_the_same_blocks():
+    data = np.random.default_rng(0).random((31, 42, 53), dtype=np.float32)
+    straight = np.diag([2.0, 2.0, 2.0, 1.0])
+    turned = phantom.rotation(20.0) @ straight
+    assert not np.array_equal(Volume(data, turned).grid.spacing_mm, [2, 2, 2]), "the rounding errors must be there"
+    a, b = registration.block_mean(Volume(data, straight), 5.0), registration.block_mean(Volume(data, turned), 5.0)
+    assert np.array_equal(a.data, b.data)

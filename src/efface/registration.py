@@ -351,7 +351,8 @@ class _Pair:
 
 def block_mean(volume: Volume, mm: float) -> Volume:
     """Average blocks of whole voxels so that the spacing is about `mm`; the affine follows."""
-    step = np.maximum(1, np.round(mm / volume.grid.spacing_mm)).astype(int)
+    # Just under the half, so that the rounding errors of an oblique affine do not change the step (5 mm of 2 mm).
+    step = np.maximum(1, np.round(mm / volume.grid.spacing_mm - 1e-4)).astype(int)
     padded = np.pad(volume.data, [(0, int(-n % s)) for n, s in zip(volume.data.shape, step, strict=True)], mode="edge")
     x, y, z = (n // s for n, s in zip(padded.shape, step, strict=True))
     blocks = padded.reshape(x, step[0], y, step[1], z, step[2])

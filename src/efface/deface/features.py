@@ -58,8 +58,9 @@ class Feature:
         moved = corners @ to_grid[:3, :3].T + to_grid[:3, 3]
         middle = (moved.max(axis=0) + moved.min(axis=0)) / 2
         reach = (moved.max(axis=0) - moved.min(axis=0)) / 2 * grow
-        first = np.clip(np.ceil(middle - reach), 0, grid.shape).astype(int)
-        last = np.clip(np.floor(middle + reach) + 1, first, grid.shape).astype(int)
+        hair = 1e-3  # so that rounding errors of an affine move no border
+        first = np.clip(np.ceil(middle - reach - hair), 0, grid.shape).astype(int)
+        last = np.clip(np.floor(middle + reach + hair) + 1, first, grid.shape).astype(int)
         x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
         return x, y, z
 
