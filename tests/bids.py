@@ -25,7 +25,7 @@ def make(root: Path, scans=SCANS) -> Path:
 
 
 def stand_in(monkeypatch) -> list[str]:
-    """Brain and pose of the phantom as known, and a segmentation by intensity; returns what was segmented."""
+    """Brain, pose and features of the phantom as known, and a segmentation by intensity; returns what was segmented."""
     truth = phantom.head()
     done = []
 
@@ -38,4 +38,7 @@ def stand_in(monkeypatch) -> list[str]:
     monkeypatch.setattr("efface.study.unit.segment", segment)
     monkeypatch.setattr("efface.anatomy.brain_mask", lambda data: truth.brain)
     monkeypatch.setattr("efface.anatomy.registration.register_affine", lambda *args, **kwargs: affine)
+    monkeypatch.setattr("efface.deface.defacer.features_of", phantom.features_of)
+    monkeypatch.setattr("efface.deface.checks.features_of", phantom.features_of)
+    monkeypatch.setattr("efface.registration.register_deformable", phantom.no_warp)
     return done

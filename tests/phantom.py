@@ -14,7 +14,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from efface.arrays import Affine, BoolVolume
+from efface.arrays import Affine, BoolVolume, Volume
+from efface.deface.features import Feature
+from efface.registration import Warp
+from efface.scan import Scan
 
 SHAPE = (40, 48, 44)
 SPACING_MM = (4.5, 4.5, 5.0)
@@ -178,3 +181,26 @@ def file_bytes(path: Path) -> bytes:
 def dice(a: BoolVolume, b: BoolVolume) -> float:
     """Overlap of two masks, not both empty."""
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+FEATURES = {
+    "eyes": [((-35, 80, -22), (12, 12, 12)), ((29, 80, -22), (12, 12, 12))],
+    "nose": [((-3, 97, -37), (14, 16, 18))],
+    "ears": [((80, -5, -10), (12, 20, 24)), ((-75, -5, -10), (8, 16, 20))],
+    "mouth": [((-3, 90, -70), (24, 14, 10))],
+}
+"""Where a network would find the features of the phantom; its left ear is no more than skin."""
+
+
+def features_of(scan: Scan) -> tuple[Feature, ...]:
+    """The features of a phantom, on its own grid."""
+    return tuple(
+        Feature(name, np.zeros(3), 1.0, Volume(np.where(ellipsoid(*shape), 1.0, -1.0), scan.affine))
+        for name, shapes in FEATURES.items()
+        for shape in shapes
+    )
+
+
+def no_warp(fixed: Volume, _moving: Volume, affine: Affine, **_options: object) -> Warp:
+    """A deformable registration that finds nothing beyond the affine."""
+    return Warp(np.zeros((*fixed.data.shape, 3), np.float32), fixed.grid, affine)

@@ -18,12 +18,10 @@ import phantom
 from conftest import HEADS
 from efface import deface, registration, templates
 from efface.anatomy import Anatomy
-from efface.arrays import Volume
 from efface.deface import METHODS, Edit, apply_edit, checks, defacer, protected_region, quickshear
 from efface.deface.edit import without
-from efface.deface.features import Feature
 from efface.errors import AnatomyError, InputError, RegistrationError
-from efface.registration import AffineResult, Warp
+from efface.registration import AffineResult
 from efface.scan import Scan, load_scan
 
 PARAMS = {"quickshear": {"buffer": 2.0}}
@@ -55,36 +53,15 @@ def planned(anatomy: Anatomy, method: str, **options) -> Edit:
     return deface.plan(anatomy, method, **{**PARAMS.get(method, {}), **options})
 
 
-FEATURES = {
-    "eyes": [((-35, 80, -22), (12, 12, 12)), ((29, 80, -22), (12, 12, 12))],
-    "nose": [((-3, 97, -37), (14, 16, 18))],
-    "ears": [((80, -5, -10), (12, 20, 24)), ((-75, -5, -10), (8, 16, 20))],
-    "mouth": [((-3, 90, -70), (24, 14, 10))],
-}
-"""Where a network would find the features of the phantom; its left ear is no more than skin."""
-
-
-def known_features(scan: Scan) -> tuple[Feature, ...]:
-    """The features of a phantom, on its own grid."""
-    return tuple(
-        Feature(name, np.zeros(3), 1.0, Volume(np.where(phantom.ellipsoid(*shape), 1.0, -1.0), scan.affine))
-        for name, shapes in FEATURES.items()
-        for shape in shapes
-    )
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _what_is_found_is_known():
     """PyDeface refines the position of the average head, mri_reface fits it, Defacer's network finds features."""
 
-    def no_warp(fixed, moving, affine, **_options):
-        return Warp(np.zeros((*fixed.data.shape, 3), np.float32), fixed.grid, affine)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registration, "refine_affine", lambda fixed, moving, initial: at(initial))
-        patch.setattr(registration, "register_deformable", no_warp)
-        patch.setattr(defacer, "features_of", known_features)
-        patch.setattr(checks, "features_of", known_features)
+        patch.setattr(registration, "register_deformable", phantom.no_warp)
+        patch.setattr(defacer, "features_of", phantom.features_of)
+        patch.setattr(checks, "features_of", phantom.features_of)
         yield
 
 
