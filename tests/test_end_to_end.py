@@ -49,8 +49,8 @@ def test_the_face_goes_and_the_true_brain_stays(study):
     brain = np.asarray(nib.load(truth).dataobj) > 0
     before = np.asarray(nib.load(next(bids_dir.glob("sub-*/**/*_T1w.nii.gz"))).dataobj)
     for method in METHODS:
-        after = np.asarray(nib.load(next(out_dir.rglob(f"*_desc-{method}_T1w.nii.gz"))).dataobj)
-        changed = np.asarray(nib.load(next(out_dir.rglob(f"*_desc-{method}_mask.nii.gz"))).dataobj) > 0
+        after = np.asarray(nib.load(next(out_dir.rglob(f"*_desc-{method.replace('_', '')}_T1w.nii.gz"))).dataobj)
+        changed = np.asarray(nib.load(next(out_dir.rglob(f"*_desc-{method.replace('_', '')}_mask.nii.gz"))).dataobj) > 0
         np.testing.assert_array_equal(before[~changed], after[~changed])
         bright = before > 0.3 * np.percentile(before, 99)
         assert (bright & changed).sum() > 0.02 * bright.sum(), method
