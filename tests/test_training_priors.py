@@ -1,5 +1,7 @@
 """The shapes of the average head, and the priors that are made with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -7,7 +9,7 @@ from scipy import ndimage
 import average
 from efface import templates
 from efface.anatomy import head_mask
-from efface.arrays import Grid, Volume
+from efface.arrays import Grid
 from efface.templates import FEATURE_LABELS, PRIOR_GRID
 from efface.training import priors
 from efface.training.landmarks import FEATURES, face_zone
@@ -71,15 +73,17 @@ def test_the_face_has_eyes_nose_and_mouth_but_no_ears(labelled):
     assert labelled.face[labelled.features == FEATURE_LABELS["ears"]].mean() < 0.05
 
 
-def test_a_sliver_at_the_edge_of_the_field_of_view_is_no_feature(located):
-    keep = located.points[..., 2].min(axis=(0, 1)) > -83.5  # through the uppermost millimetres of the mouth
-    cut = Located(
-        Volume(located.volume.data[:, :, keep], located.volume.affine),
-        located.head[:, :, keep], located.brain[:, :, keep], located.points[:, :, keep], np.eye(4),
-    )  # fmt: skip
-    found = label_head(cut, "cut")
-    assert FEATURES["mouth"][0].contains(cut.points[cut.head]).any(), "some of the mouth is in view"
-    assert not (found.features == FEATURE_LABELS["mouth"]).any()
+@pytest.mark.parametrize(("side", "kept"), [(4, False), (6, True)])
+def test_a_sliver_at_the_edge_of_the_field_of_view_is_no_feature(located, side, kept):
+    mouth = FEATURES["mouth"][0].contains(located.points) & located.head
+    middle = np.rint(np.argwhere(mouth).mean(axis=0)).astype(int)
+    left = np.zeros_like(mouth)
+    left[tuple(slice(m - side // 2, m - side // 2 + side) for m in middle)] = True
+    left_ml = (mouth & left).sum() * np.prod(located.volume.grid.spacing_mm) / 1000
+    assert left_ml > 0
+    assert (left_ml >= priors.LEAST_ML) == kept
+    found = label_head(replace(located, head=located.head & (~mouth | left)), "cut")
+    assert (found.features == FEATURE_LABELS["mouth"]).any() == kept
     assert (found.features == FEATURE_LABELS["nose"]).any()
 
 

@@ -135,9 +135,9 @@ def train(
         if (step + 1) % EVERY == 0 or step + 1 == steps:
             _save({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, checkpoint)
             with (folder / "log.csv").open("a") as table:
-                csv.writer(table).writerow([step + 1, *np.round(sums / EVERY, 4)])
+                csv.writer(table).writerow([step + 1, *np.round(sums / (step % EVERY + 1), 4)])
             seconds = (time.perf_counter() - started) / (step + 1 - first)
-            log.info("%s step %d loss %.3f, %.2f s a step", folder.name, step + 1, sums[0] / EVERY, seconds)
+            log.info("%s step %d loss %.3f, %.2f s a step", folder.name, step + 1, sums[0] / (step % EVERY + 1), seconds)
             sums[:] = 0
     network.eval()
     return network
