@@ -69,11 +69,10 @@ def voxels_of(features, anatomy, name):
     return mask
 
 
-def from_surface_mm(anatomy):
+def from_surface_mm(head, spacing_mm):
     """Distance to the nearest voxel on the other side of the head's surface."""
-    spacing = anatomy.scan.spacing_mm
-    inside, outside = (ndimage.distance_transform_edt(m, sampling=spacing) for m in (anatomy.head, ~anatomy.head))
-    return np.where(anatomy.head, inside, outside)
+    inside, outside = (ndimage.distance_transform_edt(m, sampling=spacing_mm) for m in (head, ~head))
+    return np.where(head, inside, outside)
 
 
 def triangle(data):
@@ -97,7 +96,7 @@ def test_the_box_of_the_nose_a_third_larger_becomes_zero(plan, anatomy, features
 def test_only_the_skin_before_the_eyes_is_hidden(plan, anatomy, features):
     edit = plan("eyes")
     boxes = [boxed(f, anatomy, 1.5) for f in features if f.name == "eyes"]
-    skin = from_surface_mm(anatomy) <= 3.0
+    skin = from_surface_mm(anatomy.head, anatomy.scan.spacing_mm) <= 3.0
     assert np.array_equal(edit.mask, np.logical_or(*boxes) & skin)
     assert 0 < edit.mask.sum() < 0.6 * np.logical_or(*boxes).sum()
     assert (edit.mask & anatomy.head).any()
@@ -150,6 +149,16 @@ def test_the_nose_stays_cut_where_eyes_and_mouth_reach_into_its_box(plan, anatom
     others = plan("eyes", "mouth", margin_mm=6.0).mask
     assert (others & box).sum() > 20, "they must be in each other's way"
     assert not apply_edit(anatomy.scan, edit).data[box].any()
+
+
+def test_the_skin_of_the_eyes_is_that_of_the_head_without_its_nose(plan, anatomy, features):
+    nose, *eyes = sorted((f for f in features if f.name in ("nose", "eyes")), key=lambda f: f.name != "nose")
+    cut = boxed(nose, anatomy, 1.33)
+    left = anatomy.head & ~cut
+    skin = from_surface_mm(left, anatomy.scan.spacing_mm) <= 3.0
+    boxes = np.logical_or(*(boxed(eye, anatomy, 1.5) for eye in eyes))
+    assert (boxes & skin & (from_surface_mm(anatomy.head, anatomy.scan.spacing_mm) > 3.0)).any()
+    assert np.array_equal(plan("nose", "eyes").mask, cut | (boxes & skin))
 
 
 def test_ears_become_noise_as_weak_as_that_of_air(plan, anatomy):

@@ -156,6 +156,17 @@ def test_blanked_air_stays_zero(anatomy):
     assert (after[before_face] == 0).mean() > 0.95
 
 
+@pytest.mark.parametrize(("zeros", "blanked"), [(0.2, False), (0.4, True)])
+def test_air_is_blanked_from_three_tenths_of_zeros_on(anatomy, zeros, blanked):
+    air = ~ndimage.binary_dilation(anatomy.head)
+    rest = np.where(np.random.default_rng(2).random(air.shape) < zeros, 0, 10)
+    edit = mri_reface.plan(average.anatomy(np.where(air, rest, anatomy.scan.data).astype(np.float32)))
+    after = np.zeros(air.shape, np.float32)
+    after[edit.mask] = edit.values
+    around = edit.mask & (prior(anatomy, "air") > 0.5) & ~replaced(anatomy, edit)
+    assert (after[around] == 0).all() == blanked
+
+
 def noisy(anatomy):
     rng = np.random.default_rng(1)
     real, imaginary = rng.normal(0, NOISE, (2, *anatomy.scan.shape))
