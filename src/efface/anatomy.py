@@ -10,12 +10,13 @@ import functools
 from typing import Any
 
 import numpy as np
-import SimpleITK
 from scipy import ndimage
 
 from efface import registration, templates
 from efface.arrays import Affine, BoolVolume, FloatVolume, Grid, Volume
 from efface.errors import AnatomyError, InputError, RegistrationError
+from efface.masks import largest_component, otsu_threshold
+from efface.registration import AffineResult
 from efface.scan import Scan
 
 BRAIN_ML = (400.0, 2400.0)
@@ -68,9 +69,20 @@ class Anatomy:
         return head_mask(self.scan.volume)
 
     @functools.cached_property
-    def registration(self) -> registration.AffineResult:
+    def registration(self) -> AffineResult:
         """The affine registration of the average head, with its verdict."""
         return registration.register_affine(templates.average_head(), self.scan.volume, telling=templates.cranium())
+
+    @functools.cached_property
+    def refined(self) -> AffineResult:
+        """The same, refined by a cost over the whole image, which fits the outlines of the head better.
+
+        Raises
+        ------
+        RegistrationError
+            If the registration did not converge.
+        """
+        return registration.refine_affine(templates.average_head(), self.scan.volume, self.from_average)
 
     @property
     def from_average(self) -> Affine:
@@ -145,14 +157,10 @@ def head_mask(volume: Volume) -> BoolVolume:
     values = np.clip(volume.data, floor, high) - np.float32(floor)
     spacing = volume.grid.spacing_mm
     smooth = ndimage.gaussian_filter(values, 1.0 / spacing, truncate=2)
-    threshold = SimpleITK.OtsuThresholdImageFilter()
-    threshold.Execute(SimpleITK.GetImageFromArray(smooth))
-    bright = smooth > 0.5 * threshold.GetThreshold()
-    labels, count = ndimage.label(ndimage.binary_opening(bright))
-    if count == 0:
+    head = largest_component(ndimage.binary_opening(smooth > 0.5 * otsu_threshold(smooth)))
+    if not head.any():
         msg = "no head was found: nothing in the image stands out from its background; check the scan"
         raise AnatomyError(msg)
-    head = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
     head = ndimage.binary_dilation(head)
     for axis in range(3):
         for index in range(head.shape[axis]):

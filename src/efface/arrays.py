@@ -34,6 +34,14 @@ class Grid:
         spacing: NDArray[np.float64] = np.linalg.norm(self.affine[:3, :3], axis=0)
         return spacing
 
+    def cropped(self, box: tuple[slice, ...]) -> "Grid":
+        """The grid of a box of its voxels."""
+        ranges = [range(*part.indices(n)) for part, n in zip(box, self.shape, strict=True)]
+        affine = self.affine.copy()
+        affine[:3, 3] = self.affine[:3, :3] @ [r.start for r in ranges] + self.affine[:3, 3]
+        x, y, z = (len(r) for r in ranges)
+        return Grid((x, y, z), affine)
+
 
 @dataclass(frozen=True)
 class Volume:

@@ -233,7 +233,11 @@ def _compare(options: argparse.Namespace) -> int:
 def _chosen(methods: str) -> tuple[str, ...]:
     from efface.deface import METHODS
 
-    return tuple(METHODS) if methods == "all" else tuple(filter(None, methods.split(",")))
+    return tuple(METHODS) if methods == "all" else _names(methods)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
 
 
 def _study(options: argparse.Namespace) -> int:
@@ -247,7 +251,7 @@ def _study(options: argparse.Namespace) -> int:
         _chosen(options.methods),
         options.segmenter,
         protect_brain=options.protect_brain,
-        originals=tuple(filter(None, options.original.split(","))),
+        originals=_names(options.original),
     )
     study = Study(settings, validate=not options.skip_bids_validation)
     return _participants(study, options.participant_label, options.session_label, options.jobs)

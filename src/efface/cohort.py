@@ -34,6 +34,7 @@ from efface._version import __version__
 from efface.arrays import Affine, BoolVolume, Displacement, FloatVolume, Grid, Volume
 from efface.errors import DataPackageError, InputError, MissingDependencyError, OutputError
 from efface.files import write_atomically
+from efface.masks import largest_component
 from efface.registration import resample
 from efface.scan import GZIP_LEVEL, load_scan
 from efface.templates import data_file
@@ -225,8 +226,7 @@ def _load_base(head_file: Path, brain_file: Path) -> _Base:
     head, brain = (_load_ras(path) for path in (head_file, brain_file))
     smooth = ndimage.gaussian_filter(head.data, 1.0)
     bright = ndimage.binary_opening(smooth > 1.5 * np.median(smooth[:8, -8:, -8:]))
-    labels, _ = ndimage.label(bright)
-    inside = ndimage.binary_closing(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])), iterations=3)
+    inside = ndimage.binary_closing(largest_component(bright), iterations=3)
     near = ndimage.binary_dilation(ndimage.binary_fill_holes(inside), iterations=2)
     values = head.data * ndimage.gaussian_filter(near.astype(np.float32), 1.0)
     mask = brain.data > 0.5

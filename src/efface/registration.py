@@ -33,6 +33,7 @@ from scipy.spatial.transform import Rotation
 
 from efface.arrays import Affine, BoolVolume, Displacement, FloatVolume, Grid, Volume
 from efface.errors import InputError
+from efface.masks import largest_component, otsu_threshold
 
 COARSE_MM, FINE_MM = 8.0, 4.0
 LOCAL_COST, GLOBAL_COST = "NCC 2x2x2", "NMI"
@@ -392,14 +393,9 @@ def _rotation_lattice() -> NDArray[np.float64]:
 
 def _head_points(volume: Volume) -> NDArray[np.float64]:
     """RAS+ mm of the voxels of the largest bright object, shape (n, 3)."""
-    threshold = SimpleITK.OtsuThresholdImageFilter()
-    threshold.Execute(_to_sitk(volume))
-    bright = ndimage.binary_opening(volume.data > 0.7 * threshold.GetThreshold())
-    labels, count = ndimage.label(bright)
-    if count == 0:
+    bright = largest_component(ndimage.binary_opening(volume.data > 0.7 * otsu_threshold(volume.data)))
+    if not bright.any():
         bright = volume.data > float(volume.data.mean())
-    elif count > 1:
-        bright = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
     points: NDArray[np.float64] = np.argwhere(bright) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     return points
 

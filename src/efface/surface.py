@@ -4,12 +4,12 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface.arrays import FloatVolume, Volume
 from efface.errors import InputError
+from efface.masks import otsu_threshold
 
 GRID_MM, COARSE_MM = 1.0, 4.0
 SMOOTH_MM = 1.25
@@ -92,9 +92,7 @@ def _threshold(volume: Volume) -> float:
     if values.min() == values.max():
         msg = f"no head stands out: all smoothed intensities are {values.min():g}; expected a head scan: check it"
         raise InputError(msg)
-    otsu = SimpleITK.OtsuThresholdImageFilter()
-    otsu.Execute(SimpleITK.GetImageFromArray(values))
-    return OTSU_SHARE * float(otsu.GetThreshold())
+    return OTSU_SHARE * otsu_threshold(values)
 
 
 def _smoothed(volume: Volume, step_mm: float) -> Volume:

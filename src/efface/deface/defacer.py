@@ -6,6 +6,7 @@ Jeong et al. "De-identification of facial features in magnetic resonance images:
 learning technology." Journal of Medical Internet Research 22 (2020) e22739.
 """
 
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -129,7 +130,7 @@ class _Canvas:
         """The mouth becomes one bright value."""
         self._level(*self._voxels(feature))
 
-    @property
+    @functools.cached_property
     def _triangle(self) -> float:
         threshold = SimpleITK.TriangleThresholdImageFilter()
         threshold.Execute(SimpleITK.GetImageFromArray(self.anatomy.scan.data))

@@ -67,12 +67,10 @@ class Feature:
     def voxels(self, grid: Grid) -> tuple[tuple[slice, slice, slice], BoolVolume]:
         """The feature on a grid: a box around it, and the voxels inside that box."""
         at = self.box(grid, 1.5)
-        affine = grid.affine.copy()
-        affine[:3, 3] = grid.affine[:3, :3] @ [s.start for s in at] + grid.affine[:3, 3]
-        shape = (at[0].stop - at[0].start, at[1].stop - at[1].start, at[2].stop - at[2].start)
-        if 0 in shape:
-            return at, np.zeros(shape, dtype=np.bool_)
-        return at, np.asarray(resample(self.lead, Grid(shape, affine), fill=-1.0) > 0)
+        inside = grid.cropped(at)
+        if 0 in inside.shape:
+            return at, np.zeros(inside.shape, dtype=np.bool_)
+        return at, np.asarray(resample(self.lead, inside, fill=-1.0) > 0)
 
 
 def find_features(volume: Volume, network: "FeatureNet | None" = None) -> tuple[Feature, ...]:

@@ -102,8 +102,9 @@ def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 8.0) -> 
     scan, spacing_mm = anatomy.scan, anatomy.scan.spacing_mm
     clear = anatomy.from_brain_mm > margin_mm
     warp = _best_warp(anatomy)
-    parts = _fit(anatomy, warp, clear)
-    air = _air(anatomy, warp, clear)
+    coarse = _points(warp, warp.grid)
+    parts = _fit(anatomy, warp, coarse, clear)
+    air = _air(anatomy, warp, coarse, clear)
     noise = _Noise(anatomy, air)
     mask, values = air.copy(), np.zeros(scan.shape, dtype=np.float32)
     values[air] = noise.over(np.zeros(int(air.sum()), np.float32))
@@ -113,17 +114,15 @@ def plan(anatomy: Anatomy, *, margin_mm: float = 7.0, taper_mm: float = 8.0) -> 
     return Edit(mask, values[mask], "mri_reface", params=params)
 
 
-def _fit(anatomy: Anatomy, warp: Warp, clear: BoolVolume) -> _Parts:
+def _fit(anatomy: Anatomy, warp: Warp, coarse: NDArray[np.float32], clear: BoolVolume) -> _Parts:
     """Carry what lies in the average head's space to the scan, in the box around the face."""
     scan = anatomy.scan
-    coarse = _sample(templates.prior("face_and_ears"), _points(warp, warp.grid)) > 0
-    if not coarse.any():
+    reached = _sample(templates.prior("face_and_ears"), coarse) > 0
+    if not reached.any():
         msg = "the average head's face lies outside the scan's field of view; expected a whole head: check the scan"
         raise AnatomyError(msg)
-    at = _box(coarse, warp.grid, scan.grid)
-    affine = scan.affine.copy()
-    affine[:3, 3] = scan.affine[:3, :3] @ [s.start for s in at] + scan.affine[:3, 3]
-    points = _points(warp, Grid((at[0].stop - at[0].start, at[1].stop - at[1].start, at[2].stop - at[2].start), affine))
+    at = _box(reached, warp.grid, scan.grid)
+    points = _points(warp, scan.grid.cropped(at))
     face = (_sample(templates.prior("face_and_ears"), points) > 0.05) & clear[at]
     tissue = templates.prior("tissue")
     known = _sample(Volume((tissue.data > 0).astype(np.float32), tissue.affine), points)
@@ -147,11 +146,10 @@ def _box(coarse: BoolVolume, coarse_grid: Grid, grid: Grid) -> tuple[slice, slic
     return x, y, z
 
 
-def _air(anatomy: Anatomy, warp: Warp, clear: BoolVolume) -> BoolVolume:
+def _air(anatomy: Anatomy, warp: Warp, coarse: NDArray[np.float32], clear: BoolVolume) -> BoolVolume:
     """Air around the head, with what wraps around into it."""
-    points = _points(warp, warp.grid)
-    coarse = (_sample(templates.prior("air"), points) > 0.5) & (points[2] > NECK_MM)
-    near = registration.resample(Volume(coarse.astype(np.float32), warp.grid.affine), anatomy.scan.grid)
+    reached = (_sample(templates.prior("air"), coarse) > 0.5) & (coarse[2] > NECK_MM)
+    near = registration.resample(Volume(reached.astype(np.float32), warp.grid.affine), anatomy.scan.grid)
     return np.asarray((near > 0.5) & clear, dtype=np.bool_)
 
 
@@ -160,7 +158,7 @@ def _best_warp(anatomy: Anatomy) -> Warp:
     scan = registration.block_mean(anatomy.scan.volume, FITTING_MM)
     average = registration.block_mean(templates.average_head(), FITTING_MM / 2)
     first = anatomy.from_average
-    refined = registration.refine_affine(templates.average_head(), anatomy.scan.volume, first)
+    refined = anatomy.refined
     found: list[tuple[float, Warp]] = []
     for start in [first, *([refined.matrix] if refined.converged else [])]:
         back: Affine = np.asarray(np.linalg.inv(start), dtype=np.float64)

@@ -61,8 +61,7 @@ def plan(anatomy: Anatomy, *, outside: str = "remove") -> Edit:
 
 def _from_average(anatomy: Anatomy) -> tuple[Affine, tuple[str, ...]]:
     """Average head mm to scan mm by the whole image's mutual information, and what to warn of."""
-    initial = anatomy.from_average
-    refined = registration.refine_affine(templates.average_head(), anatomy.scan.volume, initial)
+    refined = anatomy.refined
     if refined.converged:
         return refined.matrix, ()
-    return initial, (f"the average head's position was not refined for the face mask: {refined.reason}",)
+    return anatomy.from_average, (f"the average head's position was not refined for the face mask: {refined.reason}",)

@@ -127,8 +127,6 @@ def prepare_brain(scan: Volume, mask: BoolVolume, *, bias: bool = True) -> tuple
         raise AnatomyError(msg)
     tight = ndimage.find_objects(mask.astype(np.int8))[0]
     box = tuple(slice(max(0, s.start - MARGIN_VOX), s.stop + MARGIN_VOX) for s in tight)
-    affine = scan.affine.copy()
-    affine[:3, 3] = scan.affine[:3, :3] @ [s.start for s in box] + scan.affine[:3, 3]
     inside = np.ascontiguousarray(mask[box])
     data = np.ascontiguousarray(scan.data[box], dtype=np.float32)
     low = float(np.percentile(data[inside], 0.1))
@@ -137,7 +135,7 @@ def prepare_brain(scan: Volume, mask: BoolVolume, *, bias: bool = True) -> tuple
         values = correct_bias(values, inside, scan.grid.spacing_mm)
     scale = max(float(np.percentile(values[inside], 98)), 1e-6)
     scaled = np.where(inside, np.clip(values / scale, 0, 1.3), 0).astype(np.float32)
-    return Volume(scaled, affine), inside, box
+    return Volume(scaled, scan.grid.cropped(box).affine), inside, box
 
 
 def align(brain: Volume, mask: BoolVolume, initial: Affine | None, template: Volume) -> Affine:

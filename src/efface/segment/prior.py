@@ -159,16 +159,13 @@ def _smoothed(mask: BoolVolume, affine: Affine, grid: Grid) -> FloatVolume:
     """The mask, smoothed in a box around it and sampled on the grid."""
     margin = 6
     box = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in ndimage.find_objects(mask.astype(np.int8))[0])
-    local = affine.copy()
-    local[:3, 3] = affine[:3, :3] @ [s.start for s in box] + affine[:3, 3]
+    x, y, z = mask.shape
+    local = Grid((x, y, z), affine).cropped(box).affine
     sigma = LABEL_SMOOTHING_MM / np.linalg.norm(affine[:3, :3], axis=0)
     part = _part_of_grid(grid, local, tuple(s.stop - s.start for s in box))
-    inner = grid.affine.copy()
-    inner[:3, 3] = grid.affine[:3, :3] @ [s.start for s in part] + grid.affine[:3, 3]
-    x, y, z = (s.stop - s.start for s in part)
     out = np.zeros(grid.shape, np.float32)
     smooth = Volume(ndimage.gaussian_filter(mask[box].astype(np.float32), sigma), local)
-    out[part] = resample(smooth, Grid((x, y, z), inner))
+    out[part] = resample(smooth, grid.cropped(part))
     return out
 
 

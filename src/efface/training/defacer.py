@@ -7,6 +7,7 @@ was stopped goes on as if it had not been.
 
 import argparse
 import csv
+import io
 import json
 import logging
 import os
@@ -22,9 +23,10 @@ from torch import Tensor
 from efface.arrays import Volume
 from efface.deface.feature_net import CLASSES, FeatureNet, feature_probabilities
 from efface.deface.features import find_features
+from efface.files import write_atomically
 from efface.registration import resample
 from efface.templates import FEATURE_LABELS
-from efface.training.feature_examples import AVERAGE, Head, example, label_centres, plain, prepare
+from efface.training.feature_examples import AVERAGE, Head, example, label_centres, prepare
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +170,7 @@ def _loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 def evaluate(network: FeatureNet, head: Head, fold: int) -> Score:
     """Look for the features of a head as it is, and compare with its labels."""
-    volume, labels = plain(head)
+    volume, labels = Volume(head.data, head.affine), head.features
     found = find_features(volume, network)
     score = Score(head.name, fold)
     for feature in FEATURE_LABELS:
@@ -227,9 +229,9 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def _save(state: dict[str, object], path: Path) -> None:
-    partial = path.with_suffix(".part")
-    torch.save(state, partial)
-    partial.replace(path)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue(), force=True)
 
 
 def save_weights(network: FeatureNet, path: Path) -> None:

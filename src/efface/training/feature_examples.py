@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from efface import templates
 from efface.anatomy import head_mask
-from efface.arrays import Affine, FloatVolume, Volume
+from efface.arrays import Affine, FloatVolume
 from efface.deface.feature_net import GRID_MM, normalised
 from efface.registration import block_mean
 from efface.templates import FEATURE_LABELS
@@ -100,11 +100,6 @@ def example(head: Head, seed: tuple[int, ...], difficulty: float = 1.0) -> tuple
         axis for axis, chance in enumerate((0.5, 0.1, 0.1)) if rng.random() < chance * (difficulty if axis else 1)
     )
     return np.ascontiguousarray(np.flip(image, flips)), np.ascontiguousarray(np.flip(target, flips)).astype(np.int64)
-
-
-def plain(head: Head) -> tuple[Volume, NDArray[np.uint8]]:
-    """The head as it is, for evaluation."""
-    return Volume(head.data, head.affine), head.features
 
 
 def _pose(head: Head, rng: np.random.Generator, difficulty: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,6 +7,7 @@ methods that use the priors will go, so that the priors hold how heads differ af
 """
 
 import argparse
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from efface.arrays import Affine, BoolVolume, FloatVolume, Grid, Volume
 from efface.dataset import find_scans
 from efface.errors import EffaceError
 from efface.files import write_atomically
+from efface.masks import largest_component
 from efface.scan import load_scan
 from efface.templates import FEATURE_LABELS, PRIOR_GRID
 from efface.training.landmarks import EAR_DEPTH_MM, EARS_REACH, FEATURES, face_zone
@@ -116,12 +118,12 @@ class Located:
 
     def save(self, path: Path) -> None:
         """Write all of it."""
-        partial = path.with_suffix(".part.npz")
+        buffer = io.BytesIO()
         np.savez(
-            partial, data=self.volume.data, affine=self.volume.affine, head=self.head, brain=self.brain,
+            buffer, data=self.volume.data, affine=self.volume.affine, head=self.head, brain=self.brain,
             points=self.points, from_average=self.from_average,
         )  # fmt: skip
-        partial.replace(path)
+        write_atomically(path, buffer.getvalue(), force=True)
 
     @classmethod
     def load(cls, path: Path) -> "Located":
@@ -148,11 +150,11 @@ def label_head(found: Located, name: str) -> LabelledHead:
     for feature, shapes in FEATURES.items():
         for shape in shapes:
             inside = shape.contains(found.points) & tissue.get(feature, head)
-            features[_largest(inside)] = FEATURE_LABELS[feature]
+            features[largest_component(inside)] = FEATURE_LABELS[feature]
     standing_out = pinnae(found.volume, head)
     for shape, reach in zip(FEATURES["ears"], EARS_REACH, strict=True):
         ear = shape.contains(found.points) & tissue["ears"] | reach.contains(found.points) & standing_out
-        features[_largest(ear)] = FEATURE_LABELS["ears"]
+        features[largest_component(ear)] = FEATURE_LABELS["ears"]
     for number in FEATURE_LABELS.values():  # a sliver at the edge of the field of view is no feature
         if (features == number).sum() * np.prod(spacing_mm) < 1000 * LEAST_ML:
             features[features == number] = 0
@@ -170,13 +172,6 @@ def pinnae(volume: Volume, head: BoolVolume) -> BoolVolume:
     thick = ndimage.distance_transform_edt(~inside, sampling=spacing) <= PINNA_MM / 2 + 1
     tissue = (head | (smooth > 0.4 * skin)) & ~thick
     return np.asarray(ndimage.binary_closing(tissue, iterations=2) & ~thick, dtype=np.bool_)
-
-
-def _largest(mask: BoolVolume) -> BoolVolume:
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    return np.asarray(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])), dtype=np.bool_)
 
 
 def average_points(volume: Volume, head: BoolVolume, from_average: Affine) -> NDArray[np.float64]:

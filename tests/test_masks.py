@@ -1,0 +1,40 @@
+"""What is shared about masks and grids."""
+
+import numpy as np
+import pytest
+
+import phantom
+from efface.arrays import Grid
+from efface.masks import largest_component, otsu_threshold
+
+
+def test_the_largest_component_is_kept_and_corners_do_not_connect():
+    mask = np.zeros((7, 8, 9), bool)
+    mask[1:3, 1:3, 1:3] = True
+    mask[3:6, 3:6, 3:6] = True  # touches the other at a corner only
+    kept = largest_component(mask)
+    assert kept.sum() == 27
+    assert kept[4, 4, 4]
+    assert not kept[1, 1, 1]
+
+
+def test_an_empty_mask_stays_empty():
+    assert not largest_component(np.zeros((3, 4, 5), bool)).any()
+
+
+def test_otsu_lies_between_dark_and_bright():
+    values = np.concatenate([np.full(600, 10.0), np.full(400, 90.0)]).reshape(10, 10, 10).astype(np.float32)
+    assert 10 <= otsu_threshold(values) < 90
+
+
+@pytest.mark.parametrize(
+    "box", [(slice(2, 5), slice(0, 4), slice(3, 9)), (slice(1, 99), slice(None), slice(8, 9)), (slice(3, 3),) * 3]
+)
+def test_a_cropped_grid_has_its_voxels_where_they_were(box):
+    grid = Grid((7, 8, 9), phantom.rotation(20.0) @ np.diag([1.0, 2.0, 3.0, 1.0]))
+    index = np.moveaxis(np.indices(grid.shape), 0, -1)
+    points = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    cropped = grid.cropped(box)
+    assert cropped.shape == points[box].shape[:3]
+    inside = np.moveaxis(np.indices(cropped.shape), 0, -1)
+    np.testing.assert_allclose(inside @ cropped.affine[:3, :3].T + cropped.affine[:3, 3], points[box], atol=1e-12)
