@@ -1,8 +1,11 @@
 """Which scans a BIDS folder holds."""
 
+import time
+
 import pytest
 
 import bids
+from efface.bids_filter import load_filter
 from efface.dataset import find_scans
 from efface.errors import InputError
 
@@ -63,3 +66,93 @@ def test_a_folder_without_t1w_is_refused(tmp_path):
     (tmp_path / "dataset_description.json").write_text("{}")
     with pytest.raises(InputError, match="no T1w scan"):
         find_scans(tmp_path)
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def test_sessions_runs_and_acquisitions_are_picked_by_a_filter(tmp_path):
+    root = touch(
+        tmp_path,
+        "sub-01/ses-a/anat/sub-01_ses-a_acq-mprage_run-01_T1w.nii.gz",
+        "sub-01/ses-a/anat/sub-01_ses-a_acq-mprage_run-02_T1w.nii.gz",
+        "sub-01/ses-a/anat/sub-01_ses-a_acq-mp2rage_T1w.nii.gz",
+        "sub-02/anat/sub-02_T1w.nii",
+    )
+
+    def stems(query):
+        return [s.stem for s in find_scans(root, bids_filter=load_filter({"t1w": query}), validate=False)]
+
+    assert stems({"acquisition": "mprage", "run": 2}) == ["sub-01_ses-a_acq-mprage_run-02"]
+    assert stems({"acquisition": None}) == ["sub-02"]
+    assert stems({"run": None}) == ["sub-01_ses-a_acq-mp2rage", "sub-02"]
+    assert stems({"extension": ".nii"}) == ["sub-02"]
+    with pytest.raises(InputError, match="matches the BIDS filter"):
+        stems({"acquisition": "space"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-01/anat/sub-02_T1w.nii.gz",
+        "sub-01/anat/sub-01_ses-1_T1w.nii.gz",
+        "sub-01/ses-1/anat/sub-01_T1w.nii.gz",
+        "sub-01/anat/sub-01_acq-<b>_T1w.nii.gz",
+        "sub-01/anat/sub-01_acq-a'b_T1w.nii.gz",
+        "sub-01/anat/sub-01_acq-a\nb_T1w.nii.gz",
+        "sub-01/anat/sub-01_acq-.._T1w.nii.gz",
+        "sub-01/anat/sub-01_mprage_T1w.nii.gz",
+        "sub-01/anat/sub-01__T1w.nii.gz",
+        "sub-a b/anat/sub-a b_T1w.nii.gz",
+        "sub-/anat/sub-_T1w.nii.gz",
+    ],
+)
+def test_a_file_whose_name_is_not_bids_is_refused_or_left_out_but_never_placed(dataset, caplog, name):
+    touch(dataset, name)
+    with pytest.raises(InputError, match="no valid BIDS name") as caught:
+        find_scans(dataset)
+    assert "\n" not in str(caught.value)
+    assert len(find_scans(dataset, validate=False)) == 3
+    assert "1 T1w files" in caplog.text
+    assert caplog.text.count("\n") == 1
+
+
+def test_a_scan_that_is_there_compressed_and_not_is_refused(dataset):
+    touch(dataset, "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii")
+    with pytest.raises(InputError, match="twice"):
+        find_scans(dataset)
+
+
+def test_only_the_folders_of_the_wanted_subjects_are_looked_into(dataset):
+    touch(dataset, "sub-03/anat/sub-04_T1w.nii.gz")
+    assert len(find_scans(dataset, subjects=["01"])) == 2
+
+
+def test_a_long_list_of_labels_is_cut_short(tmp_path):
+    root = touch(tmp_path, *(f"sub-{i:03d}/anat/sub-{i:03d}_T1w.nii.gz" for i in range(60)))
+    with pytest.raises(InputError, match="and 40 more"):
+        find_scans(root, subjects=["999"], validate=False)
+
+
+def test_links_to_scans_elsewhere_are_scans_and_a_dead_link_is_one_too(dataset, tmp_path):
+    folder = dataset / "sub-03/anat"
+    folder.mkdir(parents=True)
+    (folder / "sub-03_T1w.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
+    (dataset / "sub-04").symlink_to(tmp_path / "nowhere")
+    assert [s.subject for s in find_scans(dataset)] == ["01", "01", "02", "03"]
+
+
+def test_a_data_set_in_a_folder_with_a_dot_is_found(tmp_path):
+    assert len(find_scans(bids.make(tmp_path / "study-1.0"))) == 3
+
+
+def test_an_index_of_two_thousand_subjects_takes_a_second_not_a_minute(tmp_path):
+    root = touch(tmp_path, *(f"sub-{i:04d}/anat/sub-{i:04d}_T1w.nii.gz" for i in range(2000)))
+    start = time.perf_counter()
+    assert len(find_scans(root, validate=False)) == 2000
+    assert time.perf_counter() - start < 5

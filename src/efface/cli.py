@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from efface._version import __version__
 from efface.errors import EffaceError, InputError, OutputError
 
+DATASETS = ("kirby21", "oasis3")
 TRAINERS = ("slant", "defacer", "priors")
 DEMO_METHODS = "quickshear,pydeface"
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_study(commands)
     _add_report(commands)
+    _add_dataset(commands)
     _add_demo(commands)
     _add_train(commands)
     _command(commands, "methods", _methods, "list what can be run here, and how it works")
@@ -111,6 +113,10 @@ def _add_study(commands: Any) -> None:
     parser.add_argument("level", choices=("participant", "group"), help="per scan; or tables, figures and report")
     parser.add_argument("--participant-label", nargs="+", default=[], metavar="L", help="only these subjects")
     parser.add_argument("--session-label", nargs="+", default=[], metavar="L", help="only these sessions")
+    parser.add_argument(
+        "--bids-filter", "--bids-filter-file", dest="bids_filter", metavar="FILE|JSON",
+        help="only T1w scans whose entities match, as in fMRIPrep: {\"t1w\": {\"acquisition\": \"mprage\", \"run\": 1}}",
+    )  # fmt: skip
     parser.add_argument("--methods", default="all", metavar="A,B", help="defacing methods, by commas (default: all)")
     parser.add_argument(
         "--original",
@@ -129,6 +135,27 @@ def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", _report, "rebuild figures and report.html from a study's tables")
     parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="output of `efface study`")
     _originals_option(parser)
+
+
+def _add_dataset(commands: Any) -> None:
+    parser = _command(commands, "dataset", _dataset, "put a published download into BIDS; the download is not changed")
+    parser.add_argument("name", choices=DATASETS, help="Kirby 21 (KKI2009) of NITRC, or OASIS-3")
+    parser.add_argument("source", metavar="SRC", type=Path, help="folder of the download")
+    parser.add_argument("bids_dir", metavar="BIDS_DIR", type=Path, help="where the data set goes, outside SRC")
+    parser.add_argument("--link", action="store_true", help="make symbolic links instead of copies")
+    kirby = parser.add_argument_group("kirby21")
+    kirby.add_argument(
+        "--contrasts", metavar="A,B", help="of MPRAGE, FLAIR and T2w (default: MPRAGE, which the study reads)"
+    )
+    kirby.add_argument(
+        "--pairs", type=Path, metavar="FILE", help="a table scan, subject[, session] instead of the published mapping"
+    )
+    oasis = parser.add_argument_group("oasis3")
+    oasis.add_argument(
+        "--subjects", type=int, metavar="N", help="people chosen at random, one T1w scan each (default: 179, the paper)"
+    )
+    oasis.add_argument("--seed", type=int, metavar="S", help="of that choice (default: 0)")
+    oasis.add_argument("--all", action="store_true", help="every T1w scan of everybody")
 
 
 def _add_demo(commands: Any) -> None:
@@ -241,6 +268,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _study(options: argparse.Namespace) -> int:
+    from efface.bids_filter import load_filter
     from efface.study import Settings, Study
 
     if options.level == "group":
@@ -253,7 +281,8 @@ def _study(options: argparse.Namespace) -> int:
         protect_brain=options.protect_brain,
         originals=_names(options.original),
     )
-    study = Study(settings, validate=not options.skip_bids_validation)
+    bids_filter = load_filter(options.bids_filter) if options.bids_filter else None
+    study = Study(settings, validate=not options.skip_bids_validation, bids_filter=bids_filter)
     return _participants(study, options.participant_label, options.session_label, options.jobs)
 
 
@@ -286,6 +315,34 @@ def _report(options: argparse.Namespace) -> int:
     out_dir = out_dir_of(options.out_dir)
     print(f"report: {build_report(out_dir, originals=not options.no_originals).resolve()}")
     return DONE
+
+
+def _dataset(options: argparse.Namespace) -> int:
+    from efface.importers import IMPORTERS
+
+    done = IMPORTERS[options.name](options.source, options.bids_dir, link=options.link, **_dataset_options(options))
+    _warn(done.warnings)
+    print(f"{options.bids_dir}: {done.scans} scans of {done.subjects} subjects, {done.written} files written")
+    return DONE
+
+
+def _dataset_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What was given of the data set's own options; another data set's are refused."""
+    own = {"kirby21": ("contrasts", "pairs"), "oasis3": ("subjects", "seed", "all")}
+    values = {name: getattr(options, name) for names in own.values() for name in names}
+    given = {name: value for name, value in values.items() if value is not None and value is not False}
+    strange = sorted(set(given) - set(own[options.name]))
+    if strange:
+        msg = f"--{strange[0]} is not an option of {options.name}: leave it out (see `efface dataset --help`)"
+        raise InputError(msg)
+    if "contrasts" in given:
+        given["contrasts"] = _names(given["contrasts"])
+    if given.pop("all", False):
+        if "subjects" in given:
+            msg = "--all takes everybody and --subjects some: give one of them"
+            raise InputError(msg)
+        given["subjects"] = None
+    return given
 
 
 def _demo(options: argparse.Namespace) -> int:

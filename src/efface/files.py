@@ -4,9 +4,11 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from efface.errors import OutputError
+from efface.errors import InputError, OutputError
 
 
 def check_output(path: Path, *, force: bool) -> None:
@@ -40,11 +42,51 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> N
     OutputError
         As `check_output`, and if the disk is full or the folder is read-only; nothing is left behind.
     """
-    path = Path(path)
+    with _placed(Path(path), force=force) as temporary:
+        temporary.write_bytes(data)
+
+
+def copy_atomically(source: Path, path: Path) -> None:
+    """Copy a file, with its time, under a temporary name, then rename.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be read.
+    OutputError
+        As `write_atomically`.
+    """
+    try:
+        stream = source.open("rb")
+        status = source.stat()
+    except OSError as error:
+        msg = f"{source} cannot be read ({error.strerror}): check its permissions, or fetch it if it is a link"
+        raise InputError(msg) from error
+    with stream, _placed(path, force=False) as temporary:
+        with temporary.open("wb") as copy:
+            shutil.copyfileobj(stream, copy, 2**20)
+        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def link_atomically(source: Path, path: Path) -> None:
+    """Make a symbolic link to `source` at `path`.
+
+    Raises
+    ------
+    OutputError
+        As `write_atomically`.
+    """
+    with _placed(path, force=False) as temporary:
+        temporary.symlink_to(source)
+
+
+@contextlib.contextmanager
+def _placed(path: Path, *, force: bool) -> Iterator[Path]:
+    """A temporary name in the same folder, renamed to `path` at the end; nothing is left behind if that fails."""
     check_output(path, force=force)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         raise OutputError(_os_reason(path, error)) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from efface._version import __version__
+from efface.bids_filter import BidsFilter
 from efface.dataset import Source, find_scans
 from efface.errors import InputError, OutputError
 from efface.files import write_atomically
@@ -54,16 +55,19 @@ class Study:
     settings
         What to run on what.
     validate
-        Ask the input for a dataset_description.json.
+        Ask the input for a dataset_description.json and for BIDS names.
+    bids_filter
+        Look only at scans whose entities match; None looks at all.
 
     References
     ----------
     Gao, Jin, Prince, Carass. "Effects of defacing whole head MRI on neuroanalysis." Proc. SPIE 12032 (2022).
     """
 
-    def __init__(self, settings: Settings, *, validate: bool = True) -> None:
+    def __init__(self, settings: Settings, *, validate: bool = True, bids_filter: BidsFilter | None = None) -> None:
         self.settings = settings
         self.validate = validate
+        self.bids_filter = bids_filter
 
     def scans(self, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> list[Source]:
         """The scans a run would look at.
@@ -73,7 +77,13 @@ class Study:
         InputError
             As `efface.dataset.find_scans`.
         """
-        return find_scans(self.settings.bids_dir, subjects=subjects, sessions=sessions, validate=self.validate)
+        return find_scans(
+            self.settings.bids_dir,
+            subjects=subjects,
+            sessions=sessions,
+            bids_filter=self.bids_filter,
+            validate=self.validate,
+        )
 
     def run(
         self,
