@@ -2,12 +2,16 @@
 
 Run, in this order, each as often as it takes; what is done is kept, and what was killed goes on::
 
-    python -m efface.training.slant prepare BIDS_DIR CACHE
-    python -m efface.training.slant pretrain CACHE OUT --fold 0
-    python -m efface.training.slant specialise CACHE OUT
-    python -m efface.training.slant evaluate CACHE OUT --bids BIDS_DIR
+    efface train slant prepare BIDS_DIR CACHE
+    efface train slant prepare OTHER_HEADS CACHE --derivative atlas --unproven
+    efface train slant pretrain CACHE START --fold start
+    efface train slant pretrain CACHE OUT --fold 0 --start START
+    efface train slant specialise CACHE OUT
+    efface train slant evaluate CACHE OUT --bids BIDS_DIR
 
-With ``--fold all`` nothing is held out: those are the weights to ship. ``OUT/weights`` is what
+``START`` is a network trained on heads that no fold holds out: those whose labels are no reference (the atlas, and
+heads that the atlas segmenter labelled), so that every fold and the final training can go on from it. With
+``--fold all`` nothing is held out: those are the weights to ship. ``OUT/weights`` is what
 `efface.segment.slant.segment_slant` takes as `compact`.
 """
 
@@ -15,7 +19,7 @@ import argparse
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +54,9 @@ from efface.training.slant_fit import Sampler, Schedule, fit, seen
 
 log = logging.getLogger(__name__)
 
-PRETRAIN_STEPS, SPECIALISE_STEPS = 8000, 250
+PRETRAIN_STEPS, SPECIALISE_STEPS = 800, 16
 SPECIALISE_RATE = 4e-4
+START = "start"
 LEARNING_AUGMENTATION = Amounts()
 
 
@@ -62,13 +67,15 @@ class Split:
     Attributes
     ----------
     fold
-        0 to 4, or ``all``.
+        0 to 4; ``all``; or ``start``, the heads without a reference only.
     train, held
         Names of heads.
     stripped
         Whether the networks see the brain only.
     seed
         Of everything random.
+    faceless
+        Share of examples whose face is taken away.
     """
 
     fold: str
@@ -76,6 +83,12 @@ class Split:
     held: tuple[str, ...]
     stripped: bool
     seed: int
+    faceless: float = LEARNING_AUGMENTATION.face
+
+    @property
+    def amounts(self) -> Amounts:
+        """How much the heads are changed."""
+        return replace(LEARNING_AUGMENTATION, face=self.faceless)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +117,33 @@ class _OneNetwork:
         return predict_compact(self.network, self.place.tile(name), tile)
 
 
-def pretrain(cache: Path, out: Path, split: Split, schedule: Schedule, validation_heads: int = 2) -> None:
-    """Train one network on all tiles; what is held out, the first few heads of it, is validated on once an epoch."""
+def pretrain(
+    cache: Path, out: Path, split: Split, schedule: Schedule, start: Path | None = None, validation_heads: int = 2
+) -> None:
+    """Train one network on all tiles; what is held out, the first few heads of it, is validated on once an epoch.
+
+    Parameters
+    ----------
+    cache
+        As `efface.training.slant_data.prepare` filled it.
+    out
+        Folder of this training.
+    split
+        Which heads, and how.
+    schedule
+        How long and how fast.
+    start
+        Folder of a finished training whose pooled network this one goes on from.
+    validation_heads
+        How many of the heads held out are validated on.
+
+    Raises
+    ------
+    InputError
+        If what it should start from is missing, or was trained on a head that is held out here.
+    """
     _write_split(out, split)
+    network = TileNet() if start is None else _started(start, split)
     loaded = _load(cache, out)
     weights = out / "weights"
     if (weights / f"{POOLED}.pt").exists():
@@ -123,12 +160,24 @@ def pretrain(cache: Path, out: Path, split: Split, schedule: Schedule, validatio
         return float(np.mean([mean_dice(a, b) for a, b in zip(found, truth, strict=True)])) if found else np.nan
 
     sampler = _sampler(loaded, EMBEDDED.names)
-    network = fit(TileNet(), sampler, schedule, out / POOLED, stage=POOLED, seed=split.seed, validate=validate)
-    training = {**asdict(split), "pretraining": asdict(schedule), "augmentation": asdict(LEARNING_AUGMENTATION)}
+    network = fit(network, sampler, schedule, out / POOLED, stage=POOLED, seed=split.seed, validate=validate)
+    training = {**asdict(split), "pretraining": asdict(schedule), "augmentation": asdict(split.amounts)}
+    if start is not None:
+        training["start"] = read_card(start / "weights").training
     weights.mkdir(exist_ok=True)
     write_card(weights, Card(COMPACT_PLAN, tuple(loaded.target.tolist()), split.stripped, training))
     write_atomically(weights / "place.npz", loaded.place.to_bytes(), force=True)
     save_compact(weights / f"{POOLED}.pt", network.state_dict())
+
+
+def _started(folder: Path, split: Split) -> TileNet:
+    """The pooled network of an earlier training."""
+    earlier = _read_split(folder)
+    leaked = sorted(set(earlier.train) & set(split.held))
+    if leaked:
+        msg = f"{folder} was trained on {', '.join(leaked)}, held out in fold {split.fold}: start from another training"
+        raise InputError(msg)
+    return load_compact(folder / "weights" / f"{POOLED}.pt", COMPACT_PLAN)
 
 
 def specialise(cache: Path, out: Path, schedule: Schedule, tiles: Sequence[str] = EMBEDDED.names) -> None:
@@ -232,7 +281,7 @@ def _sampler(loaded: Loaded, tiles: tuple[str, ...]) -> Sampler:
         loaded.place,
         loaded.face,
         tiles,
-        LEARNING_AUGMENTATION,
+        loaded.split.amounts,
         stripped=loaded.split.stripped,
     )
 
@@ -247,7 +296,9 @@ def _load(cache: Path, out: Path) -> Loaded:
     return Loaded(split, heads, held, data.mean_quantiles(heads), place, face)
 
 
-def make_split(cache: Path, fold: str, *, stripped: bool, seed: int) -> Split:
+def make_split(
+    cache: Path, fold: str, *, stripped: bool, seed: int, faceless: float = LEARNING_AUGMENTATION.face
+) -> Split:
     """Say which heads of a cache are for what.
 
     Raises
@@ -260,11 +311,12 @@ def make_split(cache: Path, fold: str, *, stripped: bool, seed: int) -> Split:
         msg = f"no heads in {cache}: run `python -m efface.training.slant prepare` first"
         raise InputError(msg)
     splits = {str(k): pair for k, pair in enumerate(data.folds(names))} | {"all": (names, [])}
+    splits[START] = ([name for name in names if data.without_reference(name)], [])
     if fold not in splits:
         msg = f"there is no fold {fold!r}: expected one of {', '.join(splits)}"
         raise InputError(msg)
     train, held = splits[fold]
-    return Split(fold, tuple(train), tuple(held), stripped, seed)
+    return Split(fold, tuple(train), tuple(held), stripped, seed, faceless)
 
 
 def _write_split(out: Path, split: Split) -> None:
@@ -282,7 +334,7 @@ def _read_split(out: Path) -> Split:
         msg = f"{out} holds no training run (no split.json): run `python -m efface.training.slant pretrain` first"
         raise InputError(msg)
     raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return Split(raw["fold"], tuple(raw["train"]), tuple(raw["held"]), raw["stripped"], raw["seed"])
+    return Split(raw["fold"], tuple(raw["train"]), tuple(raw["held"]), raw["stripped"], raw["seed"], raw["faceless"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -297,7 +349,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         stage.add_argument("cache", type=Path)
         if name != "prepare":
             stage.add_argument("out", type=Path)
-    made["pretrain"].add_argument("--fold", default="all", help="0 to 4, or all (default)")
+    made["prepare"].add_argument("--unproven", action="store_true", help="the labels are no reference: never hold out")
+    made["pretrain"].add_argument("--fold", default="all", help="0 to 4, start, or all (default)")
+    made["pretrain"].add_argument("--start", type=Path, metavar="OUT", help="go on from this training's network")
+    made["pretrain"].add_argument("--no-face-removal", action="store_true", help="never take a face away in training")
     made["pretrain"].add_argument("--stripped", action="store_true", help="show the networks the brain only")
     made["pretrain"].add_argument("--seed", type=int, default=1)
     made["pretrain"].add_argument("--steps", type=int, default=PRETRAIN_STEPS)
@@ -308,10 +363,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.stage == "prepare":
-        data.prepare(options.bids_dir, options.cache, derivative=options.derivative, bias=options.bias)
+        what = {"derivative": options.derivative, "bias": options.bias, "unproven": options.unproven}
+        data.prepare(options.bids_dir, options.cache, **what)
     elif options.stage == "pretrain":
-        split = make_split(options.cache, options.fold, stripped=options.stripped, seed=options.seed)
-        pretrain(options.cache, options.out, split, Schedule(options.steps))
+        faceless = 0.0 if options.no_face_removal else LEARNING_AUGMENTATION.face
+        split = make_split(
+            options.cache, options.fold, stripped=options.stripped, seed=options.seed, faceless=faceless
+        )
+        pretrain(options.cache, options.out, split, Schedule(options.steps), options.start)
     elif options.stage == "specialise":
         steps = options.steps
         schedule = Schedule(steps, rate=SPECIALISE_RATE, warmup=10, epoch=steps, memory=0.99)

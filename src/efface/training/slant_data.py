@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 ATLAS = "atlas"
 """Name of the BrainCOLOR atlas among the heads."""
+UNPROVEN = "_unproven"
+"""Ends the names of heads whose labels are a segmenter's own: they are trained on, and never held out."""
 
 
 def fine_grid(geometry: Geometry) -> Grid:
@@ -81,7 +83,9 @@ class TrainingHead:
         return StandardHead(self.image.astype(np.float32), self.brain, self.quantiles, self.to_scan)
 
 
-def prepare(bids_dir: Path, cache: Path, *, derivative: str = "dlmuse", bias: bool = True) -> list[str]:
+def prepare(
+    bids_dir: Path, cache: Path, *, derivative: str = "dlmuse", bias: bool = True, unproven: bool = False
+) -> list[str]:
     """Make the arrays of every labelled head of a data set, and of the atlas; what is there already is kept.
 
     Parameters
@@ -94,6 +98,8 @@ def prepare(bids_dir: Path, cache: Path, *, derivative: str = "dlmuse", bias: bo
         Name of the derivative that has the labels.
     bias
         Whether to correct for intensity non-uniformity.
+    unproven
+        The labels are no reference but the atlas segmenter's, say: such heads are trained on and never held out.
 
     Returns
     -------
@@ -103,11 +109,12 @@ def prepare(bids_dir: Path, cache: Path, *, derivative: str = "dlmuse", bias: bo
     cache.mkdir(parents=True, exist_ok=True)
     for source in find_scans(bids_dir):
         found = sorted((bids_dir / "derivatives" / derivative / f"sub-{source.subject}").rglob("*_dseg.nii.gz"))
-        target = cache / f"sub-{source.subject}.npz"
+        name = f"sub-{source.subject}{UNPROVEN if unproven else ''}"
+        target = cache / f"{name}.npz"
         if not found or target.exists():
             continue
         try:
-            save_head(target, prepare_head(source.path, found[0], f"sub-{source.subject}", bias=bias))
+            save_head(target, prepare_head(source.path, found[0], name, bias=bias))
         except EffaceError as error:
             log.warning("%s left out: %s", source.stem, error)
     if not (cache / f"{ATLAS}.npz").exists():
@@ -213,10 +220,15 @@ def load_head(cache: Path, name: str) -> TrainingHead:
 
 
 def folds(names: list[str], count: int = 5) -> list[tuple[list[str], list[str]]]:
-    """Names to train on and names held out, for each fold; the atlas is trained on in all of them."""
-    labelled = [n for n in names if n != ATLAS]
+    """Names to train on and names held out, for each fold; heads without a reference are trained on in all of them."""
+    labelled = [n for n in names if not without_reference(n)]
     held = [labelled[k::count] for k in range(count)]
     return [([n for n in names if n not in out], out) for out in held]
+
+
+def without_reference(name: str) -> bool:
+    """Whether a head's labels are the atlas's own or a segmenter's."""
+    return name == ATLAS or name.endswith(UNPROVEN)
 
 
 def flip_table() -> NDArray[np.uint8]:

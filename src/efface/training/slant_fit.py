@@ -225,6 +225,7 @@ def fit(
         optimizer.load_state_dict(saved["optimizer"])
         average, step, losses, rows, spent = (saved[k] for k in ("average", "step", "losses", "rows", "seconds"))
         log.info("%s: goes on after step %d of %d", stage, step, schedule.steps)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     network.train()
     started = last = time.monotonic()
     while step < min(schedule.steps, stop_after if stop_after is not None else schedule.steps):
