@@ -8,12 +8,14 @@ import pytest
 import torch
 from scipy import ndimage
 
+from efface.anatomy import Anatomy
 from efface.arrays import Grid, Volume
 from efface.errors import AnatomyError, InputError
 from efface.segment import standard
 from efface.segment.labels import LABEL_IDS
 from efface.segment.place import LOG_FLOOR, Place, build_place, load_place
-from efface.segment.slant import EMBEDDED, Geometry, open_weights, segment_slant, segment_standard, to_scan_grid
+from efface.segment.shares import MeanShares, Share, label_shares, to_scan_grid
+from efface.segment.slant import EMBEDDED, Geometry, open_weights, segment_slant, segment_standard
 from efface.segment.standard import CLIP, QUANTILES, huber_line, normalise, standardise
 from efface.segment.unet import (
     CLASSES,
@@ -155,7 +157,7 @@ def test_a_missing_file_of_27_is_named(tmp_path):
         (tmp_path / f"{name}.pth").touch()
     (tmp_path / "2_3_1.pth").unlink()
     with pytest.raises(InputError, match=r"no state dict of tile 2_3_1; expected .*2_3_1.pth"):
-        open_weights(tmp_path, None)
+        open_weights(tmp_path)
 
 
 def test_a_file_that_is_no_state_dict_is_one_line(tmp_path):
@@ -271,7 +273,7 @@ def test_damaged_weights_are_one_line(compact, damage, message):
 
 def test_no_weights_say_what_to_do(tmp_path):
     with pytest.raises(InputError, match="--slant-weights DIR"):
-        open_weights(None, tmp_path / "none")
+        open_weights("", tmp_path / "none")
 
 
 # --- the standard head -----------------------------------------------------------------------------------------------
@@ -320,18 +322,98 @@ def test_labels_come_back_to_where_they_were():
     volume, brain, to_scan = scan()
     head = standardise(volume, brain, to_scan, EMBEDDED.grid)
     labels = np.where(head.brain, 5, 0).astype(np.int32)
-    back = to_scan_grid(labels, EMBEDDED.grid, to_scan, volume.grid)
+    back = to_scan_grid(label_shares(labels), EMBEDDED.grid, to_scan, volume.grid)
     assert 2 * np.count_nonzero((back == 5) & brain) / (np.count_nonzero(back) + brain.sum()) > 0.98
+
+
+def test_the_label_with_the_largest_interpolated_share_wins():
+    """Against interpolating every label's whole volume, in a turned grid of other voxels."""
+    rng = np.random.default_rng(4)
+    grid = Grid((7, 8, 9), np.diag([2.0, 2, 2, 1]))
+    dense = rng.random((4, *grid.shape)).astype(np.float32) ** 4
+    dense[1:, :2] = 0
+    dense[2, :, 5:] = 0
+    dense /= dense.sum(axis=0)
+    turn = np.array([[0.96, -0.28, 0, 5], [0.28, 0.96, 0, -3], [0, 0, 1, 2], [0, 0, 0, 1.0]])
+    target = Grid((12, 13, 10), turn @ np.diag([1.1, 1.3, 1.7, 1.0]))
+    parts = [Share(0, tuple(slice(0, n) for n in grid.shape), dense[0])]
+    for index in (1, 2, 3):
+        low = (2, 0, 0)
+        parts.append(Share(index, tuple(slice(a, n) for a, n in zip(low, grid.shape, strict=True)), dense[index, 2:]))
+    found = to_scan_grid(parts, grid, turn, target)
+    to_index = np.linalg.inv(turn @ grid.affine) @ target.affine
+    expected = np.stack(
+        [
+            ndimage.affine_transform(d, to_index[:3, :3], to_index[:3, 3], target.shape, order=1, mode="constant")
+            for d in dense
+        ]
+    )
+    inside = (
+        ndimage.affine_transform(np.ones(grid.shape), to_index[:3, :3], to_index[:3, 3], target.shape, order=0, cval=0)
+        > 0
+    )
+    sure = inside & (np.ptp(np.sort(expected, axis=0)[-2:], axis=0) > 1e-4) & (expected.sum(axis=0) > 0.999)
+    assert sure.sum() > 300
+    np.testing.assert_array_equal(found[sure], expected.argmax(axis=0)[sure])
+
+
+def test_shares_are_the_mean_of_the_tiles_that_cover_a_voxel():
+    mean = MeanShares(SMALL)
+    everywhere, channels = np.arange(np.prod(SMALL.tile_shape)), np.array([0, 9])
+    for position, name in enumerate(SMALL.names):
+        share = 0.1 * (position + 1)
+        mean.add(name, everywhere, channels, np.tile(np.float32([1 - share, share]), (len(everywhere), 1)))
+    background, label = mean.shares()
+    assert (background.index, label.index) == (0, 9)
+    whole = np.zeros(SMALL.grid.shape)
+    whole[label.box] = label.values
+    assert whole[0, 0, 0] == pytest.approx(0.1)
+    assert whole[8, 10, 6] == pytest.approx(0.45)
+    np.testing.assert_allclose(background.values + whole, 1, atol=1e-6)
+
+
+def anatomy_of(volume, brain):
+    anatomy = Anatomy.__new__(Anatomy)
+    anatomy.scan = SimpleNamespace(volume=volume, shape=volume.data.shape, affine=volume.affine)
+    anatomy._given_brain, anatomy._made = brain, {}
+    return anatomy
+
+
+def test_a_step_of_the_preprocessing_is_done_once_a_scan_and_can_be_left_out(compact, monkeypatch):
+    volume, brain, turn = scan()
+    done = []
+
+    def aligned(*_):
+        done.append("align")
+        return EMBEDDED.to_template @ np.linalg.inv(turn)
+
+    def even(image, *_):
+        done.append("bias")
+        return image
+
+    monkeypatch.setattr("efface.segment.slant.scan_to_template", aligned)
+    monkeypatch.setattr("efface.segment.standard._even", even)
+    anatomy = anatomy_of(volume, brain)
+    first, second = (segment_slant(anatomy, compact=compact) for _ in range(2))
+    assert done == ["align", "bias"]
+    np.testing.assert_array_equal(first.values, second.values)
+    segment_slant(anatomy, compact=compact, bias=0)
+    assert done == ["align", "bias"]
+    upright = anatomy_of(Volume(volume.data, EMBEDDED.to_template @ np.linalg.inv(turn) @ volume.affine), brain)
+    assert (segment_slant(upright, compact=compact, align=False).values == first.values).mean() > 0.999
+    assert done == ["align", "bias", "bias"]
+
+
+def test_an_unknown_parameter_is_refused():
+    with pytest.raises(InputError, match="expected weights, compact, align, bias, normalise; received sharpen"):
+        segment_slant(None, sharpen=1)
 
 
 def test_the_whole_puts_labels_on_the_scan_grid(compact, monkeypatch):
     volume, brain, turn = scan()
     affine = EMBEDDED.to_template @ np.linalg.inv(turn)
     monkeypatch.setattr("efface.segment.slant.scan_to_template", lambda *_: affine)
-    anatomy = SimpleNamespace(
-        scan=SimpleNamespace(volume=volume, shape=volume.data.shape, affine=volume.affine), brain=brain
-    )
-    labels = segment_slant(anatomy, compact=compact)
+    labels = segment_slant(anatomy_of(volume, brain), compact=compact)
     assert labels.values.shape == volume.data.shape
     assert set(np.unique(labels.values)) == {0, LABEL_IDS[6]}
     centre = np.argwhere(labels.values > 0).mean(axis=0) @ volume.affine[:3, :3].T + volume.affine[:3, 3]

@@ -7,7 +7,8 @@ Biology and Medicine 179 (2024) 108845 (brain mask).
 """
 
 import functools
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import ndimage
@@ -19,6 +20,7 @@ from efface.masks import largest_component, otsu_threshold
 from efface.registration import AffineResult
 from efface.scan import Scan
 
+Made = TypeVar("Made")
 BRAIN_ML = (400.0, 2400.0)
 """Volumes between which a mask can be a human brain, from a toddler's to a very large adult's."""
 UPRIGHT_DEG = 15.0
@@ -51,6 +53,14 @@ class Anatomy:
         self.scan = scan
         self._given_brain = None if brain is None else np.asarray(brain != 0)
         self._notes: list[str] = []
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What a segmenter or method works out about this scan: made at the first call with a key, then kept."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -21,12 +21,12 @@ from efface.errors import InputError
 from efface.measure import compare_labels, volumes_ml
 from efface.measure.dice import unknown_labels
 from efface.scan import Scan, load_labels, load_mask, load_scan
+from efface.segment import DEFAULT_SEGMENTER
 from efface.segment import segment as run_segmenter
 from efface.segment.labels import Labels
 
 DEFAULT_METHOD = "pydeface"
 """The most used one, and one that depends on no brain mask."""
-DEFAULT_SEGMENTER = "atlas"
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,11 @@ from typing import Any, NoReturn
 
 from efface._version import __version__
 from efface.errors import EffaceError, InputError, OutputError
+from efface.paths import UNNAMED_SEGMENTER
 
 DATASETS = ("kirby21", "oasis3")
-TRAINERS = ("slant", "defacer", "priors")
+SLANT = "slant"
+TRAINERS = (SLANT, "defacer", "priors")
 DEMO_METHODS = "quickshear,pydeface"
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 EPILOG = "Exit codes: 0 all done; 1 some scans failed (listed at the end); 2 usage or input error (one line on stderr)."
@@ -93,7 +95,11 @@ def _add_segment(commands: Any) -> None:
     parser = _command(commands, "segment", _segment, "segment the brain into the 132 BrainCOLOR labels")
     parser.add_argument("scan", metavar="IN", help="NIfTI or MGH file of one head")
     parser.add_argument("out", metavar="OUT", type=Path, help="where the labels go (.nii or .nii.gz)")
-    parser.add_argument("--segmenter", default="atlas", metavar="NAME", help="see `efface methods` (default: atlas)")
+    parser.add_argument("--segmenter", metavar="NAME", help=f"see `efface methods` (default: {UNNAMED_SEGMENTER})")
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the segmenter"
+    )
+    _slant_option(parser)
     parser.add_argument("--volumes", type=Path, metavar="T.tsv", help="write volumes in ml here")
     parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
 
@@ -124,7 +130,10 @@ def _add_study(commands: Any) -> None:
         metavar="A,B",
         help="of these methods run the original programs, which must be installed",
     )
-    parser.add_argument("--segmenter", default="atlas", metavar="NAME", help="see `efface methods` (default: atlas)")
+    parser.add_argument(
+        "--segmenter", metavar="A,B", help=f"the first is reported, all are run (default: {UNNAMED_SEGMENTER})"
+    )
+    _slant_option(parser)
     parser.add_argument("--protect-brain", action="store_true", help="keep the brain out of every edit")
     parser.add_argument("--jobs", type=int, metavar="N", help="scans at once (default: what cores and memory allow)")
     parser.add_argument("--skip-bids-validation", action="store_true", help="accept a folder without description")
@@ -184,6 +193,12 @@ def _originals_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _slant_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--slant-weights", metavar="DIR", help="folder of the 27 published SLANT networks, instead of our own"
+    )
+
+
 def _deface(options: argparse.Namespace) -> int:
     from efface import api
     from efface.files import check_output
@@ -224,7 +239,9 @@ def _segment(options: argparse.Namespace) -> int:
     _check_distinct([options.scan], [options.out, options.volumes])
     for path in filter(None, [options.out, options.volumes]):
         check_output(path, force=options.force)
-    result = api.segment(options.scan, options.segmenter)
+    segmenter = options.segmenter or UNNAMED_SEGMENTER
+    params = {**_parameters(options.param), **_weights(options.slant_weights, (segmenter,)).get(SLANT, {})}
+    result = api.segment(options.scan, segmenter, **params)
     result.scan.save_like(result.labels.values, options.out, force=options.force)
     volumes = result.volumes
     if options.volumes:
@@ -267,19 +284,32 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))
 
 
+def _weights(folder: str | None, segmenters: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Parameters by segmenter: where SLANT's published networks are."""
+    if folder is None:
+        return {}
+    if SLANT not in segmenters:
+        msg = f"--slant-weights goes with --segmenter slant; received {', '.join(segmenters)}"
+        raise InputError(msg)
+    return {SLANT: {"weights": str(Path(folder).resolve())}}
+
+
 def _study(options: argparse.Namespace) -> int:
     from efface.bids_filter import load_filter
     from efface.study import Settings, Study
 
     if options.level == "group":
         return _group(options.out_dir, originals=not options.no_originals)
+    segmenters = _names(options.segmenter or "") or (UNNAMED_SEGMENTER,)
     settings = Settings(
         options.bids_dir,
         options.out_dir,
         _chosen(options.methods),
-        options.segmenter,
+        segmenters[0],
         protect_brain=options.protect_brain,
         originals=_names(options.original),
+        also=segmenters[1:],
+        segmenter_params=_weights(options.slant_weights, segmenters),
     )
     bids_filter = load_filter(options.bids_filter) if options.bids_filter else None
     study = Study(settings, validate=not options.skip_bids_validation, bids_filter=bids_filter)

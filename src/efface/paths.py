@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+UNNAMED_SEGMENTER = "atlas"
+"""Whose segmentations have no ``seg-`` in their names: the default one's."""
 ORIGINAL = "original"
 """The description (``desc-``) of what belongs to the scan before defacing."""
 
@@ -55,7 +57,7 @@ class UnitPaths:
 
     def segmentation(self, method: str, segmenter: str) -> Path:
         """Labels of the scan defaced by `method`, or of the original; ``seg-`` only where not by the default."""
-        name = "dseg.nii.gz" if segmenter == "atlas" else f"seg-{segmenter}_dseg.nii.gz"
+        name = "dseg.nii.gz" if segmenter == UNNAMED_SEGMENTER else f"seg-{segmenter}_dseg.nii.gz"
         return self._anat(method, name)
 
     def brain(self) -> Path:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from efface._callable import make_callable
 from efface.errors import InputError
+from efface.paths import UNNAMED_SEGMENTER
 from efface.segment.labels import LABELS, REGIONS, Label, Labels, Provenance, region_of
 
 if TYPE_CHECKING:
     from efface.anatomy import Anatomy
 
 __all__ = [
+    "DEFAULT_SEGMENTER",
     "LABELS",
     "REGIONS",
     "SEGMENTERS",
@@ -41,12 +43,24 @@ def _atlas(anatomy: "Anatomy", **params: Any) -> Labels:
     return segment_atlas(anatomy, **params)
 
 
+DEFAULT_SEGMENTER = UNNAMED_SEGMENTER
+
+
+def _slant(anatomy: "Anatomy", **params: Any) -> Labels:
+    from efface.segment.slant import segment_slant
+
+    return segment_slant(anatomy, **params)
+
+
 SEGMENTERS: Mapping[str, SegmenterSpec] = MappingProxyType(
-    {"atlas": SegmenterSpec("BrainCOLOR atlas, deformable registration and tissue model", _atlas)}
+    {
+        "slant": SegmenterSpec("27 networks on overlapping tiles (SLANT)", _slant),
+        "atlas": SegmenterSpec("BrainCOLOR atlas, deformable registration and tissue model", _atlas),
+    }
 )
 
 
-def segment(anatomy: "Anatomy", name: str = "atlas", **params: Any) -> Labels:
+def segment(anatomy: "Anatomy", name: str = DEFAULT_SEGMENTER, **params: Any) -> Labels:
     """Segment a head into BrainCOLOR labels, on the scan's own grid.
 
     Parameters

@@ -13,6 +13,7 @@ Huo et al. "3D whole brain segmentation using spatially localized atlas network 
 Cicek et al. "3D U-Net: learning dense volumetric segmentation from sparse annotation." MICCAI 2016, 424-432.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -55,6 +56,12 @@ PUBLISHED_PLAN = Plan((32, 64, 64, 128, 128, 256, 256, 512), (512, 256, 256, 256
 COMPACT_PLAN = Plan((16, 16, 32, 32, 48, 48, 48, 64), (48, 48, 48, 32, 32, 32, 16, 16, 24))
 """0.64 million parameters: 27 networks are 35 MB in half precision. The last three layers, at full resolution, take
 most of the time, so they are narrow."""
+
+
+@functools.cache
+def device() -> torch.device:
+    """Where networks run: a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class UNet3D(nn.Module):
@@ -215,4 +222,4 @@ def load_published(state: Mapping[str, Any], where: str, plan: Plan = PUBLISHED_
         )
         raise InputError(msg)
     network.load_state_dict({key: value.float() for key, value in found.items()}, assign=True)
-    return network.eval()
+    return network.eval().to(device())

@@ -1,6 +1,6 @@
 """The weights of SLANT on disk: the published ones, 27 PyTorch state dicts; and ours, a folder that says what it is.
 
-Networks are read one at a time, when their tile is due.
+The published networks are read one at a time, when their tile is due (they have 2 GB together); ours stay in memory.
 """
 
 import io
@@ -20,7 +20,7 @@ from efface.errors import InputError
 from efface.files import write_atomically
 from efface.segment.place import Place, TilePlace, load_place
 from efface.segment.tiles import EMBEDDED, PUBLISHED, Geometry
-from efface.segment.unet import PUBLISHED_PLAN, Plan, TileNet, load_published
+from efface.segment.unet import PUBLISHED_PLAN, Plan, TileNet, device, load_published
 
 PUBLISHED_PATHS = ("{name}/finetune_out/models/model_epoch_0027.pth", "{name}.pth", "{name}.pt")
 """Where a tile's state dict may be in the folder; the first is as in the published container."""
@@ -45,6 +45,10 @@ class TileModel(Protocol):
 
     def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
         """Label indices of a tile from its normalised intensities, same shape."""
+
+
+TileShares = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+"""Flat indices of voxels (n,), label indices (k,), and their probabilities (n, k)."""
 
 
 class PublishedWeights:
@@ -95,7 +99,8 @@ class PublishedWeights:
         scaled = (tile - low) * (255 / (high - low) if high > low else 0)
         batch = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32))[None, None]
         with torch.inference_mode():
-            labels: NDArray[np.uint8] = network(batch)[0].argmax(dim=0).to(torch.uint8).numpy()
+            found = network(batch.to(device()))[0].argmax(dim=0)
+            labels: NDArray[np.uint8] = found.to(torch.uint8).cpu().numpy()
         return labels.transpose(1, 2, 0)
 
 
@@ -138,30 +143,44 @@ class CompactWeights:
         self.target = np.array(self.card.quantiles) if self.card.quantiles else None
         self.stripped = self.card.stripped
         self.place: Place = load_place(folder / "place.npz", self.geometry)
-        self._pooled: TileNet | None = None
+        self._networks: dict[str, TileNet] = {}
 
     def network(self, name: str) -> TileNet:
-        """The network of a tile, float32, ready to predict."""
+        """The network of a tile, float32, ready to predict; read once."""
         path = self.folder / f"{name}.pt"
-        if path.is_file():
-            return load_compact(path, self.card.plan)
-        if self._pooled is None:
-            self._pooled = load_compact(self.folder / f"{POOLED}.pt", self.card.plan)
-        return self._pooled
+        key = name if path.is_file() else POOLED
+        if key not in self._networks:
+            network = load_compact(self.folder / f"{key}.pt", self.card.plan)
+            self._networks[key] = network.to(device(), memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return self._networks[key]
 
     def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
         """Label indices of a tile; background where no training head had anything else near."""
         return predict_compact(self.network(name), self.place.tile(name), tile)
+
+    def probabilities(self, name: str, tile: FloatVolume) -> TileShares:
+        """What the network of a tile holds probable."""
+        return compact_probabilities(self.network(name), self.place.tile(name), tile)
+
+
+def compact_probabilities(network: TileNet, place: TilePlace, tile: FloatVolume) -> TileShares:
+    """Probabilities of labels in a tile by one of our networks."""
+    batch = torch.from_numpy(np.ascontiguousarray(tile, dtype=np.float32))[None, None]
+    with torch.inference_mode():
+        scores = network(
+            batch.to(device(), memory_format=torch.channels_last_3d),
+            *(t.to(device()) for t in (place.voxels, place.channels, place.log_prior)),
+        )
+        shares = torch.softmax(scores, dim=1).cpu().numpy()
+    return place.voxels.numpy(), place.channels.numpy(), shares
 
 
 def predict_compact(network: TileNet, place: TilePlace, tile: FloatVolume) -> NDArray[np.uint8]:
     """Label indices of a tile by one of our networks; same shape."""
     labels = np.zeros(tile.size, dtype=np.uint8)
     if place.voxels.numel():
-        batch = torch.from_numpy(np.ascontiguousarray(tile, dtype=np.float32))[None, None]
-        with torch.inference_mode():
-            scores = network(batch, place.voxels, place.channels, place.log_prior)
-            labels[place.voxels.numpy()] = place.channels[scores.argmax(dim=1)].to(torch.uint8).numpy()
+        voxels, channels, shares = compact_probabilities(network, place, tile)
+        labels[voxels] = channels[shares.argmax(axis=1)]
     return labels.reshape(tile.shape)
 
 

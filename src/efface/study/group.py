@@ -1,5 +1,6 @@
 """Group level: the tables of a whole study, gathered from its units."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ class Tables:
     Attributes
     ----------
     dice
-        One row a scan, method and region.
+        One row a scan, method and region; of the study's main segmenter only (``dice.tsv`` has all).
     edits
         One row a scan and method: volume changed, and how much of it in the head and in the brain mask, ml.
     failures
@@ -58,7 +59,7 @@ def collect(out_dir: Path) -> Tables:
     failures = rows[rows.status == FAILED].drop(columns=["level", "region", "value"]).reset_index(drop=True)
     for path, frame in ((paths.dice, dice), (paths.edits, edits), (paths.failures, failures)):
         write_table(path, frame)
-    return Tables(dice, edits, failures)
+    return Tables(_main(dice, out_dir), edits, failures)
 
 
 def load_tables(out_dir: Path) -> Tables:
@@ -74,4 +75,15 @@ def load_tables(out_dir: Path) -> Tables:
         if not path.is_file():
             msg = f"{path} is missing: run `efface study BIDS {out_dir} group` first"
             raise InputError(msg)
-    return Tables(read_table(paths.dice), read_table(paths.edits), read_table(paths.failures))
+    return Tables(_main(read_table(paths.dice), out_dir), read_table(paths.edits), read_table(paths.failures))
+
+
+def _main(dice: pd.DataFrame, out_dir: Path) -> pd.DataFrame:
+    """Rows of the study's main segmenter."""
+    try:
+        described = json.loads(GroupPaths(out_dir).description.read_text(encoding="utf-8"))
+        segmenter = described["Efface"]["Segmenter"]
+    except (OSError, ValueError, KeyError, TypeError):  # no description: nothing to tell them apart by
+        return dice
+    main: pd.DataFrame = dice[dice.segmenter == segmenter].reset_index(drop=True)
+    return main

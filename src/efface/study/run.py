@@ -150,6 +150,8 @@ def _description(settings: Settings) -> dict[str, Any]:
         "Efface": {
             "Methods": list(settings.methods),
             "Segmenter": settings.segmenter,
+            "Segmenters": list(settings.segmenters),
+            "SegmenterParameters": {name: dict(params) for name, params in settings.segmenter_params.items()},
             "ProtectBrain": settings.protect_brain,
             "MethodParameters": {name: dict(params) for name, params in settings.method_params.items()},
         },

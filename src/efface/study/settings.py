@@ -7,7 +7,7 @@ from typing import Any
 
 from efface.deface import METHODS
 from efface.errors import InputError
-from efface.segment import SEGMENTERS
+from efface.segment import DEFAULT_SEGMENTER, SEGMENTERS
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,17 @@ class Settings:
     methods
         Names in `efface.deface.METHODS`, run in this order.
     segmenter
-        A name in `efface.segment.SEGMENTERS`.
+        A name in `efface.segment.SEGMENTERS`: the one that tables, figures and the report speak of.
     protect_brain
         Keep the brain out of every edit. Off by default: the study measures the methods as published.
     method_params
         Parameters for each method, by its name.
     originals
         Of these methods the original programs are run, where they are installed.
+    also
+        More segmenters to run; their Dice rows are in ``dice.tsv`` too.
+    segmenter_params
+        Parameters for each segmenter, by its name.
 
     Raises
     ------
@@ -38,10 +42,17 @@ class Settings:
     bids_dir: Path
     out_dir: Path
     methods: tuple[str, ...] = tuple(METHODS)
-    segmenter: str = "atlas"
+    segmenter: str = DEFAULT_SEGMENTER
     protect_brain: bool = False
     method_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     originals: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    segmenter_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def segmenters(self) -> tuple[str, ...]:
+        """All of them, the main one first."""
+        return (self.segmenter, *self.also)
 
     def implementation(self, method: str) -> str:
         """Which implementation of a method is run: ``native`` or ``original``."""
@@ -60,6 +71,7 @@ class Settings:
         if strangers:
             msg = f"originals must be among the methods {', '.join(self.methods)}; received {', '.join(strangers)}"
             raise InputError(msg)
-        if self.segmenter not in SEGMENTERS:
-            msg = f"segmenter must be one of {', '.join(SEGMENTERS)}; received {self.segmenter}"
+        odd = sorted({*self.segmenters, *self.segmenter_params} - set(SEGMENTERS))
+        if odd or len(set(self.segmenters)) < len(self.segmenters):
+            msg = f"segmenters must be among {', '.join(SEGMENTERS)}, each once; received {', '.join(self.segmenters)}"
             raise InputError(msg)

@@ -57,11 +57,13 @@ def run_unit(source: Source, settings: Settings) -> Outcome:
     return _Unit(source, settings).run()
 
 
-def failed_row(source: Source, settings: Settings, step: str, reason: str, method: str = ORIGINAL) -> Row:
+def failed_row(
+    source: Source, settings: Settings, step: str, reason: str, method: str = ORIGINAL, segmenter: str = ""
+) -> Row:
     """A row that says what failed and why."""
     return Row(
-        source.subject, source.session or "", source.stem, method, settings.implementation(method), settings.segmenter,
-        step, "", "", float("nan"), FAILED, reason,
+        source.subject, source.session or "", source.stem, method, settings.implementation(method),
+        segmenter or settings.segmenter, step, "", "", float("nan"), FAILED, reason,
     )  # fmt: skip
 
 
@@ -99,8 +101,8 @@ class _Unit:
     def is_complete(self) -> bool:
         """Whether all files are there, and none was being written when an earlier run ended."""
         masks = [self.paths.brain(), *map(self.paths.mask, self.settings.methods)]
-        segmenter = self.settings.segmenter
-        made = [self.paths.segmentation(m, segmenter) for m in (ORIGINAL, *self.settings.methods)]
+        scans = (ORIGINAL, *self.settings.methods)
+        made = [self.paths.segmentation(m, segmenter) for m in scans for segmenter in self.settings.segmenters]
         made += map(self.paths.defaced, self.settings.methods)
         return all(path.is_file() for path in masks) and all(map(is_finished, made))
 
@@ -109,7 +111,7 @@ class _Unit:
         return self.recipe(
             scan,
             methods=list(self.settings.methods),
-            segmenter=self.settings.segmenter,
+            segmenters={s: dict(self.settings.segmenter_params.get(s, {})) for s in self.settings.segmenters},
             protect_brain=self.settings.protect_brain,
             originals=list(self.settings.originals),
             params={name: dict(values) for name, values in self.settings.method_params.items()},
@@ -117,25 +119,30 @@ class _Unit:
 
     def all_methods(self, scan: Scan) -> None:
         anatomy = Anatomy(scan)
-        try:
-            original = self.segmentation(anatomy, ORIGINAL)
-        except OutputError:
-            raise
-        except EffaceError as error:
-            self.fail("segment", str(error))
-            original = None
+        original = {s: self.attempted(anatomy, ORIGINAL, s) for s in self.settings.segmenters}
         for method in self.settings.methods:
-            step = "deface"
             try:
                 defaced = self.defaced(anatomy, method)
-                if original is not None:
-                    step = "segment"
-                    labels = self.segmentation(Anatomy(defaced), method)
-                    self.compare(original, labels, method)
             except OutputError:
                 raise
             except EffaceError as error:
-                self.fail(step, str(error), method)
+                self.fail("deface", str(error), method)
+                continue
+            changed = Anatomy(defaced)
+            for segmenter, before in original.items():
+                after = None if before is None else self.attempted(changed, method, segmenter)
+                if before is not None and after is not None:
+                    self.compare(before, after, method, segmenter)
+
+    def attempted(self, anatomy: Anatomy, method: str, segmenter: str) -> LabelVolume | None:
+        """The labels, or None and a failed row."""
+        try:
+            return self.segmentation(anatomy, method, segmenter)
+        except OutputError:
+            raise
+        except EffaceError as error:
+            self.fail("segment", str(error), method, segmenter)
+            return None
 
     def defaced(self, anatomy: Anatomy, method: str) -> Scan:
         """The defaced scan: from an earlier run where its recipe is the same, else made now."""
@@ -167,15 +174,16 @@ class _Unit:
         self.edited(anatomy, mask, method)
         return scan
 
-    def segmentation(self, anatomy: Anatomy, method: str) -> LabelVolume:
+    def segmentation(self, anatomy: Anatomy, method: str, segmenter: str) -> LabelVolume:
         """The labels on the scan's RAS+ grid: from an earlier run where the recipe is the same, else made now."""
-        path = self.paths.segmentation(method, self.settings.segmenter)
-        recipe = self.recipe(anatomy.scan, segmenter=self.settings.segmenter)
+        path = self.paths.segmentation(method, segmenter)
+        params = self.settings.segmenter_params.get(segmenter, {})
+        recipe = self.recipe(anatomy.scan, segmenter=segmenter, params=dict(params))
         if is_current(path, recipe):
             stored, _ = load_labels(path)
             return np.asarray(anatomy.scan.stored_to_ras(stored), dtype=np.int32)
-        with self.step(f"segment {method}"):
-            labels = segment(anatomy, self.settings.segmenter)
+        with self.step(f"segment {method} {segmenter}"):
+            labels = segment(anatomy, segmenter, **params)
             write_recipe(path, {}, Status="unfinished")
             anatomy.scan.save_like(labels.values, path, force=True)
             write_recipe(path, recipe, Parameters=dict(labels.provenance.params), Warnings=list(labels.warnings))
@@ -183,9 +191,9 @@ class _Unit:
             anatomy.scan.save_like(anatomy.brain, self.paths.brain(), force=True)
         return labels.values
 
-    def compare(self, original: LabelVolume, defaced: LabelVolume, method: str) -> None:
+    def compare(self, original: LabelVolume, defaced: LabelVolume, method: str, segmenter: str) -> None:
         for overlap in compare_labels(original, defaced):
-            self.add(method, "dice", overlap.level, overlap.region, overlap.dice)
+            self.add(method, "dice", overlap.level, overlap.region, overlap.dice, segmenter)
 
     def edited(self, anatomy: Anatomy, mask: BoolVolume, method: str) -> None:
         """How much the edit changed, and how much of that lies in the original's head and brain mask."""
@@ -208,15 +216,15 @@ class _Unit:
     def recipe(self, scan: Scan, **what: Any) -> dict[str, Any]:
         return {**what, "input_sha256": scan.sha256, "versions": dict(versions())}
 
-    def add(self, method: str, measure: str, level: str, region: str, value: float) -> None:
+    def add(self, method: str, measure: str, level: str, region: str, value: float, segmenter: str = "") -> None:
         source = self.source
         implementation = self.settings.implementation(method)
-        names = (source.subject, source.session or "", source.stem, method, implementation, self.settings.segmenter)
-        self.rows.append(Row(*names, measure, level, region, value))
+        names = (source.subject, source.session or "", source.stem, method, implementation)
+        self.rows.append(Row(*names, segmenter or self.settings.segmenter, measure, level, region, value))
 
-    def fail(self, step: str, reason: str, method: str = ORIGINAL) -> None:
+    def fail(self, step: str, reason: str, method: str = ORIGINAL, segmenter: str = "") -> None:
         log.warning("%s: %s of %s failed: %s", self.source.stem, step, method, reason)
-        self.rows.append(failed_row(self.source, self.settings, step, reason, method))
+        self.rows.append(failed_row(self.source, self.settings, step, reason, method, segmenter))
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

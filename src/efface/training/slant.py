@@ -35,7 +35,8 @@ from efface.measure.dice import compare_labels
 from efface.scan import load_labels
 from efface.segment.labels import LABEL_IDS
 from efface.segment.place import Place, load_place
-from efface.segment.slant import segment_standard, to_scan_grid
+from efface.segment.shares import to_scan_grid
+from efface.segment.slant import segment_standard, shares_of
 from efface.segment.tiles import EMBEDDED
 from efface.segment.unet import CLASSES, COMPACT_PLAN, TileNet
 from efface.segment.weights import (
@@ -235,7 +236,8 @@ def evaluate(cache: Path, out: Path, bids_dir: Path | None = None, derivative: s
     ids = np.array([0, *LABEL_IDS], dtype=np.int32)
     rows = []
     for head in loaded.held:
-        found = segment_standard(_standard_image(head, loaded), model)
+        image = _standard_image(head, loaded)
+        found = segment_standard(image, model)
         pairs = {"standard": (ids[found], ids[data.halved(head.labels)])}
         paths = sorted((bids_dir / "derivatives" / derivative / head.name).rglob("*_dseg.nii.gz")) if bids_dir else []
         for path in paths[:1]:
@@ -244,7 +246,7 @@ def evaluate(cache: Path, out: Path, bids_dir: Path | None = None, derivative: s
             truth = np.asarray(image.dataobj, dtype=np.int32)
             x, y, z = truth.shape
             scan = Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))
-            pairs["scan"] = (ids[to_scan_grid(found, EMBEDDED.grid, head.to_scan, scan)], truth)
+            pairs["scan"] = (ids[to_scan_grid(shares_of(image, model), EMBEDDED.grid, head.to_scan, scan)], truth)
         for grid, (a, b) in pairs.items():
             overlaps = compare_labels(a, b)
             rows += [(head.name, grid, o.level, o.region, o.dice) for o in overlaps]
@@ -367,9 +369,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data.prepare(options.bids_dir, options.cache, **what)
     elif options.stage == "pretrain":
         faceless = 0.0 if options.no_face_removal else LEARNING_AUGMENTATION.face
-        split = make_split(
-            options.cache, options.fold, stripped=options.stripped, seed=options.seed, faceless=faceless
-        )
+        split = make_split(options.cache, options.fold, stripped=options.stripped, seed=options.seed, faceless=faceless)
         pretrain(options.cache, options.out, split, Schedule(options.steps), options.start)
     elif options.stage == "specialise":
         steps = options.steps
