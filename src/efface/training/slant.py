@@ -55,7 +55,7 @@ from efface.training.slant_fit import Sampler, Schedule, fit, seen
 
 log = logging.getLogger(__name__)
 
-PRETRAIN_STEPS, SPECIALISE_STEPS = 800, 16
+PRETRAIN_STEPS, SPECIALISE_STEPS = 450, 12
 SPECIALISE_RATE = 4e-4
 START = "start"
 LEARNING_AUGMENTATION = Amounts()

@@ -62,7 +62,7 @@ class Schedule:
     rate: float = 2e-3
     warmup: int = 100
     epoch: int = 250
-    voxels: int = 40_000
+    voxels: int = 20_000
     decay: float = 1e-4
     memory: float = 0.998
     checkpoint_s: float = 45.0
