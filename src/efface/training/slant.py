@@ -242,10 +242,10 @@ def evaluate(cache: Path, out: Path, bids_dir: Path | None = None, derivative: s
         paths = sorted((bids_dir / "derivatives" / derivative / head.name).rglob("*_dseg.nii.gz")) if bids_dir else []
         for path in paths[:1]:
             stored, affine = load_labels(path)
-            image = nib.as_closest_canonical(nib.Nifti1Image(stored, affine))
-            truth = np.asarray(image.dataobj, dtype=np.int32)
+            reference = nib.as_closest_canonical(nib.Nifti1Image(stored, affine))
+            truth = np.asarray(reference.dataobj, dtype=np.int32)
             x, y, z = truth.shape
-            scan = Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))
+            scan = Grid((x, y, z), np.asarray(reference.affine, dtype=np.float64))
             pairs["scan"] = (ids[to_scan_grid(shares_of(image, model), EMBEDDED.grid, head.to_scan, scan)], truth)
         for grid, (a, b) in pairs.items():
             overlaps = compare_labels(a, b)
