@@ -17,7 +17,7 @@ from efface.segment.tiles import Geometry
 from efface.segment.unet import CLASSES
 
 NEGLIGIBLE = 0.01
-"""Shares below this decide nothing: with more than a hundred labels, the largest share of a voxel is larger."""
+"""Probabilities below this decide nothing: the largest of a voxel is larger."""
 Box = tuple[slice, slice, slice]
 
 
@@ -74,27 +74,31 @@ class MeanShares:
         self._tiles[box] += 1
         x, y, z = np.unravel_index(voxels, self.geometry.tile_shape)
         flat = np.ravel_multi_index((x + box[0].start, y + box[1].start, z + box[2].start), self.geometry.grid.shape)
-        sums = self._sums.reshape(CLASSES, -1)
-        for column, channel in enumerate(channels[1:], start=1):
-            sums[channel, flat] += probabilities[:, column]
+        row, column = np.nonzero(probabilities[:, 1:] > NEGLIGIBLE)
+        at = channels[column + 1] * self._tiles.size + flat[row]
+        self._sums.reshape(-1)[at] += probabilities[row, column + 1]
 
     def shares(self) -> Iterator[Share]:
-        """Every label that has a share anywhere, background first: it has what the labels leave."""
+        """Every label that has the largest share somewhere, where that is; background first: what the labels leave."""
         count = np.maximum(self._tiles, 1)
-        whole: Box = (slice(0, count.shape[0]), slice(0, count.shape[1]), slice(0, count.shape[2]))
-        yield Share(0, whole, 1 - self._sums[1:].sum(axis=0) / count)
-        for index in range(1, CLASSES):
-            box = _box_of(self._sums[index] > NEGLIGIBLE)
-            if box is not None:
-                yield Share(index, box, self._sums[index][box] / count[box])
+        self._sums[0] = count - self._sums[1:].sum(axis=0)
+        for index, box in _boxes(self._sums.argmax(axis=0)):
+            yield Share(index, box, self._sums[index][box] / count[box])
 
 
 def label_shares(labels: LabelVolume) -> Iterator[Share]:
     """Shares of a label volume: 1 where the label is."""
-    yield Share(0, tuple(slice(0, n) for n in labels.shape), (labels == 0).astype(np.float32))  # type: ignore[arg-type]
-    for index, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None:
-            yield Share(index, box, (labels[box] == index).astype(np.float32))
+    for index, box in _boxes(labels):
+        yield Share(index, box, (labels[box] == index).astype(np.float32))
+
+
+def _boxes(labels: NDArray[np.integer]) -> Iterator[tuple[int, Box]]:
+    """Each label with the box it lies in and a voxel around it; background with the box of all labels."""
+    inside = ndimage.find_objects((labels > 0).astype(np.int8))
+    found = ndimage.find_objects(labels)
+    for index, box in [(0, box) for box in inside] + [(i, box) for i, box in enumerate(found, 1) if box is not None]:
+        x, y, z = (slice(max(0, s.start - 1), s.stop + 1) for s in box)
+        yield index, (x, y, z)
 
 
 def to_scan_grid(shares: Iterable[Share], grid: Grid, to_scan: Affine, scan: Grid) -> LabelVolume:
@@ -117,7 +121,7 @@ def to_scan_grid(shares: Iterable[Share], grid: Grid, to_scan: Affine, scan: Gri
         Label indices, shape ``scan.shape``, int32; 0 outside the standard grid. Of equal shares the first given wins.
     """
     to_index = np.linalg.inv(to_scan @ grid.affine) @ scan.affine
-    best = np.full(scan.shape, NEGLIGIBLE, dtype=np.float32)
+    best = np.zeros(scan.shape, dtype=np.float32)
     found = np.zeros(scan.shape, dtype=np.int32)
     for share in shares:
         low = np.array([s.start for s in share.box], dtype=np.float64)
@@ -150,8 +154,3 @@ def _covered(
         return None
     x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
     return x, y, z
-
-
-def _box_of(inside: NDArray[np.bool_]) -> Box | None:
-    found = ndimage.find_objects(inside.astype(np.int8))
-    return found[0] if found else None

@@ -11,12 +11,15 @@ Huo et al. "3D whole brain segmentation using spatially localized atlas network 
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from efface._version import __version__
 from efface.arrays import Affine, FloatVolume, Grid, LabelVolume
@@ -25,7 +28,7 @@ from efface.segment.labels import LABEL_IDS, Labels, Provenance
 from efface.segment.shares import MeanShares, Share, label_shares, to_scan_grid
 from efface.segment.standard import CLIP, StandardHead, normalise, scan_to_template, standardise
 from efface.segment.tiles import EMBEDDED, PUBLISHED, Geometry, fuse
-from efface.segment.weights import CompactWeights, PublishedWeights, TileModel
+from efface.segment.weights import CompactWeights, PublishedWeights, TileModel, TileShares
 
 if TYPE_CHECKING:
     from efface.anatomy import Anatomy
@@ -143,9 +146,26 @@ def shares_of(image: FloatVolume, model: TileModel) -> Iterable[Share]:
     if not isinstance(model, CompactWeights):
         return label_shares(segment_standard(image, model))
     mean = MeanShares(model.geometry)
-    for name in model.geometry.names:
-        mean.add(name, *model.probabilities(name, image[model.geometry.box(name)]))
+
+    def predicted(name: str) -> tuple[str, TileShares]:
+        return name, model.probabilities(name, image[model.geometry.box(name)])
+
+    # Tiles side by side, each on one core: faster than all cores on one tile, and the same on any number of cores.
+    with _one_thread() as cores, ThreadPoolExecutor(cores) as pool:
+        for name, found in pool.map(predicted, model.geometry.names):
+            mean.add(name, *found)
     return mean.shares()
+
+
+@contextmanager
+def _one_thread() -> Iterator[int]:
+    """Let each torch call use one core; gives the number it could use before."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield cores
+    finally:
+        torch.set_num_threads(cores)
 
 
 def segment_standard(image: FloatVolume, model: TileModel) -> LabelVolume:
