@@ -29,7 +29,7 @@ def stand_in(monkeypatch) -> list[str]:
     truth = phantom.head()
     done = []
 
-    def segment(anatomy, name="atlas"):
+    def segment(anatomy, name="atlas", **params):
         done.append(str(anatomy.scan.path))
         values = np.where(anatomy.brain, np.where(anatomy.scan.data > np.median(anatomy.scan.data), 44, 45), 0)
         return Labels(values.astype(np.int32), (), Provenance(name, "0", {}))

@@ -1,6 +1,7 @@
 """Training of SLANT on made-up heads: augmentation, label swap, folds, and going on after being killed."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -63,13 +64,13 @@ def test_every_label_has_its_partner_on_the_other_side():
 
 
 def test_no_head_is_trained_on_and_held_out():
-    names = [f"sub-{k:02d}" for k in range(17)] + ["atlas"]
+    names = [f"sub-{k:02d}" for k in range(17)] + ["sub-child_unproven", "atlas"]
     made = folds(names)
     assert sorted(n for _, held in made for n in held) == names[:17]
     for train, held in made:
         assert not set(train) & set(held)
-        assert len(train) + len(held) == 18
-        assert "atlas" in train
+        assert len(train) + len(held) == 19
+        assert {"atlas", "sub-child_unproven"} <= set(train)
 
 
 def test_frequencies_are_symmetric_and_where_the_labels_are():
@@ -257,6 +258,26 @@ def test_from_pretraining_to_accuracy(cache, tmp_path, monkeypatch):
     assert not (out / "tiles" / "2_2_2" / "checkpoint.pt").exists()
     with pytest.raises(InputError, match="another split"):
         slant.main(["pretrain", str(cache), str(out), "--fold", "2", "--steps", "1"])
+
+
+def test_a_fold_goes_on_from_heads_without_a_reference_only(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(slant, "COMPACT_PLAN", TINY)
+    monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
+    heads = tmp_path / "cache"
+    shutil.copytree(cache, heads)
+    slant_data.save_head(heads / "sub-x_unproven.npz", made_up_head("sub-x_unproven", 7))
+    first, fold, other = (tmp_path / name for name in ("start", "fold", "other"))
+    slant.main(["pretrain", str(heads), str(first), "--fold", "start", "--steps", "1", "--no-face-removal"])
+    slant.main(["pretrain", str(heads), str(fold), "--fold", "2", "--steps", "1", "--start", str(first)])
+    training = CompactWeights(fold / "weights").card.training
+    assert training["start"]["train"] == ["sub-x_unproven"]
+    assert training["start"]["augmentation"]["face"] == 0
+    assert training["augmentation"]["face"] == Amounts().face
+    before, after = (CompactWeights(f / "weights").network("2_2_2").state_dict() for f in (first, fold))
+    shift = max(float((before[key] - after[key]).abs().max()) for key in before)
+    assert 0 < shift < 0.05  # one step away from where it started, not another network
+    with pytest.raises(InputError, match=r"was trained on sub-1, held out in fold 1: start from another training"):
+        slant.main(["pretrain", str(heads), str(other), "--fold", "1", "--start", str(fold)])
 
 
 def test_stages_out_of_order_say_what_to_run(cache, tmp_path):

@@ -41,6 +41,21 @@ def files(folder):
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.endswith("_timing.json")}
 
 
+def test_two_segmenters_are_both_run_and_the_first_is_reported(done, settings):
+    both = replace(settings, methods=("quickshear",), segmenter="slant", also=("atlas",))
+    Study(both)._prepare_output()
+    run_unit(find_scans(settings.bids_dir, subjects=["02"])[0], both)
+    folder = settings.out_dir / "sub-02/ses-1/anat"
+    assert (folder / "sub-02_ses-1_desc-quickshear_dseg.nii.gz").is_file()
+    assert (folder / "sub-02_ses-1_desc-quickshear_seg-slant_dseg.nii.gz").is_file()
+    tables = collect(settings.out_dir)
+    assert set(tables.dice.segmenter) == {"slant"}
+    assert set(read_table(GroupPaths(settings.out_dir).dice).segmenter) == {"slant", "atlas"}
+    assert len(tables.edits) == 1
+    with pytest.raises(InputError, match="each once; received slant, slant"):
+        replace(settings, segmenter="slant", also=("slant",))
+
+
 def test_a_unit_leaves_what_the_layout_promises(done, settings):
     source = find_scans(settings.bids_dir)[0]
     outcome = run_unit(source, settings)
