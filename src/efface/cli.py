@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_study(commands)
     _add_report(commands)
+    _add_review(commands)
     _add_dataset(commands)
     _add_demo(commands)
     _add_train(commands)
@@ -165,6 +166,19 @@ def _add_dataset(commands: Any) -> None:
     )
     oasis.add_argument("--seed", type=int, metavar="S", help="of that choice (default: 0)")
     oasis.add_argument("--all", action="store_true", help="every T1w scan of everybody")
+
+
+def _add_review(commands: Any) -> None:
+    parser = _command(commands, "review", _review, "look at every defaced scan in the browser, and vote")
+    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="output of `efface study`")
+    parser.add_argument("--port", type=int, default=0, metavar="P", help="of the local page (default: a free one)")
+    parser.add_argument("--reviewer", default="", metavar="NAME", help="whose votes these are (default: the page asks)")
+    parser.add_argument(
+        "--blind",
+        action="store_true",
+        help="show the automatic verdict and others' votes only after the reviewer's own; in random order",
+    )
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
 
 
 def _add_demo(commands: Any) -> None:
@@ -373,6 +387,28 @@ def _dataset_options(options: argparse.Namespace) -> dict[str, Any]:
             raise InputError(msg)
         given["subjects"] = None
     return given
+
+
+def _review(options: argparse.Namespace) -> int:
+    from efface.review import serve
+    from efface.votes import votes_path
+
+    def say(url: str) -> None:
+        print(f"review: {url}\nonly this machine can open it; Ctrl-C ends", flush=True)
+
+    session = serve(
+        options.out_dir,
+        port=options.port,
+        reviewer=options.reviewer,
+        blind=options.blind,
+        open_browser=not options.no_browser,
+        say=say,
+    )
+    log = session.log()
+    print(f"{votes_path(options.out_dir)}: {len(log.last)} votes of {len(session.cases)} cases")
+    if log.broken:
+        _warn([f"{log.broken} lines there cannot be read (cut short by a crash?) and are left out"])
+    return DONE
 
 
 def _demo(options: argparse.Namespace) -> int:

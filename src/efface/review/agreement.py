@@ -1,0 +1,106 @@
+"""How far reviewers agree with each other and with the automatic verdict: Cohen's and Fleiss' kappa."""
+
+import itertools
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from efface.votes import VERDICTS
+
+AUTOMATIC = "automatic"
+Words = Mapping[tuple[str, str], str]
+"""(scan, method) to verdict."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two raters on the cases both have judged.
+
+    Attributes
+    ----------
+    a, b
+        Names; `AUTOMATIC` is the automatic verdict.
+    cases
+        How many both judged.
+    same
+        Share on which they agree; NaN without cases.
+    kappa, low, high
+        Cohen's kappa and its 95% interval; NaN where undefined (both gave one and the same verdict to all).
+    """
+
+    a: str
+    b: str
+    cases: int
+    same: float
+    kappa: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """All pairs, and Fleiss' kappa of all reviewers on the cases that every one of them judged."""
+
+    pairs: tuple[Pair, ...]
+    raters: int
+    cases: int
+    fleiss: float
+
+
+def agreement(reviewers: Mapping[str, Words], automatic: Words) -> Agreement:
+    """Compare everybody with everybody.
+
+    Parameters
+    ----------
+    reviewers
+        Verdicts of each reviewer.
+    automatic
+        The automatic verdicts; may be empty.
+
+    References
+    ----------
+    Cohen. "A coefficient of agreement for nominal scales." Educational and Psychological Measurement 20 (1960).
+    Fleiss. "Measuring nominal scale agreement among many raters." Psychological Bulletin 76 (1971).
+    """
+    names = sorted(reviewers)
+    pairs = [_pair(a, reviewers[a], b, reviewers[b]) for a, b in itertools.combinations(names, 2)]
+    if automatic:
+        pairs += [_pair(name, reviewers[name], AUTOMATIC, automatic) for name in names]
+    shared = sorted(set.intersection(*(set(reviewers[n]) for n in names))) if names else []
+    table = np.array([[reviewers[n][case] for n in names] for case in shared])
+    return Agreement(tuple(pairs), len(names), len(shared), fleiss_kappa(table) if len(names) > 1 else math.nan)
+
+
+def cohen_kappa(counts: NDArray[np.intp]) -> tuple[float, float, float]:
+    """Cohen's kappa and its 95% interval from a square table of counts; NaN where undefined."""
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    if counts.diagonal().max() == counts.sum():  # nothing, or one and the same verdict from both: chance explains all
+        return math.nan, math.nan, math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no spread, no interval
+        found = cohens_kappa(counts)
+    return float(found.kappa), float(found.kappa_low), float(found.kappa_upp)
+
+
+def fleiss_kappa(verdicts: NDArray[np.str_]) -> float:
+    """Fleiss' kappa of verdicts, shape (cases, raters); NaN where undefined."""
+    from statsmodels.stats import inter_rater
+
+    if not verdicts.size or len(np.unique(verdicts)) < 2:
+        return math.nan
+    counts, _ = inter_rater.aggregate_raters(verdicts)
+    return float(inter_rater.fleiss_kappa(counts, method="fleiss"))
+
+
+def _pair(a: str, first: Words, b: str, second: Words) -> Pair:
+    both = sorted(set(first) & set(second))
+    counts = np.zeros((len(VERDICTS), len(VERDICTS)), dtype=np.intp)
+    for case in both:
+        counts[VERDICTS.index(first[case]), VERDICTS.index(second[case])] += 1
+    same = float(np.trace(counts) / len(both)) if both else math.nan
+    return Pair(a, b, len(both), same, *cohen_kappa(counts))

@@ -1,0 +1,169 @@
+"""The cases of a study: every defaced scan there is, and the files that belong to it. No image is opened here."""
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from efface.errors import InputError
+from efface.paths import ORIGINAL, GroupPaths, UnitPaths, recipe_of
+from efface.scan import SUFFIXES
+from efface.votes import VERDICTS, fingerprint
+
+_DEFACED = re.compile(r"(?P<stem>sub-.+)_desc-(?P<description>[A-Za-z0-9]+)_(?P<suffix>[A-Za-z0-9]+)\.nii\.gz")
+_NO_SCANS = ("mask", "dseg")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One defaced scan.
+
+    Attributes
+    ----------
+    paths
+        Where all files of the scan are.
+    method
+        Name of the method, as in every table.
+    segmenter
+        Which segmentation is shown.
+    automatic, score
+        The automatic verdict and how bad it is (0 to 1); empty and NaN where there is none.
+    """
+
+    paths: UnitPaths
+    method: str
+    segmenter: str
+    automatic: str = ""
+    score: float = math.nan
+
+    @property
+    def id(self) -> str:
+        """What the page calls it."""
+        return f"{self.paths.stem}_desc-{self.method}"
+
+    @property
+    def defaced(self) -> Path:
+        """The defaced scan."""
+        return self.paths.defaced(self.method)
+
+    @property
+    def evidence(self) -> Path:
+        """What the automatic verdict rests on."""
+        return self.defaced.with_name(self.defaced.name.removesuffix(f"{self.paths.suffix}.nii.gz") + "qc.json")
+
+    @property
+    def image(self) -> str:
+        """Fingerprint of the defaced scan as it is now."""
+        return fingerprint(self.defaced)
+
+    def original(self) -> tuple[Path | None, str]:
+        """The scan before defacing, or why it cannot be shown."""
+        sources = read_json(recipe_of(self.defaced)).get("Sources")
+        if not isinstance(sources, list) or not sources or not isinstance(sources[0], str):
+            return None, "the recipe beside the defaced scan does not name its original"
+        path = Path(sources[0])
+        if not path.name.endswith(SUFFIXES):
+            return None, f"the original {path.name} is no image"
+        try:
+            return (path, "") if path.is_file() else (None, f"the original is not at {path} any more")
+        except OSError as error:
+            return None, f"the original {path} cannot be reached ({error.strerror})"
+
+    def volumes(self) -> dict[str, Path]:
+        """The images that can be shown and are there, by kind."""
+        before, _ = self.original()
+        found = {
+            "before": before,
+            "after": self.defaced,
+            "edit": self.paths.mask(self.method),
+            "labels-before": self.paths.segmentation(ORIGINAL, self.segmenter),
+            "labels-after": self.paths.segmentation(self.method, self.segmenter),
+            "brain": self.paths.brain(),
+        }
+        return {kind: path for kind, path in found.items() if path is not None and path.is_file()}
+
+
+def find_cases(out_dir: Path) -> list[Case]:
+    """Find every defaced scan of a study, by name and method, with its automatic verdict where there is one.
+
+    Raises
+    ------
+    InputError
+        If the folder is no study's output, or has no defaced scan yet.
+    """
+    settings = read_json(GroupPaths(out_dir).description).get("Efface")
+    if not isinstance(settings, dict):
+        msg = f"{out_dir} is no study output: run `efface study BIDS {out_dir} participant` first"
+        raise InputError(msg)
+    methods = {_alphanumeric(name): name for name in settings.get("Methods", ())}
+    verdicts = _automatic_verdicts(out_dir)
+    cases = []
+    for paths, method in _defaced_scans(out_dir, methods):
+        case = Case(paths, method, settings.get("Segmenter", "atlas"))
+        verdict = verdicts.get((paths.stem, method)) or _verdict_of(read_json(case.evidence))
+        cases.append(Case(paths, method, case.segmenter, *verdict))
+    if not cases:
+        msg = f"{out_dir} holds no defaced scan of {', '.join(methods.values())}: run the participant level first"
+        raise InputError(msg)
+    order = list(methods.values())
+    return sorted(cases, key=lambda case: (case.paths.stem, order.index(case.method)))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a file; empty where it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _defaced_scans(out_dir: Path, methods: Mapping[str, str]) -> Iterator[tuple[UnitPaths, str]]:
+    for subject in _folders(out_dir, "sub-"):
+        for session in [None, *_folders(subject, "ses-")]:
+            label = session.name.removeprefix("ses-") if session else None
+            for name in _files((session or subject) / "anat"):
+                match = _DEFACED.fullmatch(name)
+                if match and match["description"] in methods and match["suffix"] not in _NO_SCANS:
+                    names = (subject.name.removeprefix("sub-"), label, match["stem"], match["suffix"])
+                    yield UnitPaths(out_dir, *names), methods[match["description"]]
+
+
+def _folders(parent: Path, prefix: str) -> list[Path]:
+    with os.scandir(parent) as entries:
+        return sorted(parent / e.name for e in entries if e.name.startswith(prefix) and e.is_dir())
+
+
+def _files(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - thousands of names, no need of a path for each
+    except FileNotFoundError:
+        return []
+
+
+def _automatic_verdicts(out_dir: Path) -> dict[tuple[str, str], tuple[str, float]]:
+    """All of qc.tsv in one read; cases it lacks are looked up one by one."""
+    try:
+        text = (out_dir / "qc.tsv").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return {(r.get("scan", ""), r.get("method", "")): verdict for r in rows if (verdict := _verdict_of(r))[0]}
+
+
+def _verdict_of(content: Mapping[str, Any]) -> tuple[str, float]:
+    try:
+        score = float(content.get("score", "nan"))
+    except (TypeError, ValueError):
+        score = math.nan
+    verdict = content.get("verdict")
+    return (verdict, score) if verdict in VERDICTS else ("", math.nan)
+
+
+def _alphanumeric(name: str) -> str:
+    return "".join(c for c in name if c.isalnum())

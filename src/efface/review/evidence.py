@@ -1,0 +1,76 @@
+"""Why the automatic verdict is what it is: a line a person can read, and where to look."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Line:
+    """One piece of evidence.
+
+    Attributes
+    ----------
+    text
+        A sentence.
+    failed
+        It speaks against the scan.
+    at_mm
+        Where, RAS+ mm of the scan, or None.
+    """
+
+    text: str
+    failed: bool
+    at_mm: tuple[float, float, float] | None = None
+
+
+def evidence_lines(content: Mapping[str, Any]) -> list[Line]:
+    """Put the evidence file of one defaced scan into words; what is missing from it is left out."""
+    return [*_brain(_object(content.get("brain"))), *_face(_object(content.get("face")))]
+
+
+def _brain(brain: Mapping[str, Any]) -> list[Line]:
+    damaged, edited = _number(brain.get("damaged_ml")), _number(brain.get("edited_ml"))
+    if damaged is None:
+        return []
+    if not damaged:
+        edge = f"; {edited:.2f} ml changed within the mask's uncertain edge" if edited else ""
+        return [Line(f"brain: no damage{edge}", failed=False)]
+    deepest, where = _number(brain.get("deepest_mm")), brain.get("where")
+    text = f"brain: {damaged:.2f} ml damaged"
+    text += f", up to {deepest:.1f} mm deep" if deepest is not None else ""
+    text += f", {where}" if where else ""
+    return [Line(text, bool(brain.get("failed")), _point(brain.get("centre_mm")))]
+
+
+def _face(face: Mapping[str, Any]) -> list[Line]:
+    lines = []
+    changed = _number(face.get("changed"))
+    if changed is not None:
+        text = f"face: {changed:.0%} of its surface changed"
+        lines.append(Line(text, bool(face.get("failed")) and not face.get("left")))
+    for name, feature in _object(face.get("features")).items():
+        share, moved = _number(_object(feature).get("changed")), _number(_object(feature).get("moved_mm"))
+        if share is None:
+            lines.append(Line(f"{name}: not in the original", failed=False))
+            continue
+        is_left = bool(_object(feature).get("left"))
+        text = f"{name}: {'still there' if is_left else 'gone'}, {share:.0%} changed"
+        text += f", moved {moved:.1f} mm" if moved is not None else ""
+        counts = is_left and "ear" not in name.split()
+        lines.append(Line(text, counts, _point(_object(feature).get("centre_mm"))))
+    return lines
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _point(value: Any) -> tuple[float, float, float] | None:
+    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
+        return (float(value[0]), float(value[1]), float(value[2]))
+    return None

@@ -1,0 +1,192 @@
+"""What the page shows and what it may know: cases, one reviewer's votes, and what blind review keeps back."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from efface.errors import InputError
+from efface.paths import recipe_of
+from efface.review.agreement import Agreement, agreement
+from efface.review.cases import Case, find_cases, read_json
+from efface.review.evidence import evidence_lines
+from efface.segment.labels import LABELS
+from efface.votes import Vote, VoteLog, append_vote, check_reviewer, is_stale, now, read_votes, votes_path
+
+GOLDEN_TURN = 0.618034
+
+
+@dataclass
+class Session:
+    """One `efface review`.
+
+    Attributes
+    ----------
+    out_dir
+        The study.
+    blind
+        The automatic verdict and other reviewers' votes are kept back until a reviewer has voted.
+    reviewer
+        Name to begin with; empty: the page asks.
+    cases
+        Everything there is to review, by id.
+    """
+
+    out_dir: Path
+    blind: bool = False
+    reviewer: str = ""
+    cases: dict[str, Case] = field(default_factory=dict)
+    _log: tuple[tuple[int, int], VoteLog] = ((-1, -1), VoteLog((), 0))
+
+    def __post_init__(self) -> None:
+        if self.reviewer:
+            check_reviewer(self.reviewer)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again for what the study has made."""
+        self.cases = {case.id: case for case in find_cases(self.out_dir)}
+
+    def log(self) -> VoteLog:
+        """All votes, read again only when the file has changed."""
+        try:
+            status = votes_path(self.out_dir).stat()
+        except OSError:
+            return read_votes(self.out_dir)
+        stamp = (status.st_size, status.st_mtime_ns)
+        if self._log[0] != stamp:
+            self._log = (stamp, read_votes(self.out_dir))
+        return self._log[1]
+
+    def study(self, reviewer: str) -> dict[str, Any]:
+        """Everything the list shows, in the order of review."""
+        log = self.log()
+        mine = {vote.case: vote for (name, *_), vote in log.last.items() if name == reviewer}
+        rows = []
+        for case in self._ordered(reviewer):
+            vote = mine.get((case.paths.stem, case.method))
+            stale = vote is not None and is_stale(vote, case.image)
+            known = vote if vote is not None and not stale else None
+            shown = self._automatic(case, voted=known is not None)
+            rows.append([case.id, case.paths.stem, case.method, *shown, known and known.verdict, stale])
+        return {
+            "name": str(self.out_dir),
+            "blind": self.blind,
+            "reviewer": reviewer or self.reviewer,
+            "reviewers": sorted({vote.reviewer for vote in log.votes}),
+            "broken": log.broken,
+            "cases": rows,
+        }
+
+    def details(self, case_id: str, reviewer: str) -> dict[str, Any]:
+        """All about one case that is not an image.
+
+        Raises
+        ------
+        InputError
+            If there is no such case.
+        """
+        case = self.case(case_id)
+        current = [v for v in self.log().last.values() if v.case == (case.paths.stem, case.method)]
+        current = [v for v in current if not is_stale(v, case.image)]
+        mine = next((v for v in current if v.reviewer == reviewer), None)
+        recipe = read_json(recipe_of(case.defaced))
+        volumes = case.volumes()
+        return {
+            "id": case.id,
+            "volumes": {kind: path.name for kind, path in volumes.items()},
+            "no_original": "" if "before" in volumes else case.original()[1],
+            "implementation": recipe.get("Implementation", ""),
+            "parameters": recipe.get("Parameters", {}),
+            "vote": mine and asdict(mine),
+            "open": mine is not None or not self.blind,
+            **self._revealed(case, [v for v in current if v.reviewer != reviewer], voted=mine is not None),
+        }
+
+    def vote(self, case_id: str, reviewer: str, verdict: str, note: str) -> dict[str, Any]:
+        """Save a vote; when this returns, it is on the disk.
+
+        Raises
+        ------
+        InputError
+            If there is no such case, or the vote cannot be taken.
+        OutputError
+            If it could not be written.
+        """
+        case = self.case(case_id)
+        before = self.details(case_id, reviewer)
+        paths = case.paths
+        shown = before["open"] and bool(before["automatic"])
+        session = paths.session or ""
+        names = (now(), reviewer, paths.subject, session, paths.stem, case.method)
+        append_vote(self.out_dir, Vote(*names, verdict, note, case.image, automatic_shown=shown))
+        return self.details(case_id, reviewer)
+
+    def case(self, case_id: str) -> Case:
+        """A case by its id.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        if case_id not in self.cases:
+            msg = f"there is no case {case_id[:80]!r} in this study: reload the page"
+            raise InputError(msg)
+        return self.cases[case_id]
+
+    def agreement(self) -> Agreement:
+        """Of all reviewers with each other and with the automatic verdicts."""
+        words: dict[str, dict[tuple[str, str], str]] = {}
+        images = {(c.paths.stem, c.method): c for c in self.cases.values()}
+        for vote in self.log().last.values():
+            case = images.get(vote.case)
+            if case is not None and not is_stale(vote, case.image):
+                words.setdefault(vote.reviewer, {})[vote.case] = vote.verdict
+        return agreement(words, {key: c.automatic for key, c in images.items() if c.automatic})
+
+    def _ordered(self, reviewer: str) -> Iterable[Case]:
+        """Worst first; in a blind review shuffled, for the order would tell, and for each reviewer otherwise."""
+        if self.blind:
+            return sorted(self.cases.values(), key=lambda c: hashlib.sha256(f"{reviewer}|{c.id}".encode()).digest())
+        return sorted(self.cases.values(), key=lambda c: -1.0 if math.isnan(c.score) else c.score, reverse=True)
+
+    def _automatic(self, case: Case, *, voted: bool) -> tuple[str | None, float | None]:
+        if (self.blind and not voted) or not case.automatic:
+            return None, None
+        return case.automatic, None if math.isnan(case.score) else case.score
+
+    def _revealed(self, case: Case, others: list[Vote], *, voted: bool) -> dict[str, Any]:
+        """The automatic verdict, what it rests on, and what others said: nothing of it before a blind vote."""
+        automatic, score = self._automatic(case, voted=voted)
+        if self.blind and not voted:
+            return {"automatic": None, "score": None, "reason": "", "evidence": [], "warnings": [], "others": []}
+        content = read_json(case.evidence)
+        recipe = read_json(recipe_of(case.defaced))
+        warnings = [w for source in (recipe.get("Warnings"), content.get("warnings")) for w in source or ()]
+        return {
+            "automatic": automatic,
+            "score": score,
+            "reason": content.get("reason", ""),
+            "evidence": [asdict(line) for line in evidence_lines(content)],
+            "warnings": list(dict.fromkeys(map(str, warnings))),
+            "others": [{"reviewer": v.reviewer, "verdict": v.verdict, "note": v.note} for v in others],
+        }
+
+
+def label_colours() -> dict[str, Any]:
+    """Names and colours of the 132 labels, left and right alike: a colour table for the viewer."""
+    import colorsys
+
+    rows: list[tuple[int, str, tuple[int, ...], int]] = [(0, "", (0, 0, 0), 0)]
+    for label in LABELS:
+        turn = GOLDEN_TURN * min(label.id, label.partner)
+        rgb = colorsys.hsv_to_rgb(turn % 1, 0.55 + 0.4 * (turn * 7 % 1), 0.75 + 0.25 * (turn * 3 % 1))
+        rows.append((label.id, label.name, tuple(round(255 * c) for c in rgb), 255))
+    red, green, blue = zip(*(rgb for _, _, rgb, _ in rows), strict=True)
+    return {
+        "I": [r[0] for r in rows], "labels": [r[1] for r in rows], "A": [r[3] for r in rows],
+        "R": red, "G": green, "B": blue,
+    }  # fmt: skip

@@ -1,0 +1,111 @@
+"""The output of a study of phantoms, as `efface study` lays it out, without running one: something to review.
+
+Methods differ in what they do: quickshear cuts the face off, defacer cuts into the brain, pydeface leaves the face.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+import phantom
+from efface.paths import ORIGINAL, UnitPaths, recipe_of
+from efface.scan import Scan, load_scan
+
+METHODS = ("quickshear", "mri_deface", "pydeface")
+VERDICTS = {"quickshear": ("Success", 0.05), "mri_deface": ("Failure II", 0.93), "pydeface": ("Failure I", 0.8)}
+
+
+def make(root: Path, subjects: int = 2, *, verdicts: bool = True, name: str = "sub-{:02}") -> Path:
+    """Originals in root/bids, results in root/out; every scan in another orientation."""
+    out = root / "out"
+    out.mkdir(parents=True)
+    settings = {"Methods": list(METHODS), "Segmenter": "atlas", "ProtectBrain": False, "MethodParameters": {}}
+    description = {"Name": "efface: phantoms", "Efface": settings, "DatasetLinks": {"raw": (root / "bids").as_uri()}}
+    (out / "dataset_description.json").write_text(json.dumps(description))
+    for number in range(subjects):
+        folder = root / "bids" / name.format(number) / "anat"
+        folder.mkdir(parents=True)
+        orientation = phantom.ORIENTATIONS[number % len(phantom.ORIENTATIONS)]
+        path = phantom.write(folder / f"{name.format(number)}_T1w.nii.gz", orientation).path
+        one_scan(out, load_scan(path), verdicts=verdicts)
+    return out
+
+
+def one_scan(out: Path, scan: Scan, *, verdicts: bool = True) -> UnitPaths:
+    """All results of one phantom."""
+    stem = scan.path.name.rsplit("_", 1)[0]
+    paths = UnitPaths(out, stem.removeprefix("sub-"), None, stem)
+    (paths.folder / "anat").mkdir(parents=True)
+    truth = phantom.head()
+    face = truth.inside & ~truth.brain
+    face[:, :28] = False
+    scan.save_like(truth.brain, paths.brain())
+    labels = np.where(truth.brain, np.where(scan.data > 120, 44, 45), 0).astype(np.int32)
+    scan.save_like(labels, paths.segmentation(ORIGINAL, "atlas"))
+    for method in METHODS:
+        mask = {"quickshear": face, "mri_deface": face | (truth.brain & np.roll(face, -6, 1))}.get(method)
+        mask = phantom.ellipsoid((75, -5, -10), (14, 20, 24)) if mask is None else mask
+        scan.save_like(mask, paths.mask(method))
+        stored = scan.stored.copy()
+        stored[scan.ras_to_stored(mask)] = 0
+        after = scan.with_stored(stored)
+        after.save(paths.defaced(method))
+        scan.save_like(np.where(mask, 0, labels), paths.segmentation(method, "atlas"))
+        recipe = {"Sources": [str(scan.path)], "Implementation": "native", "Parameters": {"buffer": 10}, "Warnings": []}
+        recipe_of(paths.defaced(method)).write_text(json.dumps(recipe))
+        if verdicts:
+            write_evidence(paths, method)
+    return paths
+
+
+def multiply(out: Path, scans: int) -> None:
+    """As many scans as asked for, all alike: files are links to those of the first."""
+    first = out / "sub-00" / "anat"
+    names = [(path.name.removeprefix("sub-00"), path) for path in sorted(first.iterdir())]
+    for number in range(1, scans):
+        folder = out / f"sub-x{number:04}" / "anat"
+        folder.mkdir(parents=True)
+        for rest, path in names:
+            (folder / f"sub-x{number:04}{rest}").hardlink_to(path)
+
+
+def write_evidence(paths: UnitPaths, method: str) -> None:
+    """The evidence of an automatic verdict, in the words of quality control."""
+    verdict, score = VERDICTS[method]
+    failed = verdict == "Failure II"
+    brain = {"failed": failed, "score": score if failed else 0.0, "damaged_ml": 1.25 if failed else 0.0,
+             "damaged_voxels": 12, "edited_ml": 2.0, "edited_voxels": 20, "deepest_mm": 7.1 if failed else None,
+             "where": "frontal pole, left" if failed else "",
+             "centre_mm": [-10.0, 55.0, 20.0] if failed else None}  # fmt: skip
+    left = verdict == "Failure I"
+    features = {"nose": {"left": left, "changed": 0.02 if left else 1.0, "moved_mm": 0.1 if left else 12.0,
+                         "area_cm2": 9.0, "centre_mm": [-3.0, 105.0, -37.0]},
+                "left ear": {"left": True, "changed": 0.0, "moved_mm": 0.0, "area_cm2": 4.0, "centre_mm": None},
+                "mouth": {"left": None, "changed": None}}  # fmt: skip
+    face = {"failed": left, "score": score if left else 0.1, "changed": 0.03 if left else 0.97,
+            "left": ["nose"] if left else [], "features": features}  # fmt: skip
+    reason = {"Success": "the face is gone and the brain whole", "Failure I": "the nose is left",
+              "Failure II": "1.25 ml of brain are damaged"}[verdict]  # fmt: skip
+    content = {"verdict": verdict, "score": score, "reason": reason, "brain": brain, "face": face, "warnings": []}
+    recipe = recipe_of(paths.defaced(method))
+    recipe.with_name(recipe.name.replace("_T1w.json", "_qc.json")).write_text(json.dumps(content))
+
+
+@contextmanager
+def serving(out: Path, *options: str):
+    """A server of its own process: gives the process and the address it printed; ends it if it still runs."""
+    command = [sys.executable, "-m", "efface.cli", "review", str(out), "--no-browser", *options]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        line = server.stdout.readline()
+        if not line.startswith("review: http://127.0.0.1:"):
+            raise AssertionError(line + server.stderr.read())
+        yield server, line.split()[1]
+    finally:
+        with server:  # closes the pipes and waits
+            server.kill()
