@@ -68,6 +68,9 @@ def make_app(session: Session, token: str) -> ASGIApp:
     def agreement(_: Request) -> Response:
         return _json(asdict(session.agreement()))
 
+    def export(_: Request) -> Response:
+        return _json({"said": session.export()})
+
     def labels(_: Request) -> Response:
         return _json(label_colours())
 
@@ -84,11 +87,13 @@ def make_app(session: Session, token: str) -> ASGIApp:
         Route("/api/study", study),
         Route("/api/agreement", agreement),
         Route("/api/labels", labels),
+        Route("/api/export", export, methods=["POST"]),
         Route("/api/vote", vote, methods=["POST"]),
         Route("/api/case/{case}", details),
         Route("/volume/{case}/{kind}/{name}", volume),
         Route("/face/{case}/{when}/{view}", face),
-        Mount("/", StaticFiles(directory=PAGE, html=True)),
+        Route("/", lambda _: FileResponse(PAGE / "index.html")),
+        Mount("/", StaticFiles(directory=PAGE)),
     ]
     inner = Starlette(routes=routes, exception_handlers={EffaceError: _refused})
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)

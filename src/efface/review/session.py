@@ -12,8 +12,9 @@ from efface.paths import recipe_of
 from efface.review.agreement import Agreement, agreement
 from efface.review.cases import Case, find_cases, read_json
 from efface.review.evidence import evidence_lines
+from efface.review.export import export_votes
 from efface.segment.labels import LABELS
-from efface.votes import Vote, VoteLog, append_vote, check_reviewer, is_stale, now, read_votes, votes_path
+from efface.votes import Vote, VoteLog, append_vote, check_reviewer, current_votes, is_stale, now, read_votes, votes_path
 
 GOLDEN_TURN = 0.618034
 
@@ -146,6 +147,12 @@ class Session:
             if case is not None and not is_stale(vote, case.image):
                 words.setdefault(vote.reviewer, {})[vote.case] = vote.verdict
         return agreement(words, {key: c.automatic for key, c in images.items() if c.automatic})
+
+    def export(self) -> str:
+        """Write the votes into qc.tsv, and say so."""
+        votes = current_votes(self.out_dir)
+        path = export_votes(self.out_dir, self.cases.values(), votes)
+        return f"{len(votes)} votes in {path.name}"
 
     def _ordered(self, reviewer: str) -> Iterable[Case]:
         """Worst first; in a blind review shuffled, for the order would tell, and for each reviewer otherwise."""
