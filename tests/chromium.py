@@ -9,8 +9,9 @@ import pytest
 
 FLAGS = (
     "--headless", "--no-sandbox", "--no-first-run", "--disable-quic", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+WEBGL, NO_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader"), ("--disable-gpu", "--disable-3d-apis")
 
 
 def why_not() -> str:
@@ -21,12 +22,17 @@ def why_not() -> str:
 
 
 @contextmanager
-def browser(profile: Path, size_px: tuple[int, int] = (900, 640)) -> Iterator["object"]:
-    """A headless browser with a profile of its own."""
+def browser(profile: Path, *, webgl: bool = False, size_px: tuple[int, int] = (900, 640)) -> Iterator["object"]:
+    """A headless browser with a profile of its own; WebGL is drawn by the processor, which takes seconds."""
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for flag in (*FLAGS, f"--user-data-dir={profile}", "--window-size={},{}".format(*size_px)):
+    for flag in (
+        *FLAGS,
+        *(WEBGL if webgl else NO_WEBGL),
+        f"--user-data-dir={profile}",
+        "--window-size={},{}".format(*size_px),
+    ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))

@@ -217,6 +217,14 @@ def test_blind_tells_nothing_before_the_vote_and_all_after(tmp_path):
     assert [v.automatic_shown for v in read_votes(session.out_dir).votes] == [False, False, True]
 
 
+def test_who_comes_back_finds_the_own_votes_before_the_page_knows_the_name(tmp_path):
+    out = review_study.make(tmp_path, subjects=1)
+    Session(out).vote(CASE, "Ann", "Success", "")
+    again = Session(out, reviewer="Ann").study("")
+    assert again["reviewer"] == "Ann"
+    assert next(row for row in again["cases"] if row[0] == CASE)[5] == "Success"
+
+
 def test_a_study_without_verdicts_can_be_reviewed(tmp_path):
     session = Session(review_study.make(tmp_path, subjects=1, verdicts=False))
     details = session.details(CASE, "Ann")

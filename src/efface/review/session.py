@@ -62,7 +62,8 @@ class Session:
         return self._log[1]
 
     def study(self, reviewer: str) -> dict[str, Any]:
-        """Everything the list shows, in the order of review."""
+        """Everything the list shows, in the order of review; of the reviewer to begin with where none is named."""
+        reviewer = reviewer or self.reviewer
         log = self.log()
         mine = {vote.case: vote for (name, *_), vote in log.last.items() if name == reviewer}
         rows = []
@@ -75,7 +76,7 @@ class Session:
         return {
             "name": str(self.out_dir),
             "blind": self.blind,
-            "reviewer": reviewer or self.reviewer,
+            "reviewer": reviewer,
             "reviewers": sorted({vote.reviewer for vote in log.votes}),
             "broken": log.broken,
             "cases": rows,

@@ -200,6 +200,7 @@ function show(when) {
     $(one).setAttribute("aria-pressed", String(one === when));
     $(`face-${one}`).classList.toggle("off", one !== when);
   }
+  $("tag").hidden = !state.viewer;
   $("tag").textContent = when === "before" ? "BEFORE" : "AFTER";
   $("tag").className = when;
 }
@@ -470,7 +471,7 @@ async function startViewer() {
     await viewer.start();
     return viewer;
   } catch (error) {
-    complain(new Error(`This browser cannot show the images (it has no WebGL 2?): ${error.message}. Votes work.`));
+    complain(new Error(`This browser cannot show the images (${error.message}). Faces and votes work.`));
     return null;
   }
 }

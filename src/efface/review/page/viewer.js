@@ -41,6 +41,7 @@ export class Viewer {
   }
 
   async start() {
+    if (!document.createElement("canvas").getContext("webgl2")) throw new Error("no WebGL 2");
     for (const when of WHEN) {
       const side = new Side(OPTIONS);
       await side.attachToCanvas(this.canvases[when], false); // slices need no anti-aliasing
