@@ -22,7 +22,7 @@ def why_not() -> str:
 
 
 @contextmanager
-def browser(profile: Path, *, webgl: bool = False, size_px: tuple[int, int] = (900, 640)) -> Iterator["object"]:
+def browser(profile: Path, *, webgl: bool = False, size_px: tuple[int, int] = (1200, 640)) -> Iterator["object"]:
     """A headless browser with a profile of its own; WebGL is drawn by the processor, which takes seconds."""
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()

@@ -27,7 +27,7 @@ def driver(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory):
-    with chromium.browser(tmp_path_factory.mktemp("profile"), webgl=True) as driver:
+    with chromium.browser(tmp_path_factory.mktemp("profile"), webgl=True, size_px=(900, 640)) as driver:
         yield driver
 
 
