@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from efface.study import Progress
-from efface.study.unit import Outcome
+from efface.study.engine import Outcome
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def show_progress() -> Iterator[Progress]:
 
 def _line(outcome: Outcome) -> str:
     state = f"{len(outcome.failures)} failed" if outcome.failures else "done" if outcome.computed else "up to date"
-    return f"{outcome.source.stem}: {state}"
+    return f"{outcome.name}: {state}"
 
 
 class _Lines:

@@ -1,6 +1,27 @@
 """Measures: arrays in, numbers out."""
 
+from efface.measure.agreement import Agreement, icc21
 from efface.measure.dice import WHOLE_BRAIN, Overlap, compare_labels, dice
-from efface.measure.volumes import volumes_ml
+from efface.measure.distances import SurfaceDistance, compare_surfaces
+from efface.measure.table import DEFAULT_MEASURES, MEASURES, MeasureSpec, Value, check_measures, measure
+from efface.measure.volumes import VolumeChange, volume_changes, volumes_ml
 
-__all__ = ["WHOLE_BRAIN", "Overlap", "compare_labels", "dice", "volumes_ml"]
+__all__ = [
+    "DEFAULT_MEASURES",
+    "MEASURES",
+    "WHOLE_BRAIN",
+    "Agreement",
+    "MeasureSpec",
+    "Overlap",
+    "SurfaceDistance",
+    "Value",
+    "VolumeChange",
+    "check_measures",
+    "compare_labels",
+    "compare_surfaces",
+    "dice",
+    "icc21",
+    "measure",
+    "volume_changes",
+    "volumes_ml",
+]

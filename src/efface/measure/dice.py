@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from efface.arrays import LabelVolume
 from efface.errors import InputError
+from efface.measure.undefined import ratio
 from efface.segment.labels import LABEL_IDS, LABELS, OTHER, REGIONS
 
 WHOLE_BRAIN = "whole brain"
@@ -52,7 +53,7 @@ class Overlap:
 
 
 def dice(both: float, a: float, b: float) -> float:
-    """Dice coefficient from three sizes; the one place that says what an empty region means.
+    """Dice coefficient from three sizes.
 
     Examples
     --------
@@ -63,7 +64,7 @@ def dice(both: float, a: float, b: float) -> float:
     >>> dice(0, 0, 0)
     nan
     """
-    return 2.0 * both / (a + b) if a + b else float("nan")
+    return 2.0 * ratio(both, a + b)
 
 
 def compare_labels(a: LabelVolume, b: LabelVolume) -> list[Overlap]:

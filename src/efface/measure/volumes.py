@@ -1,10 +1,63 @@
-"""Volumes of labels and regions."""
+"""Volumes of labels and regions, and how much they changed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from efface.arrays import LabelVolume
+from efface.measure.dice import Overlap
+from efface.measure.undefined import ratio
 from efface.segment.labels import LABEL_IDS, LABELS, REGIONS
+
+
+@dataclass(frozen=True)
+class VolumeChange:
+    """Volume of one region before, and its signed change.
+
+    Attributes
+    ----------
+    level, region, label
+        As of `efface.measure.Overlap`.
+    before_ml
+        Volume in the first segmentation.
+    change_ml
+        Volume in the second minus that in the first: negative = it shrank.
+    change_percent
+        The change in percent of the volume before; NaN where that is 0.
+    """
+
+    level: str
+    region: str
+    label: int | None
+    before_ml: float
+    change_ml: float
+    change_percent: float
+
+
+def volume_changes(overlaps: Iterable[Overlap], spacing_mm: NDArray[np.float64]) -> list[VolumeChange]:
+    """Volume changes from voxel counts, which `efface.measure.compare_labels` has.
+
+    Parameters
+    ----------
+    overlaps
+        Sizes of every region in the two segmentations.
+    spacing_mm
+        Voxel edge lengths of the grid they share, shape (3,).
+    """
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    return [
+        VolumeChange(
+            x.level,
+            x.region,
+            x.label,
+            x.voxels_a * voxel_ml,
+            (x.voxels_b - x.voxels_a) * voxel_ml,
+            100.0 * ratio(x.voxels_b - x.voxels_a, x.voxels_a),
+        )
+        for x in overlaps
+    ]
 
 
 def volumes_ml(labels: LabelVolume, spacing_mm: NDArray[np.float64]) -> list[tuple[str, str, float]]:

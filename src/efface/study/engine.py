@@ -1,19 +1,16 @@
-"""Runs units in parallel, in processes of their own, and never loses one."""
+"""Runs tasks in parallel, in processes of their own, and never loses one; knows nothing of what they do."""
 
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Protocol
 
-from efface.dataset import Source
 from efface.errors import OutputError
-from efface.files import write_atomically
-from efface.paths import UnitPaths
-from efface.study.rows import rows_to_tsv
-from efface.study.settings import Settings
-from efface.study.unit import Outcome, failed_row, run_unit
+from efface.study.rows import Row
 
 MEMORY_GB = 3.0
 """What one worker may need at its peak on a 1 mm scan."""
@@ -35,13 +32,49 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-Work = Callable[[Source, Settings], Outcome]
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one task.
+
+    Attributes
+    ----------
+    name
+        The task's.
+    failures
+        Its failed rows.
+    computed
+        How many steps were computed; 0 when everything was there from an earlier run.
+    """
+
+    name: str
+    failures: tuple[Row, ...]
+    computed: int
 
 
-def run_units(sources: Sequence[Source], settings: Settings, jobs: int, work: Work = run_unit) -> Iterator[Outcome]:
-    """Run every unit, and give outcomes as they come; order depends on timing, results do not.
+class Task(Protocol):
+    """One piece of work that stands alone: picklable, and written to disk by itself."""
 
-    A worker that dies (killed, out of memory) takes no other unit with it: the units that were with it are tried
+    @property
+    def name(self) -> str:
+        """What to call it, for example the scan's name."""
+
+    def run(self) -> Outcome:
+        """Do what is missing.
+
+        Raises
+        ------
+        OutputError
+            If results cannot be written. Everything else that goes wrong is a row with a reason.
+        """
+
+    def lost(self, reason: str) -> Outcome:
+        """Write the row of a task that could not say itself what went wrong."""
+
+
+def run_tasks(tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
+    """Run every task, and give outcomes as they come; order depends on timing, results do not.
+
+    A worker that dies (killed, out of memory) takes no other task with it: the tasks that were with it are tried
     again one by one, and one that kills its worker again is a failed row.
 
     Raises
@@ -49,36 +82,37 @@ def run_units(sources: Sequence[Source], settings: Settings, jobs: int, work: Wo
     OutputError
         If results cannot be written; nothing more is started.
     """
-    suspects: list[Source] = []
-    yield from _pool(sources, settings, jobs, work, suspects)
-    for source in suspects:
-        again: list[Source] = []
-        yield from _pool([source], settings, 1, work, again)
+    if not tasks:
+        return
+    suspects: list[Task] = []
+    yield from _pool(tasks, jobs, suspects)
+    for task in suspects:
+        again: list[Task] = []
+        yield from _pool([task], 1, again)
         if again:
-            yield _record(source, settings, "the worker process died, probably for want of memory: try a smaller --jobs")
+            yield task.lost("the worker process died, probably for want of memory: try a smaller --jobs")
 
 
-def _pool(
-    sources: Sequence[Source], settings: Settings, jobs: int, work: Work, suspects: list[Source]
-) -> Iterator[Outcome]:
+def _pool(tasks: Sequence[Task], jobs: int, suspects: list[Task]) -> Iterator[Outcome]:
+    jobs = min(jobs, len(tasks))
     threads = max(1, available_cores() // max(1, jobs))
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(dict.fromkeys(ENVIRONMENT, str(threads)))  # spawned workers read it when they load libraries
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads,))
     try:
-        futures: dict[Future[Outcome], Source] = {pool.submit(work, s, settings): s for s in sources}
+        futures: dict[Future[Outcome], Task] = {pool.submit(_run, task): task for task in tasks}
         for future in as_completed(futures):
-            source = futures[future]
+            task = futures[future]
             try:
                 yield future.result()
             except BrokenProcessPool:
-                suspects.append(source)
+                suspects.append(task)
             except OutputError:
                 raise
             except Exception as error:  # a bug in one scan must not lose the others
-                logging.getLogger(__name__).exception("%s: unexpected error", source.stem)
-                yield _record(source, settings, f"unexpected {type(error).__name__}: {error}")
+                logging.getLogger(__name__).exception("%s: unexpected error", task.name)
+                yield task.lost(f"unexpected {type(error).__name__}: {error}")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         for name, value in before.items():
@@ -86,6 +120,10 @@ def _pool(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _run(task: Task) -> Outcome:
+    return task.run()
 
 
 def _start_worker(threads: int) -> None:
@@ -96,10 +134,3 @@ def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
-
-def _record(source: Source, settings: Settings, reason: str) -> Outcome:
-    row = failed_row(source, settings, "unit", reason)
-    paths = UnitPaths(settings.out_dir, source.subject, source.session, source.stem)
-    paths.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(paths.results, rows_to_tsv([row]), force=True)
-    return Outcome(source, (row,), 0)

@@ -20,6 +20,7 @@ from efface.measure import compare_labels
 from efface.paths import ORIGINAL, UnitPaths
 from efface.scan import Scan, load_labels, load_mask, load_scan
 from efface.segment import segment
+from efface.study.engine import Outcome
 from efface.study.recipes import is_current, is_finished, versions, write_recipe
 from efface.study.rows import FAILED, Row, rows_to_tsv
 from efface.study.settings import Settings
@@ -28,22 +29,28 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one unit.
-
-    Attributes
-    ----------
-    source
-        The scan.
-    failures
-        Its failed rows.
-    computed
-        How many steps were computed; 0 when everything was there from an earlier run.
-    """
+class UnitTask:
+    """One scan of a study, as `efface.study.engine` runs it."""
 
     source: Source
-    failures: tuple[Row, ...]
-    computed: int
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """The scan's BIDS name."""
+        return self.source.stem
+
+    def run(self) -> Outcome:
+        """Do what is missing for the scan."""
+        return run_unit(self.source, self.settings)
+
+    def lost(self, reason: str) -> Outcome:
+        """Leave one row: the whole scan failed."""
+        row = failed_row(self.source, self.settings, "unit", reason)
+        paths = UnitPaths(self.settings.out_dir, self.source.subject, self.source.session, self.source.stem)
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(paths.results, rows_to_tsv([row]), force=True)
+        return Outcome(self.name, (row,), 0)
 
 
 def run_unit(source: Source, settings: Settings) -> Outcome:
@@ -88,7 +95,7 @@ class _Unit:
         else:
             recipe = self.whole_recipe(scan)
             if is_current(self.paths.results, recipe) and self.is_complete():
-                return Outcome(self.source, (), 0)
+                return Outcome(self.source.stem, (), 0)
             self.all_methods(scan)
         failures = tuple(row for row in self.rows if row.status == FAILED)
         write_recipe(self.paths.results, {}, Status="unfinished")
@@ -96,7 +103,7 @@ class _Unit:
         if not failures:  # what failed is tried again
             write_recipe(self.paths.results, recipe)
         write_atomically(self.paths.timing, json.dumps(self.seconds, indent=2).encode(), force=True)
-        return Outcome(self.source, failures, sum(1 for step in self.seconds if step != "load"))
+        return Outcome(self.source.stem, failures, sum(1 for step in self.seconds if step != "load"))
 
     def is_complete(self) -> bool:
         """Whether all files are there, and none was being written when an earlier run ended."""
