@@ -1,4 +1,4 @@
-"""CPU seconds for all surface distances of two 1 mm segmentations, one core: ``python benchmarks/distance_speed.py [A B]``.
+"""CPU seconds for all surface distances of two 1 mm segmentations: ``python benchmarks/distance_speed.py [A B]``.
 
 Without arguments, the BrainCOLOR atlas at 1 mm against itself moved by 2 mm: the worst case for a search near the
 surface, as hardly a surface voxel is shared. For comparison, the 132 labels by a pair of distance transforms each,
@@ -25,7 +25,9 @@ def by_transforms(a: np.ndarray, b: np.ndarray, spacing_mm: np.ndarray) -> list[
         if one is None or two is None:
             found.append(float("nan"))
             continue
-        box = tuple(slice(max(0, min(s.start, t.start) - 1), max(s.stop, t.stop) + 1) for s, t in zip(one, two))
+        box = tuple(
+            slice(max(0, min(s.start, t.start) - 1), max(s.stop, t.stop) + 1) for s, t in zip(one, two, strict=True)
+        )
         masks = [x[box] == label.id for x in (a, b)]
         edges = [m & ~ndimage.binary_erosion(m) for m in masks]
         maps = [ndimage.distance_transform_edt(~edge, sampling=spacing_mm) for edge in edges]

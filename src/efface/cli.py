@@ -136,6 +136,13 @@ def _add_study(commands: Any) -> None:
     )
     _slant_option(parser)
     parser.add_argument("--protect-brain", action="store_true", help="keep the brain out of every edit")
+    parser.add_argument(
+        "--measures", default="dice", metavar="A,B", help="dice (default; always), volume, distance, by commas"
+    )
+    parser.add_argument(
+        "--rescan", default="affine", metavar="T",
+        help="how a subject's two sessions are registered: rigid, affine (default), deformable; none: no rescans",
+    )  # fmt: skip
     parser.add_argument("--jobs", type=int, metavar="N", help="scans at once (default: what cores and memory allow)")
     parser.add_argument("--skip-bids-validation", action="store_true", help="accept a folder without description")
     _originals_option(parser)
@@ -324,6 +331,8 @@ def _study(options: argparse.Namespace) -> int:
         originals=_names(options.original),
         also=segmenters[1:],
         segmenter_params=_weights(options.slant_weights, segmenters),
+        measures=_names(options.measures),
+        rescan=options.rescan,
     )
     bids_filter = load_filter(options.bids_filter) if options.bids_filter else None
     study = Study(settings, validate=not options.skip_bids_validation, bids_filter=bids_filter)
@@ -336,7 +345,8 @@ def _participants(study: Any, subjects: Sequence[str], sessions: Sequence[str], 
     with show_progress() as progress:
         summary = study.run(subjects=subjects, sessions=sessions, jobs=jobs, progress=progress)
     out_dir = study.settings.out_dir
-    print(f"{out_dir}: {summary.scans} scans, {summary.computed} computed, {len(summary.failures)} failures")
+    rescans = f", {summary.rescans} rescans, {summary.rescans_computed} computed" if summary.rescans else ""
+    print(f"{out_dir}: {summary.scans} scans, {summary.computed} computed{rescans}, {len(summary.failures)} failures")
     for row in summary.failures:
         print(f"failed: {row.scan} {row.method} ({row.measure}): {row.reason}", file=sys.stderr)
     return SOME_FAILED if summary.failures else DONE

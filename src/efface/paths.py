@@ -60,12 +60,50 @@ class UnitPaths:
         name = "dseg.nii.gz" if segmenter == UNNAMED_SEGMENTER else f"seg-{segmenter}_dseg.nii.gz"
         return self._anat(method, name)
 
+    def resampled(self, description: str) -> Path:
+        """The scan sampled again: ``resampled`` on its own grid, ``rescanaffine`` on its other session's, and so on."""
+        return self._anat(description, f"{self.suffix}.nii.gz")
+
     def brain(self) -> Path:
         """The original's brain mask."""
         return self._anat("brain", "mask.nii.gz")
 
     def _anat(self, description: str, ending: str) -> Path:
         return self.folder / "anat" / f"{self.stem}_desc-{_alphanumeric(description)}_{ending}"
+
+
+@dataclass(frozen=True)
+class RescanPaths:
+    """Outputs of a subject's two sessions compared with each other.
+
+    Attributes
+    ----------
+    out_dir
+        The study's output folder.
+    subject
+        BIDS label without ``sub-``.
+    transform
+        How they were registered: ``affine``, for example.
+    """
+
+    out_dir: Path
+    subject: str
+    transform: str
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the subject."""
+        return self.out_dir / f"sub-{self.subject}"
+
+    @property
+    def results(self) -> Path:
+        """Rows of this comparison."""
+        return self.folder / f"sub-{self.subject}_desc-{self.transform}_rescan.tsv"
+
+    @property
+    def timing(self) -> Path:
+        """Seconds per step."""
+        return self.folder / f"sub-{self.subject}_desc-{self.transform}_timing.json"
 
 
 @dataclass(frozen=True)
@@ -95,6 +133,26 @@ class GroupPaths:
         return self.out_dir / "edits.tsv"
 
     @property
+    def volumes(self) -> Path:
+        """Volumes and their changes."""
+        return self.out_dir / "volumes.tsv"
+
+    @property
+    def distances(self) -> Path:
+        """Surface distances."""
+        return self.out_dir / "distances.tsv"
+
+    @property
+    def rescan(self) -> Path:
+        """Methods, rescans and the resampling control of subjects with two sessions."""
+        return self.out_dir / "rescan.tsv"
+
+    @property
+    def statistics(self) -> Path:
+        """What the other tables say, with intervals and tests."""
+        return self.out_dir / "statistics.tsv"
+
+    @property
     def figures(self) -> Path:
         """Folder of figures."""
         return self.out_dir / "figures"
@@ -107,6 +165,10 @@ class GroupPaths:
     def unit_results(self) -> list[Path]:
         """Result tables of all units that are there, in order."""
         return sorted(self.out_dir.glob("sub-*/*_results.tsv")) + sorted(self.out_dir.glob("sub-*/ses-*/*_results.tsv"))
+
+    def rescan_results(self) -> list[Path]:
+        """Result tables of all rescans that are there, in order."""
+        return sorted(self.out_dir.glob("sub-*/sub-*_desc-*_rescan.tsv"))
 
 
 def recipe_of(path: Path) -> Path:

@@ -87,8 +87,8 @@ def compare_surfaces(a: LabelVolume, b: LabelVolume, spacing_mm: NDArray[np.floa
         numbers = [np.take(tables[level], x, mode="clip") for x in (a, b)]
         surfaces = [_surfaces(x) for x in numbers]
         for number, (region, label) in enumerate(members, start=1):
-            pair = [s.get(number, np.zeros(0, np.intp)) for s in surfaces]
-            found.append(SurfaceDistance(level, region, label, *_distances(*pair, a.shape, spacing_mm)))
+            one, two = (s.get(number, np.zeros(0, np.intp)) for s in surfaces)
+            found.append(SurfaceDistance(level, region, label, *_distances(one, two, a.shape, spacing_mm)))
     return found
 
 

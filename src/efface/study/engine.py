@@ -133,4 +133,3 @@ def _start_worker(threads: int) -> None:
 
     torch.set_num_threads(threads)
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-

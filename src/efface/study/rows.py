@@ -27,7 +27,8 @@ class Row:
     method, implementation, segmenter
         What made it.
     measure
-        ``dice``, ``edited_ml``, ``edited_head_ml`` or ``edited_brain_ml``; for a failure, the step that failed.
+        ``edited_ml``, ``edited_head_ml``, ``edited_brain_ml``, or a number of `efface.measure.MEASURES` (``dice``); for
+        a failure, the step that failed.
     level, region
         ``whole brain``, ``region`` or ``label``, and its name.
     value
@@ -51,7 +52,14 @@ class Row:
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
-TEXT_COLUMNS = frozenset(f.name for f in fields(Row) if f.type is str)
+STATISTICS = (
+    "measure", "level", "region", "method", "implementation", "reference", "test", "n", "scans", "effect_is", "effect",
+    "low", "high", "confidence", "q1", "q3", "statistic", "p", "p_corrected", "family", "margin", "verdict", "reason",
+)  # fmt: skip
+"""Columns of statistics.tsv."""
+TEXT_COLUMNS = frozenset(f.name for f in fields(Row) if f.type is str) | {
+    "reference", "test", "effect_is", "family", "verdict",
+}  # fmt: skip
 
 
 def rows_to_tsv(rows: Iterable[Row]) -> bytes:

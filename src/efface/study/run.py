@@ -12,10 +12,11 @@ from efface.dataset import Source, find_scans
 from efface.errors import InputError, OutputError
 from efface.files import write_atomically
 from efface.paths import GroupPaths
-from efface.study.engine import default_jobs, run_units
+from efface.study.engine import Outcome, Task, default_jobs, run_tasks
+from efface.study.rescan import RescanTask, pairs_of
 from efface.study.rows import Row
-from efface.study.settings import Settings
-from efface.study.unit import Outcome
+from efface.study.settings import NO_RESCAN, Settings
+from efface.study.unit import UnitTask
 
 
 class Progress(Protocol):
@@ -39,16 +40,20 @@ class Summary:
     computed
         How many of them needed any work.
     failures
-        All failed rows, in the order of the data set.
+        All failed rows, in the order of the data set; those of rescans last.
+    rescans, rescans_computed
+        The same for the subjects whose two sessions were compared.
     """
 
     scans: int
     computed: int
     failures: tuple[Row, ...]
+    rescans: int = 0
+    rescans_computed: int = 0
 
 
 class Study:
-    """The experiments of Gao et al. (2022), section 3.1, on a BIDS data set.
+    """The experiments of Gao et al. (2022), sections 3.1 and 3.3, on a BIDS data set.
 
     Parameters
     ----------
@@ -93,7 +98,7 @@ class Study:
         jobs: int | None = None,
         progress: Progress | None = None,
     ) -> Summary:
-        """Do what is missing for every scan.
+        """Do what is missing for every scan, then for every subject with two sessions.
 
         Raises
         ------
@@ -107,16 +112,22 @@ class Study:
             raise InputError(msg)
         sources = self.scans(subjects, sessions)
         self._prepare_output()
+        units = [UnitTask(source, self.settings) for source in sources]
+        pairs = pairs_of(sources) if self.settings.rescan != NO_RESCAN else []
+        rescans = [RescanTask(pair, self.settings) for pair in pairs]
         if progress:
-            progress.start(len(sources))
-        outcomes = {}
-        for outcome in run_units(sources, self.settings, min(jobs or default_jobs(), len(sources))):
-            outcomes[outcome.source.path] = outcome
-            if progress:
-                progress.done(outcome)
-        ordered = [outcomes[s.path] for s in sources]
+            progress.start(len(units) + len(rescans))
+        outcomes: dict[str, Outcome] = {}
+        stages: tuple[Sequence[Task], ...] = (units, rescans)  # a rescan needs what its two units leave on disk
+        for tasks in stages:
+            for outcome in run_tasks(tasks, jobs or default_jobs()):
+                outcomes[outcome.name] = outcome
+                if progress:
+                    progress.done(outcome)
+        ordered = [outcomes[task.name] for tasks in stages for task in tasks]
         failures = tuple(row for outcome in ordered for row in outcome.failures)
-        return Summary(len(sources), sum(1 for o in ordered if o.computed), failures)
+        computed = [sum(1 for task in tasks if outcomes[task.name].computed) for tasks in stages]
+        return Summary(len(units), computed[0], failures, len(rescans), computed[1])
 
     def _prepare_output(self) -> None:
         bids_dir, out_dir = self.settings.bids_dir.resolve(), self.settings.out_dir.resolve()
@@ -153,6 +164,8 @@ def _description(settings: Settings) -> dict[str, Any]:
             "Segmenters": list(settings.segmenters),
             "SegmenterParameters": {name: dict(params) for name, params in settings.segmenter_params.items()},
             "ProtectBrain": settings.protect_brain,
+            "Measures": list(settings.measures),
+            "Rescan": settings.rescan,
             "MethodParameters": {name: dict(params) for name, params in settings.method_params.items()},
         },
     }

@@ -7,7 +7,13 @@ from typing import Any
 
 from efface.deface import METHODS
 from efface.errors import InputError
+from efface.measure import DEFAULT_MEASURES, check_measures
 from efface.segment import DEFAULT_SEGMENTER, SEGMENTERS
+
+TRANSFORMS = ("rigid", "affine", "deformable")
+"""How one session can be registered to the other."""
+NO_RESCAN = "none"
+RESCANS = (*TRANSFORMS, NO_RESCAN)
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,15 @@ class Settings:
         More segmenters to run; their Dice rows are in ``dice.tsv`` too.
     segmenter_params
         Parameters for each segmenter, by its name.
+    measures
+        Names in `efface.measure.MEASURES`; ``dice`` is always among them.
+    rescan
+        One of `RESCANS`: how a subject's sessions are registered to each other, or ``none``.
 
     Raises
     ------
     InputError
-        If a method or the segmenter is unknown, no method is given, or one is given twice.
+        If a method, a measure or the segmenter is unknown, no method is given, or one is given twice.
     """
 
     bids_dir: Path
@@ -48,6 +58,8 @@ class Settings:
     originals: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     segmenter_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measures: tuple[str, ...] = DEFAULT_MEASURES
+    rescan: str = "affine"
 
     @property
     def segmenters(self) -> tuple[str, ...]:
@@ -74,4 +86,8 @@ class Settings:
         odd = sorted({*self.segmenters, *self.segmenter_params} - set(SEGMENTERS))
         if odd or len(set(self.segmenters)) < len(self.segmenters):
             msg = f"segmenters must be among {', '.join(SEGMENTERS)}, each once; received {', '.join(self.segmenters)}"
+            raise InputError(msg)
+        check_measures(self.measures)
+        if self.rescan not in RESCANS:
+            msg = f"rescan must be one of {', '.join(RESCANS)}; received {self.rescan}"
             raise InputError(msg)

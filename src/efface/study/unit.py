@@ -16,7 +16,7 @@ from efface.dataset import Source
 from efface.deface import apply_edit, plan
 from efface.errors import AnatomyError, EffaceError, OutputError
 from efface.files import write_atomically
-from efface.measure import compare_labels
+from efface.measure import measure
 from efface.paths import ORIGINAL, UnitPaths
 from efface.scan import Scan, load_labels, load_mask, load_scan
 from efface.segment import segment
@@ -61,7 +61,7 @@ def run_unit(source: Source, settings: Settings) -> Outcome:
     OutputError
         If results cannot be written. Everything else that goes wrong becomes a row with a reason.
     """
-    return _Unit(source, settings).run()
+    return Unit(source, settings).run()
 
 
 def failed_row(
@@ -75,7 +75,9 @@ def failed_row(
 
 
 @dataclass
-class _Unit:
+class Unit:
+    """One scan on its way: its rows so far, and the seconds its steps took."""
+
     source: Source
     settings: Settings
     rows: list[Row] = field(default_factory=list)
@@ -83,9 +85,11 @@ class _Unit:
 
     @property
     def paths(self) -> UnitPaths:
+        """Where its outputs are."""
         return UnitPaths(self.settings.out_dir, self.source.subject, self.source.session, self.source.stem)
 
     def run(self) -> Outcome:
+        """Do what is missing, and write the rows."""
         (self.paths.folder / "anat").mkdir(parents=True, exist_ok=True)
         try:
             with self.step("load"):
@@ -121,10 +125,12 @@ class _Unit:
             segmenters={s: dict(self.settings.segmenter_params.get(s, {})) for s in self.settings.segmenters},
             protect_brain=self.settings.protect_brain,
             originals=list(self.settings.originals),
+            measures=list(self.settings.measures),
             params={name: dict(values) for name, values in self.settings.method_params.items()},
         )
 
     def all_methods(self, scan: Scan) -> None:
+        """Segment the scan, then deface and segment it by every method."""
         anatomy = Anatomy(scan)
         original = {s: self.attempted(anatomy, ORIGINAL, s) for s in self.settings.segmenters}
         for method in self.settings.methods:
@@ -139,7 +145,7 @@ class _Unit:
             for segmenter, before in original.items():
                 after = None if before is None else self.attempted(changed, method, segmenter)
                 if before is not None and after is not None:
-                    self.compare(before, after, method, segmenter)
+                    self.compare(scan, before, after, method, segmenter)
 
     def attempted(self, anatomy: Anatomy, method: str, segmenter: str) -> LabelVolume | None:
         """The labels, or None and a failed row."""
@@ -198,9 +204,10 @@ class _Unit:
             anatomy.scan.save_like(anatomy.brain, self.paths.brain(), force=True)
         return labels.values
 
-    def compare(self, original: LabelVolume, defaced: LabelVolume, method: str, segmenter: str) -> None:
-        for overlap in compare_labels(original, defaced):
-            self.add(method, "dice", overlap.level, overlap.region, overlap.dice, segmenter)
+    def compare(self, scan: Scan, original: LabelVolume, defaced: LabelVolume, method: str, segmenter: str) -> None:
+        """Add the rows of all measures."""
+        for found in measure(original, defaced, scan.spacing_mm, self.settings.measures):
+            self.add(method, found.measure, found.level, found.region, found.value, segmenter)
 
     def edited(self, anatomy: Anatomy, mask: BoolVolume, method: str) -> None:
         """How much the edit changed, and how much of that lies in the original's head and brain mask."""
@@ -215,26 +222,31 @@ class _Unit:
         self.add(method, "edited_brain_ml", "", "", inside * voxel_ml)
 
     def brain(self, anatomy: Anatomy) -> BoolVolume:
+        """The original's brain mask: from disk where it is there."""
         path = self.paths.brain()
         if "brain" not in anatomy.__dict__ and path.is_file():
             return load_mask(path, anatomy.scan)
         return anatomy.brain
 
     def recipe(self, scan: Scan, **what: Any) -> dict[str, Any]:
+        """What decides a result made from this scan."""
         return {**what, "input_sha256": scan.sha256, "versions": dict(versions())}
 
-    def add(self, method: str, measure: str, level: str, region: str, value: float, segmenter: str = "") -> None:
+    def add(self, method: str, name: str, level: str, region: str, value: float, segmenter: str = "") -> None:
+        """Add a row."""
         source = self.source
         implementation = self.settings.implementation(method)
         names = (source.subject, source.session or "", source.stem, method, implementation)
-        self.rows.append(Row(*names, segmenter or self.settings.segmenter, measure, level, region, value))
+        self.rows.append(Row(*names, segmenter or self.settings.segmenter, name, level, region, value))
 
     def fail(self, step: str, reason: str, method: str = ORIGINAL, segmenter: str = "") -> None:
+        """Add a row that says what failed and why."""
         log.warning("%s: %s of %s failed: %s", self.source.stem, step, method, reason)
         self.rows.append(failed_row(self.source, self.settings, step, reason, method, segmenter))
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
+        """Time a step."""
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 2)

@@ -1,0 +1,230 @@
+"""Experiment 3.3: two sessions of a person compared as the original and a defaced scan are.
+
+The first session is registered to the second and the other way round, segmented again, and compared with the
+segmentation of the session it was registered to, on that session's own grid: no label is ever resampled. So
+``rescan-1-2`` is measured on the second session's grid, ``rescan-2-1`` and the methods on the first's. The control
+group ``resampled`` is the first session sampled through a small transform and back.
+
+References
+----------
+Gao, Jin, Prince, Carass. "Effects of defacing whole head MRI on neuroanalysis." Proc. SPIE 12032 (2022), section 3.3.
+"""
+
+import itertools
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from efface.anatomy import Anatomy
+from efface.dataset import Source
+from efface.errors import EffaceError, OutputError
+from efface.files import write_atomically
+from efface.measure import measure
+from efface.paths import ORIGINAL, RescanPaths
+from efface.scan import Scan, load_scan
+from efface.study.align import CONTROL_DEG, CONTROL_MM, FINEST_MM, INTERPOLATION, align, resample_and_back
+from efface.study.engine import Outcome
+from efface.study.recipes import is_current, is_finished, versions, write_recipe
+from efface.study.rows import FAILED, Row, rows_to_tsv
+from efface.study.settings import TRANSFORMS, Settings
+from efface.study.unit import Unit
+
+__all__ = [
+    "RESAMPLE",
+    "RESAMPLED",
+    "RESCAN_12",
+    "RESCAN_21",
+    "RESCAN_GROUPS",
+    "TRANSFORMS",
+    "Pair",
+    "RescanTask",
+    "pairs_of",
+]
+
+log = logging.getLogger(__name__)
+
+RESCAN_12, RESCAN_21, RESAMPLED = "rescan-1-2", "rescan-2-1", "resampled"
+RESCAN_GROUPS = (RESCAN_12, RESCAN_21, RESAMPLED)
+"""Groups beside the methods, in the order of the paper's Figure 4; the last is the control."""
+RESAMPLE = "resample"
+"""The implementation of the control group."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sessions of a subject, in the order of their labels."""
+
+    first: Source
+    second: Source
+
+
+def pairs_of(sources: Sequence[Source]) -> list[Pair]:
+    """The first two sessions of every subject that has them.
+
+    Of several scans of a session those are taken whose names are the same in both sessions, else the first of each.
+    """
+    pairs = []
+    for _, scans in itertools.groupby(sorted(sources, key=lambda s: s.subject), key=lambda s: s.subject):
+        sessions: dict[str, dict[str, Source]] = {}
+        for scan in scans:
+            if scan.session:
+                name = scan.stem.replace(f"_ses-{scan.session}", "", 1)
+                sessions.setdefault(scan.session, {}).setdefault(name, scan)
+        if len(sessions) < 2:
+            continue
+        first, second = (sessions[label] for label in sorted(sessions)[:2])
+        shared = [name for name in first if name in second]
+        if shared:
+            pairs.append(Pair(first[shared[0]], second[shared[0]]))
+        else:
+            pairs.append(Pair(next(iter(first.values())), next(iter(second.values()))))
+    return pairs
+
+
+@dataclass(frozen=True)
+class RescanTask:
+    """One subject's rescan, as `efface.study.engine` runs it; after the units of both sessions."""
+
+    pair: Pair
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """The subject, and what was done."""
+        return f"sub-{self.pair.first.subject} rescan ({self.settings.rescan})"
+
+    def run(self) -> Outcome:
+        """Do what is missing.
+
+        Raises
+        ------
+        OutputError
+            If results cannot be written. Everything else that goes wrong becomes a row with a reason.
+        """
+        return _Rescan(self).run()
+
+    def lost(self, reason: str) -> Outcome:
+        """Leave one row for each group."""
+        work = _Rescan(self)
+        for group in RESCAN_GROUPS:
+            work.fail(group, "rescan", reason)
+        return work.finish(None)
+
+
+@dataclass
+class _Rescan:
+    task: RescanTask
+    rows: list[Row] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.settings = self.task.settings
+        self.first, self.second = (Unit(s, self.settings) for s in (self.task.pair.first, self.task.pair.second))
+        self.paths = RescanPaths(self.settings.out_dir, self.first.source.subject, self.settings.rescan)
+
+    def run(self) -> Outcome:
+        try:
+            scans = [load_scan(unit.source.path) for unit in (self.first, self.second)]
+        except EffaceError as error:
+            for group in RESCAN_GROUPS:
+                self.fail(group, "load", str(error))
+            return self.finish(None)
+        recipe = self.whole_recipe(scans)
+        if is_current(self.paths.results, recipe) and all(map(is_finished, self.images())):
+            return Outcome(self.task.name, (), 0)
+        first, second = (Anatomy(scan) for scan in scans)
+        self.group(RESCAN_12, self.first, self.second, first, second)
+        self.group(RESCAN_21, self.second, self.first, second, first)
+        self.group(RESAMPLED, self.first, self.first, first, first)
+        return self.finish(recipe)
+
+    def group(self, name: str, moving: Unit, fixed: Unit, moving_anatomy: Anatomy, fixed_anatomy: Anatomy) -> None:
+        """Sample a scan on the fixed scan's grid, segment it, and compare with the fixed scan's own segmentation."""
+        step = "segment"
+        try:
+            original = fixed.segmentation(fixed_anatomy, ORIGINAL, self.settings.segmenter)
+            step = "resample" if name == RESAMPLED else "register"
+            scan = self.sampled(name, moving, fixed, moving_anatomy.scan, fixed_anatomy)
+            step = "segment"
+            labels = moving.segmentation(Anatomy(scan), self.description(name), self.settings.segmenter)
+        except OutputError:
+            raise
+        except EffaceError as error:
+            self.fail(name, step, str(error))
+            return
+        for found in measure(original, labels, scan.spacing_mm, self.settings.measures):
+            self.rows.append(Row(*self.names(name), found.measure, found.level, found.region, found.value))
+
+    def sampled(self, name: str, moving: Unit, fixed: Unit, scan: Scan, fixed_anatomy: Anatomy) -> Scan:
+        """The moving scan on the fixed grid: from an earlier run where its recipe is the same, else made now."""
+        path = moving.paths.resampled(self.description(name))
+        target = fixed_anatomy.scan
+        recipe: dict[str, Any] = {
+            "input_sha256": scan.sha256,
+            "versions": dict(versions()),
+            "interpolation": INTERPOLATION,
+        }
+        if name == RESAMPLED:
+            recipe.update(turn_deg=CONTROL_DEG, shift_mm=CONTROL_MM)
+        else:
+            recipe.update(fixed_sha256=target.sha256, transform=self.settings.rescan, finest_mm=FINEST_MM)
+        if not is_current(path, recipe):
+            with moving.step(f"sample {name}"):
+                if name == RESAMPLED:
+                    made = resample_and_back(scan)
+                else:
+                    made = align(target, scan, fixed.brain(fixed_anatomy), self.settings.rescan)
+                write_recipe(path, {}, Status="unfinished")
+                target.save_like(made.values, path, force=True)
+                write_recipe(
+                    path, recipe, Sources=[str(moving.source.path), str(fixed.source.path)], SkullStripped=False,
+                    Registration=made.record,
+                )  # fmt: skip
+        return load_scan(path)
+
+    def images(self) -> Iterator[Any]:
+        """Everything that an up-to-date comparison has on disk."""
+        for unit in (self.first, self.second):
+            yield unit.paths.segmentation(ORIGINAL, self.settings.segmenter)
+        for name, unit in ((RESCAN_12, self.first), (RESCAN_21, self.second), (RESAMPLED, self.first)):
+            yield unit.paths.resampled(self.description(name))
+            yield unit.paths.segmentation(self.description(name), self.settings.segmenter)
+
+    def description(self, name: str) -> str:
+        return RESAMPLED if name == RESAMPLED else f"rescan{self.settings.rescan}"
+
+    def whole_recipe(self, scans: Sequence[Scan]) -> dict[str, Any]:
+        """What decides all of the rows."""
+        return {
+            "rescan": self.settings.rescan,
+            "segmenter": self.settings.segmenter,
+            "params": dict(self.settings.segmenter_params.get(self.settings.segmenter, {})),
+            "measures": list(self.settings.measures),
+            "interpolation": INTERPOLATION,
+            "finest_mm": FINEST_MM,
+            "control": [CONTROL_DEG, CONTROL_MM],
+            "input_sha256": [scan.sha256 for scan in scans],
+            "versions": dict(versions()),
+        }
+
+    def names(self, name: str) -> tuple[str, str, str, str, str, str]:
+        source = self.second.source if name == RESCAN_21 else self.first.source
+        implementation = RESAMPLE if name == RESAMPLED else self.settings.rescan
+        return (source.subject, source.session or "", source.stem, name, implementation, self.settings.segmenter)
+
+    def fail(self, name: str, step: str, reason: str) -> None:
+        log.warning("%s: %s of %s failed: %s", self.task.name, step, name, reason)
+        self.rows.append(Row(*self.names(name), step, "", "", float("nan"), FAILED, reason))
+
+    def finish(self, recipe: dict[str, Any] | None) -> Outcome:
+        """Write the rows, and the recipe only where nothing failed: what failed is tried again."""
+        self.paths.folder.mkdir(parents=True, exist_ok=True)
+        failures = tuple(row for row in self.rows if row.status == FAILED)
+        write_recipe(self.paths.results, {}, Status="unfinished")
+        write_atomically(self.paths.results, rows_to_tsv(self.rows), force=True)
+        if recipe is not None and not failures:
+            write_recipe(self.paths.results, recipe)
+        seconds = {f"{unit.source.stem} {k}": v for unit in (self.first, self.second) for k, v in unit.seconds.items()}
+        write_atomically(self.paths.timing, json.dumps(seconds, indent=2).encode(), force=True)
+        return Outcome(self.task.name, failures, len(seconds))
