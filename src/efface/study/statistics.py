@@ -178,7 +178,7 @@ def _between_methods(measured: _Measure) -> Iterator[_Row]:
         n = measured.values.subject.nunique()
         yield _Row(measured.name, "", "", "", "", "mixed model", "mean difference", Finding(n, reason=reason), n)
     for (level, region), part in _groups(measured.values):
-        wide = part.pivot_table(index=["subject", "scan"], columns="method", values="value", dropna=False)
+        wide = part.pivot(index=["subject", "scan"], columns="method", values="value")
         wide = wide.reindex(columns=list(measured.methods))
         subjects = wide.groupby(level="subject").mean()
         complete = subjects.dropna()

@@ -1,0 +1,349 @@
+"""Intervals cover and tests err at their rates on simulated data; every row says what it says; few subjects give n/a."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from efface.study import inference
+from efface.study.inference import MINIMUM_SUBJECTS, equivalence, friedman, holm, median_of, mixed, paired
+from efface.study.rows import STATISTICS, TEXT_COLUMNS
+from efface.study.statistics import (
+    EQUIVALENT,
+    LARGER,
+    NOT_SHOWN,
+    SMALLER,
+    UNDECIDED,
+    compute_statistics,
+)
+
+RUNS = 300
+RESCANS = ("rescan-1-2", "rescan-2-1")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Fewer bootstrap samples, where hundreds of intervals are made."""
+    monkeypatch.setattr(inference, "RESAMPLES", 399)
+
+
+def rate(outcomes):
+    return float(np.mean(list(outcomes)))
+
+
+def binomial_limits(p, runs=RUNS):
+    """Between these lies the rate of an event of probability p, but once in 1000."""
+    low, high = stats.binom.interval(0.999, runs, p)
+    return low / runs, high / runs
+
+
+# --- rates -----------------------------------------------------------------------------------------------------------
+
+
+def test_intervals_of_the_median_cover_the_truth(quick):
+    """Skewed values, as Dice is; two scans a subject that share a subject's effect."""
+    rng = np.random.default_rng(1)
+    truth = np.median(rng.exponential(1, 200_000) + rng.normal(0, 0.3, 200_000))
+
+    def covers():
+        subject = rng.exponential(1, (25, 1))
+        found = median_of(list(subject + rng.normal(0, 0.3, (25, 2))))
+        return found.low <= truth <= found.high
+
+    assert 0.90 <= rate(covers() for _ in range(RUNS)) <= 0.99
+
+
+def test_ignoring_whose_scans_they_are_would_not_cover(quick):
+    """What the bootstrap over subjects is for: scans drawn one by one give intervals that are too short."""
+    rng = np.random.default_rng(2)
+
+    def covers(by_subject):
+        values = rng.normal(0, 1, (15, 1)) + rng.normal(0, 0.1, (15, 6))
+        found = median_of(list(values) if by_subject else [np.array([v]) for v in values.ravel()])
+        return found.low <= 0 <= found.high
+
+    assert rate(covers(True) for _ in range(RUNS)) > 0.88
+    assert rate(covers(False) for _ in range(RUNS)) < 0.7
+
+
+@pytest.mark.parametrize("n", [6, 20, 60])
+def test_wilcoxon_errs_at_its_rate_and_its_interval_covers(quick, n):
+    rng = np.random.default_rng(n)
+    found = [paired(rng.laplace(0, 1, n)) for _ in range(RUNS)]
+    assert rate(f.p < 0.05 for f in found) <= binomial_limits(0.05)[1]
+    assert 0.89 <= rate(f.low <= 0 <= f.high for f in found) <= 1.0
+
+
+def test_wilcoxon_with_ties_and_zeros_errs_at_its_rate():
+    """Dice of six digits that is often the same: differences of whole steps, many of them 0."""
+    rng = np.random.default_rng(3)
+    for n in (10, 40):
+        found = [inference.stats.wilcoxon(d, zero_method="pratt", method=inference._exact_or_not(d)).pvalue
+                 for d in (rng.integers(-2, 3, n).astype(float) for _ in range(RUNS)) if d.any()]  # fmt: skip
+        assert rate(p < 0.05 for p in found) <= binomial_limits(0.05)[1]
+
+
+def test_the_one_sided_question_errs_at_its_rate_and_finds_what_is_there(quick):
+    rng = np.random.default_rng(4)
+    assert rate(paired(rng.normal(0, 1, 20), "less").p < 0.05 for _ in range(RUNS)) <= binomial_limits(0.05)[1]
+    assert rate(paired(rng.normal(-1, 1, 20), "less").p < 0.05 for _ in range(100)) > 0.9
+    assert rate(paired(rng.normal(1, 1, 20), "less").p < 0.05 for _ in range(100)) == 0
+
+
+@pytest.mark.parametrize("n", [6, 20])
+def test_friedman_errs_at_its_rate_and_its_interval_covers(n):
+    rng = np.random.default_rng(10 + n)
+    found = [friedman(rng.normal(0, 1, (n, 6)) + rng.normal(0, 3, (n, 1))) for _ in range(RUNS)]
+    low, high = binomial_limits(0.05)
+    assert low <= rate(f.p < 0.05 for f in found) <= high
+    shift = np.arange(6) * 0.5
+    big = stats.rankdata(rng.normal(0, 1, (50_000, 6)) + shift, axis=1).mean(axis=0)
+    truth = ((big - 3.5) ** 2).sum() / (6 * 35 / 12)
+    shifted = [friedman(rng.normal(0, 1, (n, 6)) + shift) for _ in range(RUNS)]
+    assert rate(f.p < 0.05 for f in shifted) > 0.5
+    assert 0.90 <= rate(f.low <= truth <= f.high for f in shifted) <= 1.0
+
+
+def test_friedman_agrees_with_scipy():
+    values = np.random.default_rng(0).normal(0, 1, (15, 4)) + np.arange(4) * 0.4
+    found = friedman(values)
+    chi2 = stats.friedmanchisquare(*values.T).statistic
+    w = chi2 / (15 * 3)
+    assert found.effect == pytest.approx((15 * w - 1) / 14)
+    rho = np.corrcoef(stats.rankdata(values, axis=1))
+    assert found.effect == pytest.approx(rho[~np.eye(15, dtype=bool)].mean())
+    assert found.statistic == pytest.approx(14 * chi2 / (15 * 3 - chi2))
+
+
+def test_equivalence_errs_at_its_rate_at_the_margin_and_finds_what_is_equivalent():
+    rng = np.random.default_rng(5)
+    assert rate(equivalence(rng.normal(1, 1, 20), 1.0).p < 0.05 for _ in range(RUNS)) <= binomial_limits(0.05)[1]
+    found = [equivalence(rng.normal(0, 1, 20), 1.0) for _ in range(100)]
+    assert rate(f.p < 0.05 for f in found) > 0.8
+    assert all((f.p < 0.05) == (f.low > -1 and f.high < 1) for f in found), "the test and its 90 % interval agree"
+
+
+@pytest.mark.parametrize("scans", [2, (1, 2, 3)])
+def test_mixed_models_err_at_their_rate_and_their_intervals_cover(scans):
+    rng = np.random.default_rng(6)
+    runs, truth = 120, 0.3
+    found = []
+    for _ in range(runs):
+        counts = np.full(12, scans) if isinstance(scans, int) else rng.choice(scans, 12)
+        who = np.repeat(np.arange(12), counts)
+        found.append(mixed(truth + rng.normal(0, 1, 12)[who] + rng.normal(0, 0.5, who.size), who))
+    assert rate(f.low <= truth <= f.high for f in found) >= binomial_limits(0.95, runs)[0]
+    assert rate(abs(f.effect - truth) / ((f.high - f.low) / 2) > 1 for f in found) <= binomial_limits(0.05, runs)[1]
+
+
+def test_a_balanced_mixed_model_is_the_t_test_of_subject_means():
+    rng = np.random.default_rng(7)
+    values = rng.normal(0.2, 1, (12, 1)) + rng.normal(0, 0.5, (12, 2))
+    found = mixed(values.ravel(), np.repeat(np.arange(12), 2))
+    assert found.p == pytest.approx(stats.ttest_1samp(values.mean(axis=1), 0).pvalue, rel=1e-3)
+
+
+def test_holm_counts_only_what_was_tested():
+    nan = math.nan
+    assert holm([0.01, nan, 0.04, 0.03]) == pytest.approx([0.03, nan, 0.06, 0.06], nan_ok=True)
+    assert all(math.isnan(p) for p in holm([nan, nan]))
+
+
+# --- few subjects, and nothing to test -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", range(MINIMUM_SUBJECTS))
+def test_few_subjects_give_the_effect_and_a_reason_but_no_interval_and_no_p(n):
+    values = np.arange(1.0, n + 1)
+    found = [median_of([np.array([v]) for v in values]), paired(values), equivalence(values, 1.0),
+             friedman(np.arange(3.0) + values[:, None]), mixed(values, np.arange(n))]  # fmt: skip
+    for f in found:
+        assert f.n == n
+        assert f.reason
+        assert all(math.isnan(x) for x in (f.low, f.high, f.p))
+    assert n == 0 or found[0].effect == np.median(values)
+
+
+def test_what_does_not_vary_has_no_p_and_says_why():
+    zeros = np.zeros(10)
+    for found in (
+        paired(zeros),
+        equivalence(zeros, 1.0),
+        mixed(zeros, np.repeat(range(5), 2)),
+        friedman(np.ones((8, 4))),
+    ):
+        assert math.isnan(found.p)
+        assert found.reason
+    assert friedman(np.tile(np.arange(4.0), (8, 1))).p == 0
+    assert "margin" in equivalence(np.arange(8.0), 0.0).reason
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def long(values, measure="dice", sessions=("1",), region="thalamus", implementation="native", level="region"):
+    """Rows of {method: one value a subject}; the same in every session."""
+    rows = [
+        (f"{i:02d}", s, f"sub-{i:02d}_ses-{s}", method, implementation, "atlas", measure, level, region, float(v))
+        for s in sessions
+        for method, column in values.items()
+        for i, v in enumerate(column)
+    ]
+    names = [
+        "subject",
+        "session",
+        "scan",
+        "method",
+        "implementation",
+        "segmenter",
+        "measure",
+        "level",
+        "region",
+        "value",
+    ]
+    return pd.DataFrame(rows, columns=names)
+
+
+def cohort(n, cost, rescan_cost, seed=0):
+    """Dice of methods with these mean costs, and of rescans."""
+    rng = np.random.default_rng(seed)
+    dice = {m: 1 - c * rng.uniform(0.8, 1.2, n) for m, c in cost.items()}
+    frame = long(dice)
+    again = [
+        long({g: 1 - rescan_cost * rng.uniform(0.8, 1.2, n)}, implementation="affine")
+        for g in ("rescan-1-2", "rescan-2-1")
+    ]
+    return frame, pd.concat([frame, *again], ignore_index=True)
+
+
+EMPTY = pd.DataFrame(columns=["subject", "level", "region", "method", "implementation", "scan", "measure", "value",
+                              "volume_ml", "volume_change_ml"])  # fmt: skip
+COSTS = {"small": 0.01, "equal": 0.05, "large": 0.2}
+
+
+def row(table, **where):
+    for name, value in where.items():
+        table = table[table[name] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_a_method_is_told_smaller_larger_or_not_decided():
+    dice, rescan = cohort(15, COSTS, 0.05)
+    table = compute_statistics(dice, EMPTY, EMPTY, rescan)
+    assert tuple(table.columns) == STATISTICS
+    found = {m: row(table, test="noninferiority", method=m) for m in COSTS}
+    assert [found[m].verdict for m in COSTS] == [SMALLER, UNDECIDED, LARGER]
+    small = found["small"]
+    assert small.n == small.scans == 15
+    assert small.reference == "rescan (affine)"
+    assert small.effect == pytest.approx(-0.04, abs=0.005)
+    assert small.low <= small.effect <= small.high < 0
+    assert small.margin == pytest.approx(0.05, abs=0.005)
+    assert small.confidence == 0.9
+    assert "3 tests" in small.family
+    assert found["small"].p_corrected == pytest.approx(3 * small.p)
+
+
+def test_pairs_and_friedman_are_there_and_corrected_together():
+    dice, _ = cohort(15, COSTS, 0.05)
+    table = compute_statistics(dice, EMPTY, EMPTY, dice.iloc[:0])
+    wilcoxon = table[table.test == "wilcoxon"]
+    assert list(zip(wilcoxon.method, wilcoxon.reference, strict=True)) == [
+        ("small", "equal"), ("small", "large"), ("equal", "large"),
+    ]  # fmt: skip
+    assert (wilcoxon.effect > 0).all()
+    assert (wilcoxon.p_corrected >= wilcoxon.p).all()
+    assert (wilcoxon.p_corrected < 0.05).all()
+    assert row(table, test="friedman").effect == 1
+    assert "more than one scan" in row(table, test="mixed model").reason
+    summary = row(table, test="summary", method="large")
+    assert summary.q1 <= summary.effect <= summary.q3
+    assert summary.low <= summary.effect <= summary.high
+
+
+def test_sessions_that_repeat_give_mixed_models_and_do_not_inflate_n():
+    dice, _ = cohort(12, {"a": 0.01, "b": 0.05}, 0.05)
+    both = pd.concat([dice, dice.assign(session="2", scan=dice.scan + "x", value=dice.value - 0.001)])
+    table = compute_statistics(both, EMPTY, EMPTY, dice.iloc[:0])
+    for test in ("wilcoxon", "mixed model"):
+        found = row(table, test=test)
+        assert (found.n, found.scans) == (12, 24)
+        assert found.p_corrected < 0.05
+
+
+def test_volume_changes_are_tested_against_what_rescans_change():
+    rng = np.random.default_rng(0)
+    n = 20
+    change = {"still": rng.normal(0, 0.2, n), "shrinks": rng.normal(-4, 0.5, n)}
+    frame = long(change, "volume_change_percent")
+    volumes = frame.drop(columns="measure").rename(columns={"value": "volume_change_percent"})
+    volumes["volume_ml"] = np.tile(rng.normal(8, 1, n), 2)
+    volumes["volume_change_ml"] = volumes.volume_ml * volumes.volume_change_percent / 100
+    again = [
+        long({g: rng.normal(0, 1.5, n)}, "volume_change_percent", implementation="affine")
+        for g in ("rescan-1-2", "rescan-2-1")
+    ]
+    dice, _ = cohort(n, {"still": 0.01, "shrinks": 0.02}, 0.05)
+    table = compute_statistics(dice, volumes, EMPTY, pd.concat([frame, *again]))
+    assert [row(table, test="tost", method=m).verdict for m in change] == [EQUIVALENT, NOT_SHOWN]
+    assert 0.4 < row(table, test="tost", method="still").margin < 1.3
+    still = row(table, test="noninferiority", measure="volume_change_percent", method="still")
+    assert still.verdict == SMALLER
+    icc = {m: row(table, test="icc(2,1)", method=m) for m in change}
+    assert icc["still"].effect > 0.99
+    assert icc["shrinks"].effect < icc["still"].effect
+    assert icc["still"].low < icc["still"].effect < icc["still"].high
+    assert row(table, test="summary", measure="volume_change_ml", method="shrinks").high < 0
+
+
+def test_a_margin_from_few_rescans_does_not_make_equivalence_too_easy(quick):
+    """The mean change is the median rescan change itself, just not equivalent; the margin is only estimated."""
+    rng = np.random.default_rng(8)
+    truth = np.median(np.abs(rng.normal(0, 1, (200_000, 2))).mean(axis=1))
+    verdicts = []
+    for _ in range(RUNS):
+        sizes = np.abs(rng.normal(0, 1, (20, 2))).mean(axis=1)
+        margin = median_of([np.array([s]) for s in sizes]).low
+        verdicts.append(equivalence(rng.normal(truth, 0.3, 20), margin).p < 0.05)
+    assert rate(verdicts) <= 0.05
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_few_subjects_fill_the_table_with_effects_and_reasons(n):
+    dice, rescan = cohort(n, COSTS, 0.05)
+    table = compute_statistics(dice, EMPTY, EMPTY, rescan)
+    tested = table[table.test != "summary"]
+    assert tested.p.isna().all()
+    assert table.low.isna().all()
+    assert (table.reason != "").all()
+    assert (table.verdict == "").all()
+    assert table[table.test == "noninferiority"].effect.notna().all()
+
+
+def test_regions_that_are_empty_everywhere_are_rows_with_a_reason():
+    dice, rescan = cohort(8, COSTS, 0.05)
+    table = compute_statistics(dice.assign(value=math.nan), EMPTY, EMPTY, rescan.assign(value=math.nan))
+    assert (table.n == 0).where(table.test != "mixed model", True).all()
+    assert (table.reason != "").all()
+
+
+def test_the_same_tables_give_the_same_statistics():
+    dice, rescan = cohort(10, COSTS, 0.05)
+    first, second = (compute_statistics(dice, EMPTY, EMPTY, rescan) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert all(first[c].dtype == "float64" for c in first.columns if c not in TEXT_COLUMNS)
+
+
+def test_kinds_of_rescans_are_compared():
+    dice, rescan = cohort(10, COSTS, 0.05)
+    better = rescan[rescan.method.str.startswith("rescan")].assign(implementation="deformable")
+    better = better.assign(value=better.value + 0.02)
+    table = compute_statistics(dice, EMPTY, EMPTY, pd.concat([rescan, better]))
+    found = row(table, method="rescan", test="wilcoxon")
+    assert (found.reference, found.implementation) == ("rescan (affine)", "deformable")
+    assert found.effect == pytest.approx(-0.02)
+    assert found.p_corrected < 0.05
+    assert set(table[table.test == "noninferiority"].reference) == {"rescan (affine)", "rescan (deformable)"}
