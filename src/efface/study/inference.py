@@ -217,7 +217,7 @@ def mixed(differences: Values, subjects: NDArray[Any]) -> Finding:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a subject variance of 0 is an answer here, not a problem
         try:
-            fit = MixedLM(differences / scale, np.ones_like(differences), groups=subjects).fit(reml=True)
+            fit = MixedLM(differences / scale, np.ones_like(differences), groups=subjects).fit(reml=True, method="bfgs")
             effect, error = float(fit.fe_params[0]) * scale, float(fit.bse_fe[0]) * scale
         except (np.linalg.LinAlgError, ValueError):
             error = math.nan
