@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import bids
 import phantom
@@ -221,14 +222,15 @@ def test_sessions_of_nothing_alike_are_refused(smooth_scan, tmp_path):
         align.align(load_scan(tmp_path / "noise.nii.gz"), smooth_scan, phantom.head().brain, "affine")
 
 
-def test_the_control_comes_back_to_where_it_was(smooth_scan):
-    first, second = (align.resample_and_back(smooth_scan) for _ in range(2))
+def test_the_control_comes_back_to_where_it_was(smooth_scan, tmp_path):
+    smooth_scan.save_like(ndimage.gaussian_filter(smooth_scan.data, 1.5), tmp_path / "soft.nii.gz")
+    soft = load_scan(tmp_path / "soft.nii.gz")
+    first, second = (align.resample_and_back(soft) for _ in range(2))
     np.testing.assert_array_equal(first.values, second.values)
     brain = phantom.head().brain
     turn = np.array(first.record["ThereAndBack"])
-    points = np.argwhere(brain) @ smooth_scan.affine[:3, :3].T + smooth_scan.affine[:3, 3]
+    points = np.argwhere(brain) @ soft.affine[:3, :3].T + soft.affine[:3, 3]
     assert 1 < rms_distance_mm(turn, np.eye(4), points) < 8
-    there = resample(smooth_scan.volume, smooth_scan.grid, turn)
-    off = [np.abs(values - smooth_scan.data)[brain].mean() for values in (first.values, there)]
-    assert 0 < off[0] < off[1], "coming back brings most of it back"
-    assert abs((first.values - smooth_scan.data)[brain].mean()) < off[0]
+    there = resample(soft.volume, soft.grid, turn)
+    off = [np.abs(values - soft.data)[brain].mean() for values in (first.values, there)]
+    assert 0 < off[0] < 0.7 * off[1]

@@ -76,13 +76,25 @@ def test_wilcoxon_errs_at_its_rate_and_its_interval_covers(quick, n):
     assert 0.89 <= rate(f.low <= 0 <= f.high for f in found) <= 1.0
 
 
-def test_wilcoxon_with_ties_and_zeros_errs_at_its_rate():
-    """Dice of six digits that is often the same: differences of whole steps, many of them 0."""
-    rng = np.random.default_rng(3)
-    for n in (10, 40):
-        found = [inference.stats.wilcoxon(d, zero_method="pratt", method=inference._exact_or_not(d)).pvalue
-                 for d in (rng.integers(-2, 3, n).astype(float) for _ in range(80)) if d.any()]  # fmt: skip
-        assert rate(p < 0.05 for p in found) <= binomial_limits(0.05, 80)[1]
+@pytest.mark.parametrize("n", [10, 40])
+def test_wilcoxon_with_ties_and_zeros_errs_at_its_rate(n):
+    """Dice that is often the same: differences of whole steps, many of them 0."""
+    rng = np.random.default_rng(n)
+    drawn = (rng.integers(-2, 3, n).astype(float) for _ in range(RUNS))
+    found = [inference._signed_ranks(d, "two-sided")[1] for d in drawn if d.any()]
+    assert rate(p < 0.05 for p in found) <= binomial_limits(0.05)[1]
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "less", "greater"])
+def test_exact_signed_ranks_with_ties_are_what_scipy_enumerates(alternative):
+    values = np.array([0, 0, 1, 1, -2, 3, 4, 4.0])
+    method = stats.PermutationMethod(n_resamples=2**13)
+    expected = stats.wilcoxon(values, zero_method="pratt", alternative=alternative, method=method)
+    found = inference._signed_ranks(values, alternative)
+    assert found == pytest.approx((expected.statistic, expected.pvalue))
+    plain = np.array([0.5, 1, -2, 3, 4, 4.5])
+    expected = stats.wilcoxon(plain, alternative=alternative)
+    assert inference._signed_ranks(plain, alternative) == pytest.approx((expected.statistic, expected.pvalue))
 
 
 def test_the_one_sided_question_errs_at_its_rate_and_finds_what_is_there(quick):
