@@ -52,9 +52,6 @@ ALPHA = 0.05
 SMALLER, LARGER, UNDECIDED = "smaller than a rescan", "larger than a rescan", "not decided"
 EQUIVALENT, NOT_SHOWN = "equivalent", "not shown"
 
-Key = tuple[str, str]
-"""A level and a region of it."""
-
 
 @dataclass
 class _Row:
@@ -90,7 +87,6 @@ class _Measure:
 
     name: str
     methods: Sequence[str]
-    keys: Sequence[Key]
     values: pd.DataFrame
     rescans: pd.DataFrame
     implementations: Mapping[str, str] = field(default_factory=dict)
@@ -146,10 +142,9 @@ def _measures(
         other = rescan[(rescan.measure == name) & rescan.level.isin(levels)]
         if frame.empty:
             continue
-        keys = list(frame[["level", "region"]].drop_duplicates().itertuples(index=False, name=None))
         methods = list(frame.method.drop_duplicates())
         made = {m: "+".join(sorted(set(frame.implementation[frame.method == m]))) for m in methods}
-        yield _Measure(name, methods, keys, frame, other, made)
+        yield _Measure(name, methods, frame, other, made)
 
 
 def _summaries(measured: _Measure) -> Iterator[_Row]:
