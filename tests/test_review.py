@@ -243,6 +243,22 @@ def test_the_table_of_verdicts_is_used_where_it_is(tmp_path):
     assert verdicts["quickshear"][0] == verdicts["mri_deface"][0] == ""
 
 
+def test_what_the_study_makes_meanwhile_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("efface.review.cases.SETTLED_NS", 0)
+    out = review_study.make(tmp_path, subjects=1, verdicts=False)
+    session = Session(out)
+    paths = session.case(CASE).paths
+    assert session.case(CASE).automatic == ""
+    review_study.write_evidence(paths, "mri_deface")
+    paths.defaced("pydeface").unlink()
+    review_study.multiply(out, 2)
+    session.refresh()
+    assert session.case(CASE).automatic == "Failure II"
+    assert sorted(session.cases) == sorted(
+        f"{scan}_desc-{method}" for scan in ("sub-00", "sub-x0001") for method in ("mri_deface", "quickshear")
+    )
+
+
 def test_an_image_made_anew_is_to_be_voted_again(tmp_path):
     session = Session(review_study.make(tmp_path, subjects=1))
     session.vote(CASE, "Ann", "Success", "")

@@ -119,6 +119,7 @@ def test_images_overlays_and_faces_are_drawn_and_nothing_comes_from_elsewhere(vi
         page.wait("document.getElementById('edit').getAttribute('aria-pressed') === 'false'")
         drawn["plain"] = lit_colours(page)
         page.press("s")
+        page.wait("window.effaceReview.viewer.images.after.labels && window.effaceReview.viewer.images.before.labels")
         drawn["labels"] = lit_colours(page)
         page.press("s", " ")
         page.wait("document.getElementById('tag').textContent === 'BEFORE'")

@@ -5,8 +5,9 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from efface.scan import SUFFIXES
 from efface.votes import VERDICTS, fingerprint
 
 _DEFACED = re.compile(r"(?P<stem>sub-.+)_desc-(?P<description>[A-Za-z0-9]+)_(?P<suffix>[A-Za-z0-9]+)\.nii\.gz")
+SETTLED_NS = 2_000_000_000
 _NO_SCANS = ("mask", "dseg")
 
 
@@ -88,8 +90,15 @@ class Case:
         return {kind: path for kind, path in found.items() if path is not None and path.is_file()}
 
 
-def find_cases(out_dir: Path) -> list[Case]:
+def find_cases(out_dir: Path, known: dict[Path, tuple[int, list[Case]]] | None = None) -> list[Case]:
     """Find every defaced scan of a study, by name and method, with its automatic verdict where there is one.
+
+    Parameters
+    ----------
+    out_dir
+        Output of a study.
+    known
+        What was found in each folder before, kept up to date: only folders that have changed are read again.
 
     Raises
     ------
@@ -102,15 +111,21 @@ def find_cases(out_dir: Path) -> list[Case]:
         raise InputError(msg)
     methods = {_alphanumeric(name): name for name in settings.get("Methods", ())}
     verdicts = _automatic_verdicts(out_dir)
+    known = {} if known is None else known
     cases = []
-    for paths, method in _defaced_scans(out_dir, methods):
-        case = Case(paths, method, settings.get("Segmenter", "atlas"))
-        verdict = verdicts.get((paths.stem, method)) or _verdict_of(read_json(case.evidence))
-        cases.append(Case(paths, method, case.segmenter, *verdict))
+    for subject in _folders(out_dir, "sub-"):
+        for session in [None, *_folders(subject, "ses-")]:
+            folder = (session or subject) / "anat"
+            stamp = _changed_ns(folder)
+            if folder not in known or known[folder][0] != stamp:
+                found = list(_defaced_scans(out_dir, subject, session, methods, settings.get("Segmenter", "atlas")))
+                known[folder] = (stamp, found)
+            cases += known[folder][1]
     if not cases:
         msg = f"{out_dir} holds no defaced scan of {', '.join(methods.values())}: run the participant level first"
         raise InputError(msg)
     order = list(methods.values())
+    cases = [_with_verdict(case, verdicts.get((case.paths.stem, case.method))) for case in cases]
     return sorted(cases, key=lambda case: (case.paths.stem, order.index(case.method)))
 
 
@@ -123,15 +138,33 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _defaced_scans(out_dir: Path, methods: Mapping[str, str]) -> Iterator[tuple[UnitPaths, str]]:
-    for subject in _folders(out_dir, "sub-"):
-        for session in [None, *_folders(subject, "ses-")]:
-            label = session.name.removeprefix("ses-") if session else None
-            for name in _files((session or subject) / "anat"):
-                match = _DEFACED.fullmatch(name)
-                if match and match["description"] in methods and match["suffix"] not in _NO_SCANS:
-                    names = (subject.name.removeprefix("sub-"), label, match["stem"], match["suffix"])
-                    yield UnitPaths(out_dir, *names), methods[match["description"]]
+def _defaced_scans(
+    out_dir: Path, subject: Path, session: Path | None, methods: Mapping[str, str], segmenter: str
+) -> Iterator[Case]:
+    """Cases of one folder, with the verdicts of their evidence files."""
+    labels = (subject.name.removeprefix("sub-"), session.name.removeprefix("ses-") if session else None)
+    names = set(_files((session or subject) / "anat"))
+    for name in names:
+        match = _DEFACED.fullmatch(name)
+        if match and match["description"] in methods and match["suffix"] not in _NO_SCANS:
+            paths = UnitPaths(out_dir, *labels, match["stem"], match["suffix"])
+            case = Case(paths, methods[match["description"]], segmenter)
+            has_evidence = case.evidence.name in names
+            yield _with_verdict(case, _verdict_of(read_json(case.evidence)) if has_evidence else None)
+
+
+def _with_verdict(case: Case, verdict: tuple[str, float] | None) -> Case:
+    return case if verdict is None else replace(case, automatic=verdict[0], score=verdict[1])
+
+
+def _changed_ns(folder: Path) -> int:
+    """When a name in a folder last changed; -1 where it has none, and a new number each time while it may yet change."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return -1
+    now = time.time_ns()
+    return changed if now - changed > SETTLED_NS else now
 
 
 def _folders(parent: Path, prefix: str) -> list[Path]:

@@ -39,6 +39,7 @@ class Session:
     blind: bool = False
     reviewer: str = ""
     cases: dict[str, Case] = field(default_factory=dict)
+    _known: dict[Path, tuple[int, list[Case]]] = field(default_factory=dict)
     _log: tuple[tuple[int, int], VoteLog] = ((-1, -1), VoteLog((), 0))
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class Session:
 
     def refresh(self) -> None:
         """Look again for what the study has made."""
-        self.cases = {case.id: case for case in find_cases(self.out_dir)}
+        self.cases = {case.id: case for case in find_cases(self.out_dir, self._known)}
 
     def log(self) -> VoteLog:
         """All votes, read again only when the file has changed."""

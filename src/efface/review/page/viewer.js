@@ -11,7 +11,7 @@ const TILES = [
 ];
 const HEAD = { sliceType: SLICE_TYPE.RENDER, position: [0.5, 0.5, 0.5, 0.5] };
 const OPTIONS = {
-  backColor: [0, 0, 0, 1], crosshairColor: [0.42, 0.69, 0.95, 0.55], crosshairWidth: 0.6, crosshairWidthUnit: "mm", crosshairGap: 6,
+  backColor: [0, 0, 0, 1], crosshairColor: [0.42, 0.69, 0.95, 0.55], crosshairWidth: 1.2, crosshairWidthUnit: "mm", crosshairGap: 6,
   show3Dcrosshair: false,
   dragAndDropEnabled: false, loadingText: "", isOrientCube: false, fontColor: [0.6, 0.64, 0.7, 1], fontMinPx: 12,
   logLevel: "error", sagittalNoseLeft: false, isResizeCanvas: true,
