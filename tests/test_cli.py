@@ -37,7 +37,7 @@ def test_help_is_fast_because_nothing_heavy_is_imported():
 
 
 def test_every_command_of_the_house_has_help():
-    for command in ("deface", "segment", "compare", "study", "report", "demo", "methods"):
+    for command in ("deface", "segment", "compare", "study", "report", "review", "demo", "methods"):
         with pytest.raises(SystemExit) as stop:
             build_parser().parse_args([command, "--help"])
         assert stop.value.code == 0
