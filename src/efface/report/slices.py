@@ -57,10 +57,10 @@ def strip(views: Views, plane: str, height_px: int, *, quality: int = 80) -> byt
     """
     axis = PLANES.index(plane)
     index = _where(views, axis)
-    top = _brightest(views.after if views.before is None else views.before)
-    after = _grey(views.after, axis, index, top)
-    under = after if views.before is None else _grey(views.before, axis, index, top)
-    edit = _turn(np.take(views.mask, index, axis=axis))
+    top = brightest(views.after if views.before is None else views.before)
+    after = grey_slice(views.after, axis, index, top)
+    under = after if views.before is None else grey_slice(views.before, axis, index, top)
+    edit = turned(np.take(views.mask, index, axis=axis))
     overlay = under.copy()
     overlay[edit] = (1 - EDIT_OPACITY) * overlay[edit] + EDIT_OPACITY * np.array(EDIT_COLOUR)
     panels = [overlay, after] if views.before is None else [under, overlay, after]
@@ -77,23 +77,30 @@ def strip(views: Views, plane: str, height_px: int, *, quality: int = 80) -> byt
 
 
 def _where(views: Views, axis: int) -> int:
-    region = views.brain if axis == 0 and views.brain is not None else views.mask
-    profile = region.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
+    edited = views.mask.any()
+    return middle(views.brain if views.brain is not None and (axis == 0 or not edited) else views.mask, axis)
+
+
+def middle(mask: BoolVolume, axis: int) -> int:
+    """Index along an axis that has half of a mask on either side; the middle of the volume for an empty mask."""
+    profile = mask.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
     if not profile.any():
-        return int(region.shape[axis] // 2)
+        return int(mask.shape[axis] // 2)
     return int(np.searchsorted(np.cumsum(profile), profile.sum() / 2))
 
 
-def _brightest(volume: FloatVolume) -> float:
+def brightest(volume: FloatVolume) -> float:
+    """The intensity that is drawn white."""
     inside = volume[volume > 0]
     return float(np.percentile(inside, 99.5)) if inside.size else 1.0
 
 
-def _grey(volume: FloatVolume, axis: int, index: int, top: float) -> NDArray[np.float32]:
-    plane = _turn(np.take(volume, index, axis=axis)) / top * 255
+def grey_slice(volume: FloatVolume, axis: int, index: int, top: float) -> NDArray[np.float32]:
+    """A slice in grey, RGB from 0 to 255, shape (rows, columns, 3)."""
+    plane = turned(np.take(volume, index, axis=axis)) / top * 255
     return np.repeat(np.clip(plane, 0, 255)[..., None], 3, axis=-1).astype(np.float32)
 
 
-def _turn(plane: NDArray[Any]) -> NDArray[Any]:
-    """Up is up; the second axis of the plane (P-A or I-S) becomes rows from the top."""
+def turned(plane: NDArray[Any]) -> NDArray[Any]:
+    """Turn a plane of an RAS+ volume for drawing: up is up; the second axis of the plane (P-A or I-S) becomes rows from the top."""
     return plane.T[::-1]
