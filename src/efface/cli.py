@@ -207,11 +207,13 @@ def _add_train(commands: Any) -> None:
 
 
 def _originals_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--no-originals",
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--include-originals",
         action="store_true",
-        help="keep slices of undefaced scans out of the report, so it can be shared",
+        help="show undefaced scans in the report and its figures, which is then not for sharing",
     )
+    choice.add_argument("--no-originals", action="store_true", help="what is done anyway; for older scripts")
 
 
 def _slant_option(parser: argparse.ArgumentParser) -> None:
@@ -320,7 +322,7 @@ def _study(options: argparse.Namespace) -> int:
     from efface.study import Settings, Study
 
     if options.level == "group":
-        return _group(options.out_dir, originals=not options.no_originals)
+        return _group(options.out_dir, include_originals=options.include_originals)
     segmenters = _names(options.segmenter or "") or (UNNAMED_SEGMENTER,)
     settings = Settings(
         options.bids_dir,
@@ -352,13 +354,13 @@ def _participants(study: Any, subjects: Sequence[str], sessions: Sequence[str], 
     return SOME_FAILED if summary.failures else DONE
 
 
-def _group(out_dir: Path, *, originals: bool) -> int:
+def _group(out_dir: Path, *, include_originals: bool) -> int:
     from efface.report import build_report
     from efface.study import collect, out_dir_of
 
     tables = collect(out_dir_of(out_dir))
     print(f"{out_dir}: {tables.dice.scan.nunique()} scans in dice.tsv, {len(tables.failures)} failures")
-    print(f"report: {build_report(out_dir, originals=originals).resolve()}")
+    print(f"report: {build_report(out_dir, include_originals=include_originals).resolve()}")
     return DONE
 
 
@@ -367,7 +369,7 @@ def _report(options: argparse.Namespace) -> int:
     from efface.study import out_dir_of
 
     out_dir = out_dir_of(options.out_dir)
-    print(f"report: {build_report(out_dir, originals=not options.no_originals).resolve()}")
+    print(f"report: {build_report(out_dir, include_originals=options.include_originals).resolve()}")
     return DONE
 
 
@@ -430,7 +432,7 @@ def _demo(options: argparse.Namespace) -> int:
     print(f"making four virtual people, two sessions each, in {bids_dir}", flush=True)
     make_cohort(bids_dir)
     code = _participants(Study(Settings(bids_dir, out_dir, _chosen(options.methods))), [], [], options.jobs)
-    _group(out_dir, originals=True)
+    _group(out_dir, include_originals=True)  # they do not exist
     print(f"{time.perf_counter() - start:.0f} s")
     return code
 

@@ -1,71 +1,46 @@
 """One HTML file a study, and one a scan beside it; everything embedded, nothing fetched."""
 
 import base64
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+import importlib.resources
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlparse
 
 import jinja2
 import numpy as np
-import pandas as pd
+from matplotlib.figure import Figure
 
 from efface._version import __version__
 from efface.deface import METHODS
-from efface.errors import EffaceError, InputError
 from efface.files import write_atomically
 from efface.measure.dice import WHOLE_BRAIN
-from efface.paths import GroupPaths, UnitPaths, recipe_of
-from efface.report.figures import COLOURS, GROUPS, figure_bytes, plot_effects
-from efface.report.slices import PLANES, Views, strip
-from efface.report.words import method_sentences
-from efface.scan import load_mask, load_scan
-from efface.study import Tables, load_tables
+from efface.paths import GroupPaths, UnitPaths
+from efface.report import choice, heads, summary, words
+from efface.report.chart import chart_data
+from efface.report.embed import Picture, png_picture
+from efface.report.evidence import Evidence, read_evidence
+from efface.report.figures import GROUPS, figure_bytes, plot_effects, plot_rescans, rescan_groups
+from efface.report.pages import Case, ScanEntry, link_of, units_of, write_pages
+from efface.report.palette import colour_of, counted, listed, title_of
+from efface.report.record import bibliography, paragraph, read_record
+from efface.report.volumes import Privacy
 
-STRIP_PX, PAGE_PX = 150, 260
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image to embed: a data URI, and what it shows in words."""
-
-    uri: str
-    alt: str
+GALLERY = 12
+"""How many of the worst cases the report itself shows; every case is on its scan's page."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """One scan and method as the report shows it."""
-
-    method: str
-    colour: str
-    dice: dict[str, float]
-    edited_head_ml: float
-    edited_brain_ml: float
-    picture: Picture | None
-    missing: str
-
-
-@dataclass(frozen=True)
-class ScanEntry:
-    """One scan as the report shows it."""
-
-    scan: str
-    link: str
-    cases: tuple[Case, ...]
-
-
-def build_report(out_dir: Path, *, originals: bool = True) -> Path:
-    """Write figures, report.html, and a page beside it for every scan.
+def build_report(out_dir: Path, *, include_originals: bool = False) -> Path:
+    """Write the figures, report.html, and a page beside it for every scan, from the files of a study.
 
     Parameters
     ----------
     out_dir
         Output of a study whose group tables are there.
-    originals
-        Show slices of the undefaced scans too. The report then shows faces, and says so on top.
+    include_originals
+        Show undefaced scans too. Reports are mailed around, so by default none is in it: Figure 1 shows the average
+        head instead of the scan before, Figure 3 the brain alone, and a defaced scan in which the quality check found
+        the face left is not drawn.
 
     Returns
     -------
@@ -75,152 +50,147 @@ def build_report(out_dir: Path, *, originals: bool = True) -> Path:
     Raises
     ------
     InputError
-        If the tables are missing.
+        If a table is missing or cannot be read.
     OutputError
         If the report cannot be written.
     """
     paths = GroupPaths(out_dir)
-    tables = load_tables(out_dir)
-    settings = _settings(paths)
-    methods = [m for m in METHODS if m in settings["Methods"]]
-    figure = plot_effects(tables.dice, methods)
+    tables = read_evidence(out_dir)
+    units = units_of(out_dir, tables)
+    record = read_record(paths, units)
+    methods = [m for m in METHODS if m in record.methods]
+    privacy = Privacy(include_originals, tables.faces_left())
+    environment = _environment()
+    script = importlib.resources.files(__package__).joinpath("templates/explore.js").read_text(encoding="utf-8")
+    common = {
+        "version": __version__,
+        "record": record,
+        "originals": include_originals,
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    entries = write_pages(units, tables, methods, privacy, environment.get_template("scan.html.j2"), common)
     paths.figures.mkdir(exist_ok=True)
-    pictures = {kind: figure_bytes(figure, kind) for kind in ("svg", "png")}
-    for kind, data in pictures.items():
-        write_atomically(paths.figures / f"figure2_dice.{kind}", data, force=True)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("efface.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["number"] = _number
-    common = {"version": __version__, "settings": settings, "originals": originals, "colours": COLOURS}
-    entries = list(_entries(out_dir, tables, methods, environment, common, originals=originals))
+    rows = summary.table_one(tables, methods)
     page = environment.get_template("report.html.j2").render(
         **common,
-        sentences=method_sentences(tables, methods),
-        summary=_summary(tables.dice, methods),
-        groups=GROUPS,
-        figure=Picture(_uri(pictures["png"], "png"), _figure_alt(tables, methods)),
-        failures=tables.failures.to_dict("records"),
-        entries=entries,
+        methods=methods,
         specs=[METHODS[m] for m in methods],
+        groups=GROUPS,
+        failures=tables.failures.to_dict("records"),
+        headline=words.headline(tables, methods),
+        sentences=words.method_sentences(tables, methods),
+        table_one=rows,
+        sources=summary.sources_of(rows),
+        medians=summary.medians(tables.dice, methods),
+        against_rescan=summary.against_rescan(tables.statistics, methods),
+        pairs=summary.pairs(tables.statistics),
+        figures=_figures(paths, tables, units, methods, record.segmenter, privacy),
+        chart=chart_data(tables, methods, {u.stem: link_of(u) for u in units}),
+        entries=sorted(entries, key=lambda e: (not e.failed, e.lowest, e.scan)),
+        gallery=_gallery(entries),
+        tables=[n for n in _TABLES if (out_dir / n).is_file()],
+        paragraph=paragraph(record, tables),
+        bibliography=bibliography(record, tables),
+        command=record.command(out_dir),
+        rules={"typical": choice.TYPICAL_RULE, "worst": choice.WORST_RULE},
+        has_quality=len(tables.qc) > 0,
     )
     write_atomically(paths.report, page.encode(), force=True)
     return paths.report
 
 
-def _entries(
-    out_dir: Path,
-    tables: Tables,
-    methods: list[str],
-    environment: jinja2.Environment,
-    common: dict[str, Any],
-    *,
-    originals: bool,
-) -> Iterator[ScanEntry]:
-    """Write every scan's page, and give what the main page shows of it, one scan in memory at a time."""
-    everything = pd.concat([tables.edits, tables.failures])[["subject", "session", "scan"]].drop_duplicates()
-    template = environment.get_template("scan.html.j2")
-    for subject, session, scan in sorted(everything.itertuples(index=False, name=None)):
-        paths = UnitPaths(out_dir, subject, session or None, scan)
-        cases, rows = [], []
-        for method in methods:
-            views, missing = _views(paths, method, originals=originals)
-            small = _picture(views, "sagittal", STRIP_PX, f"{scan}, {method}") if views else None
-            case = _case(tables, scan, method, small, missing)
-            cases.append(case)
-            large = [_picture(views, plane, PAGE_PX, f"{scan}, {method}, {plane}") for plane in PLANES] if views else []
-            rows.append((case, large))
-        failures = tables.failures[tables.failures.scan == scan].to_dict("records")
-        page = template.render(**common, scan=scan, rows=rows, groups=GROUPS, failures=failures)
-        path = paths.folder / f"{scan}_report.html"
-        write_atomically(path, page.encode(), force=True)
-        yield ScanEntry(scan, quote(str(path.relative_to(out_dir))), tuple(cases))
+_TABLES = (
+    "dice.tsv", "edits.tsv", "failures.tsv", "volumes.tsv", "distances.tsv", "rescan.tsv", "statistics.tsv", "qc.tsv",
+    "table1.tsv",
+)  # fmt: skip
 
 
-def _views(paths: UnitPaths, method: str, *, originals: bool) -> tuple[Views | None, str]:
-    """Volumes to show, or why there are none."""
-    path = paths.defaced(method)
-    if not path.is_file():
-        return None, "there is no defaced scan"
-    try:
-        after = load_scan(path)
-        mask = load_mask(paths.mask(method), after)
-        brain = load_mask(paths.brain(), after) if paths.brain().is_file() else None
-        before = load_scan(_source(path)).data if originals else None
-    except EffaceError as error:
-        return None, str(error)
-    if before is not None and before.shape != after.shape:
-        return None, "the original has changed since it was defaced"
-    return Views(before, after.data, mask, brain, after.spacing_mm), ""
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("efface.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(number=_number, signed=_signed, pvalue=_pvalue, counted=counted, title_of=title_of)
+    environment.filters["colour_of"] = colour_of
+    return environment
 
 
-def _source(defaced: Path) -> str:
-    """Where the original is, by the recipe.
-
-    Raises
-    ------
-    InputError
-        If the recipe does not say.
-    """
-    try:
-        sources = json.loads(recipe_of(defaced).read_text(encoding="utf-8"))["Sources"]
-        return str(sources[0])
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        msg = f"{recipe_of(defaced)} does not name the original: run the study again"
-        raise InputError(msg) from error
-
-
-def _picture(views: Views, plane: str, height_px: int, what: str) -> Picture:
-    shown = "edit and after" if views.before is None else "before, edit in orange, and after"
-    return Picture(_uri(strip(views, plane, height_px), "jpeg"), f"{what}: {shown}")
-
-
-def _case(tables: Tables, scan: str, method: str, picture: Picture | None, missing: str) -> Case:
-    dice = tables.dice
-    mine = dice[(dice.scan == scan) & (dice.method == method) & (dice.level != "label")]
-    edits = tables.edits[(tables.edits.scan == scan) & (tables.edits.method == method)]
-    columns = ("edited_head_ml", "edited_brain_ml")
-    ml, brain_ml = (float(edits[c].iloc[0]) if len(edits) else float("nan") for c in columns)
-    values = dict(zip(mine.region, mine.value, strict=True))
-    return Case(method, COLOURS.get(method, "#666666"), values, ml, brain_ml, picture, missing)
-
-
-def _summary(dice: pd.DataFrame, methods: list[str]) -> list[dict[str, Any]]:
-    """Median and quartiles for every method and group."""
-    rows = []
-    for method in methods:
-        row: dict[str, Any] = {"method": method}
-        for group in GROUPS:
-            values = dice[(dice.method == method) & (dice.region == group) & (dice.level != "label")].value.dropna()
-            row[group] = None if values.empty else np.percentile(values, (50, 25, 75)).tolist()
-        rows.append(row)
-    return rows
+def _figures(
+    paths: GroupPaths, tables: Evidence, units: Sequence[UnitPaths], methods: list[str], segmenter: str, privacy: Privacy
+) -> dict[str, Picture]:
+    """Draw every figure that the study has the numbers for, and write it as SVG and PNG."""
+    by_scan = {unit.stem: unit for unit in units}
+    drawn: dict[str, tuple[Figure, str]] = {}
+    typical = choice.typical_scan(tables.dice, methods)
+    if typical in by_scan:
+        panels = heads.method_panels(by_scan[typical], methods, privacy)
+        before = "before" if privacy.originals else "average head"
+        alt = f"{typical}: sagittal slice and 3-D face {'before and ' if privacy.originals else ''}after each method"
+        drawn["figure1_methods"] = (heads.plot_methods(panels, before=before, scan=typical), alt)
+    drawn["figure2_dice"] = (plot_effects(tables.dice, methods), _effects_alt(tables, methods))
+    worst = choice.worst_scans(tables.dice, methods)
+    cases = [
+        heads.worst_case(by_scan[scan], method, segmenter, dice, privacy)
+        for method, (scan, dice) in worst.items()
+        if scan in by_scan
+    ]
+    if cases:
+        said = listed([f"{title_of(c.method)} {c.dice:.4f} ({c.scan})" for c in cases])
+        drawn["figure3_worst"] = (heads.plot_worst(cases), f"Worst case of each method, whole-brain Dice: {said}")
+    if tables.rescan.method.str.startswith("rescan-").any():
+        drawn["figure4_rescan"] = (plot_rescans(tables.rescan, methods), _rescan_alt(tables, methods))
+    pictures: dict[str, Picture] = {}
+    for name in ("figure1_methods", "figure2_dice", "figure3_worst", "figure4_rescan"):
+        for kind in ("svg", "png"):
+            path = paths.figures / f"{name}.{kind}"
+            if name not in drawn:
+                path.unlink(missing_ok=True)
+                continue
+            data = figure_bytes(drawn[name][0], kind)
+            write_atomically(path, data, force=True)
+            if kind == "png":
+                pictures[name] = png_picture(data, drawn[name][1])
+    return pictures
 
 
-def _figure_alt(tables: Tables, methods: list[str]) -> str:
+def _gallery(entries: Sequence[ScanEntry]) -> list[Case]:
+    """The cases with the lowest whole-brain Dice, and those without one first."""
+    cases = [case for entry in entries for case in entry.cases if case.picture]
+
+    def dice(case: Case) -> float:
+        value = case.dice.get(WHOLE_BRAIN, float("nan"))
+        return -1.0 if np.isnan(value) else value
+
+    return sorted(cases, key=lambda c: (dice(c), c.scan, c.method))[:GALLERY]
+
+
+def _effects_alt(tables: Evidence, methods: Sequence[str]) -> str:
     medians = []
     for method in methods:
         chosen = (tables.dice.method == method) & (tables.dice.region == WHOLE_BRAIN)
-        values = tables.dice[chosen].value.dropna()
-        medians.append(f"{method} {_number(float(values.median()) if len(values) else float('nan'))}")
+        medians.append(f"{title_of(method)} {_number(float(tables.dice[chosen].value.median()))}")
     return f"Box plot of Dice per region and method; whole-brain medians: {', '.join(medians)}"
 
 
-def _settings(paths: GroupPaths) -> dict[str, Any]:
-    try:
-        content = json.loads(paths.description.read_text(encoding="utf-8"))
-        settings = dict(content["Efface"])
-        settings["Raw"] = unquote(urlparse(content["DatasetLinks"]["raw"]).path)
-    except (OSError, ValueError, KeyError) as error:
-        msg = f"{paths.description} is not efface's: run `efface study BIDS {paths.out_dir} participant` again"
-        raise InputError(msg) from error
-    return settings
+def _rescan_alt(tables: Evidence, methods: Sequence[str]) -> str:
+    whole = tables.rescan[(tables.rescan.region == WHOLE_BRAIN) & (tables.rescan.measure == "dice")]
+    said = ", ".join(
+        f"{title} {_number(float(whole[(whole.method == m) & (whole.implementation == i)].value.median()))}"
+        for m, i, title in rescan_groups(whole, methods)
+    )
+    return f"Dice of each subject after each method and after scanning again; whole-brain medians: {said}"
 
 
 def _number(value: float | None, digits: int = 4) -> str:
     return "n/a" if value is None or np.isnan(value) else f"{value:.{digits}f}"
 
 
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def _signed(value: float, digits: int = 4) -> str:
+    return "n/a" if np.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _pvalue(value: Any) -> str:
+    if np.isnan(value):
+        return "n/a"
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

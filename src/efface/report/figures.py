@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from efface.measure.dice import NINE_REGIONS, WHOLE_BRAIN
@@ -25,9 +26,10 @@ STYLE = {
 }  # fmt: skip
 
 
-def new_figure(wide_in: float, tall_in: float) -> Figure:
-    """An empty figure that needs no display."""
-    figure = Figure(figsize=(wide_in, tall_in), layout="constrained")
+def new_figure(wide_in: float, tall_in: float, *, tight: bool = False) -> Figure:
+    """An empty figure that needs no display; `tight` leaves hardly any room between its cells."""
+    engine = ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0) if tight else None
+    figure = Figure(figsize=(wide_in, tall_in), layout=engine or "constrained")
     FigureCanvasAgg(figure)
     return figure
 

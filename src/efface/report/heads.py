@@ -13,8 +13,9 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from efface.arrays import FloatVolume, LabelVolume, Volume
+from efface.arrays import BoolVolume, FloatVolume, LabelVolume, Volume
 from efface.errors import EffaceError
+from efface.masks import largest_component
 from efface.paths import UnitPaths
 from efface.render import BACKGROUND, render_view
 from efface.report.figures import STYLE, new_figure
@@ -40,6 +41,9 @@ SLICE_MM = (250.0, 222.0)
 CROP_MM = 12.0
 PLANES = ("sagittal", "coronal", "axial")
 OPACITY = 0.45
+
+_MIDDLE = np.array([-1.0, 12.0, -20.0, 1.0])
+"""Middle of the sagittal picture, average-head mm."""
 
 Picture = NDArray[np.uint8]
 
@@ -88,14 +92,19 @@ def method_panels(paths: UnitPaths, methods: Sequence[str], privacy: Privacy) ->
 def _panels(scan: Scan, paths: UnitPaths, methods: Sequence[str], surface: Surface) -> tuple[Panel, Panel]:
     pose = camera_pose(paths, tuple(methods), scan)
     face = render_view(surface, FACE_VIEW, pose, size_px=FACE_PX)
-    centre = np.linalg.inv(scan.affine) @ pose @ np.array([-1.0, 5.0, -20.0, 1.0])
+    centre = np.linalg.inv(scan.affine) @ pose @ _MIDDLE
     return Panel(_sagittal(scan.volume, centre[:3])), Panel(face)
 
 
 def _average_panels() -> tuple[Panel, Panel]:
     head = average_head()
-    face = render_view(head_surface(head), FACE_VIEW, np.eye(4), size_px=FACE_PX)
-    centre = np.linalg.inv(head.affine) @ np.array([-1.0, 5.0, -20.0, 1.0])
+    surface = head_surface(head)
+    inside = surface.volume.data >= surface.threshold
+    surface.volume.data[inside & ~largest_component(inside)] = (
+        0  # an ear of the average hangs before its face, folded over
+    )
+    face = render_view(surface, FACE_VIEW, np.eye(4), size_px=FACE_PX)
+    centre = np.linalg.inv(head.affine) @ _MIDDLE
     return Panel(_sagittal(head, centre[:3])), Panel(face)
 
 
@@ -126,9 +135,8 @@ def plot_methods(panels: Mapping[str, tuple[Panel, Panel]], *, before: str, scan
     with mpl.rc_context(STYLE):
         wide = 10.0
         cell = wide / len(panels)
-        figure = new_figure(wide, 2 * cell * FACE_PX[0] / FACE_PX[1] + 0.55)
+        figure = new_figure(wide, 2 * cell * FACE_PX[0] / FACE_PX[1] + 0.5, tight=True)
         cells = figure.subplots(2, len(panels), squeeze=False)
-        figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0)  # type: ignore[union-attr]
         for column, (name, pair) in enumerate(panels.items()):
             for axes, panel in zip(cells[:, column], pair, strict=True):
                 _show(axes, panel, FACE_PX)
@@ -184,7 +192,8 @@ def _most_changed(seen: Comparison) -> tuple[int, int]:
 def _box(seen: Comparison, axis: int) -> tuple[slice, slice]:
     """Rows and columns of a turned slice around the brain."""
     spacing = np.linalg.norm(seen.affine[:3, :3], axis=0)
-    flat = turned((seen.brain | (seen.labels_before > 0) | (seen.labels_after > 0)).any(axis=axis))
+    shown: BoolVolume = seen.brain | (seen.labels_before > 0) | (seen.labels_after > 0)
+    flat = turned(np.asarray(shown.any(axis=axis)))
     steps = np.delete(spacing, axis)[::-1]
     ranges = []
     for direction in (0, 1):
@@ -229,9 +238,7 @@ def _by_region(labels: NDArray[np.int32]) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def _tinted(
-    picture: NDArray[np.float32], masks: Mapping[str, NDArray[np.bool_]], opacity: float
-) -> NDArray[np.float32]:
+def _tinted(picture: NDArray[np.float32], masks: Mapping[str, NDArray[np.bool_]], opacity: float) -> NDArray[np.float32]:
     for colour, mask in masks.items():
         picture[mask] = (1 - opacity) * picture[mask] + opacity * 255 * np.array(to_rgb(colour))
     return picture
@@ -241,14 +248,13 @@ def _square(picture: NDArray[np.float32], rows_per_column: float) -> Picture:
     """Stretch rows so that pixels are square, nearest neighbour."""
     count = max(1, round(picture.shape[0] * rows_per_column))
     rows = np.minimum((np.arange(count) / rows_per_column).astype(int), picture.shape[0] - 1)
-    return np.clip(picture[rows], 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture[rows], 0, 255), dtype=np.uint8)
 
 
 def plot_worst(cases: Sequence[Worst]) -> Figure:
     """Draw Figure 3: a column a method; original and defaced with their segmentations, and the difference."""
     with mpl.rc_context(STYLE):
-        figure = new_figure(10, 3 * 10 / max(4, len(cases)) * 0.95 + 1.1)
-        figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0)  # type: ignore[union-attr]
+        figure = new_figure(10, 3 * 10 / max(4, len(cases)) * 0.95 + 1.1, tight=True)
         cells = figure.subplots(3, max(4, len(cases)), squeeze=False)
         for column in range(cells.shape[1]):
             for row in range(3):
@@ -301,4 +307,3 @@ def _wrapped(text: str) -> str:
 def _bar(axes: Any, colour: str) -> None:
     """The method's colour, between its name and its pictures."""
     axes.add_patch(Rectangle((0, 1.01), 1, 0.025, transform=axes.transAxes, color=colour, clip_on=False))
-

@@ -102,5 +102,5 @@ def grey_slice(volume: FloatVolume, axis: int, index: int, top: float) -> NDArra
 
 
 def turned(plane: NDArray[Any]) -> NDArray[Any]:
-    """Turn a plane of an RAS+ volume for drawing: up is up; the second axis of the plane (P-A or I-S) becomes rows from the top."""
+    """Turn a plane of an RAS+ volume for drawing: its second axis (P-A or I-S) becomes rows, from the top."""
     return plane.T[::-1]

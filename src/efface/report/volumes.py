@@ -1,4 +1,4 @@
-"""What a study left on disk for one scan and method, opened for drawing; the undefaced scan only where it may be shown."""
+"""What a study left on disk, opened for drawing; an undefaced scan only where it may be shown."""
 
 import json
 from dataclasses import dataclass
