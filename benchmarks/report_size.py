@@ -1,4 +1,4 @@
-"""How large a report is and how long it takes, on a made-up study: ``python benchmarks/report_size.py [SCANS] [FOLDER]``.
+"""How large a report is and how long it takes, on a made-up study: ``python benchmarks/report_size.py [SCANS] [DIR]``.
 
 Images are tiny (a phantom of 4 mm), tables are of full size: six methods, 132 labels, rescans of a quarter of the scans.
 """
@@ -56,7 +56,7 @@ def make(out_dir: Path, scans: int) -> None:
     write_table(paths.failures, pd.DataFrame(failed, columns=columns))
     pairs = names[: scans // 4 * 2]
     again = [
-        (*n, "rescan-1-2" if n[1] == "1" else "rescan-2-1", "affine", "atlas", "dice", level, region, 1 - 0.02 * rng.gamma(4))
+        (*n, ("rescan-1-2", "rescan-2-1")[n[1] == "2"], "affine", "atlas", "dice", level, region, 1 - 0.02 * rng.gamma(4))
         for n in pairs for level, region in REGIONS
     ]  # fmt: skip
     again += [
