@@ -56,8 +56,8 @@ def make(out_dir: Path, scans: int) -> None:
     write_table(paths.failures, pd.DataFrame(failed, columns=columns))
     pairs = names[: scans // 4 * 2]
     again = [
-        (*n, ("rescan-1-2", "rescan-2-1")[n[1] == "2"], "affine", "atlas", "dice", level, region, 1 - 0.02 * rng.gamma(4))
-        for n in pairs for level, region in REGIONS
+        (*n, "rescan-1-2" if n[1] == "1" else "rescan-2-1", "affine", "atlas", "dice", *where, 1 - 0.02 * rng.gamma(4))
+        for n in pairs for where in REGIONS
     ]  # fmt: skip
     again += [
         (*n, "resampled", "resample", "atlas", "dice", level, region, 1 - 0.01 * rng.gamma(4))

@@ -2,6 +2,8 @@
 
 import io
 import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,36 +11,64 @@ import pytest
 from PIL import Image
 
 import bids
+import phantom
 from efface.dataset import find_scans
 from efface.deface import METHODS
 from efface.measure.dice import NINE_REGIONS
-from efface.report import build_report, plot_effects
+from efface.paths import GroupPaths, UnitPaths
+from efface.report import (
+    build_report,
+    choice,
+    evidence,
+    figures,
+    heads,
+    plot_effects,
+    plot_rescans,
+    record,
+    volumes,
+    words,
+)
 from efface.report.figures import COLOURS, GROUPS, figure_bytes
+from efface.report.pages import units_of
+from efface.report.pose import pose_of_brain
 from efface.report.slices import EDIT_COLOUR, GAP, PLANES, Views, strip
-from efface.report.words import method_sentences
 from efface.study import Settings, Study, collect, load_tables
 from efface.study.unit import run_unit
 
 
-@pytest.fixture
-def study(monkeypatch, tmp_path):
-    bids.stand_in(monkeypatch)
-    settings = Settings(bids.make(tmp_path / "bids"), tmp_path / "out")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    settings = Settings(bids.make(root / "bids"), root / "out")
     sources = find_scans(settings.bids_dir)
     sources[-1].path.write_bytes(b"not <b>an</b> image")
-    Study(settings)._prepare_output()
-    for source in sources:
-        run_unit(source, settings)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        bids.stand_in(monkeypatch)
+        Study(settings)._prepare_output()
+        for source in sources:
+            run_unit(source, settings)
     collect(settings.out_dir)
     return settings
+
+
+@pytest.fixture
+def study(made, tmp_path, monkeypatch):
+    """A copy of the study, and small pictures: what is in them does not depend on their size."""
+    monkeypatch.setattr(heads, "FACE_PX", (36, 32))
+    monkeypatch.setattr(figures, "DPI", 40)
+    shutil.copytree(made.out_dir, tmp_path / "out")
+    return Settings(made.bids_dir, tmp_path / "out")
 
 
 def test_report_is_self_contained(study):
     page = build_report(study.out_dir).read_text()
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
     assert page.count("data:image/jpeg") == 2 * len(METHODS)  # two scans
-    for link in re.findall(r'href="([^"]+)"', page):
+    assert "default-src 'none'" in page
+    for link in re.findall(r'href="([^"#]+)"', page):
         assert (study.out_dir / link).is_file(), link
+    for anchor in re.findall(r'href="#([^"]+)"', page):
+        assert f'id="{anchor}"' in page, anchor
 
 
 def test_every_scan_has_a_page_and_failures_are_listed_with_reasons(study):
@@ -53,13 +83,13 @@ def test_text_from_files_is_escaped(study):
     tables.failures.loc[0, "reason"] = "<script>alert(1)</script>"
     tables.failures.to_csv(study.out_dir / "failures.tsv", sep="\t", index=False)
     page = build_report(study.out_dir).read_text()
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
 
 
-def test_without_originals_the_notice_and_the_first_picture_go(study):
-    shown = build_report(study.out_dir).read_text()
-    hidden = build_report(study.out_dir, originals=False).read_text()
+def test_originals_are_shown_only_when_asked_for(study):
+    shown = build_report(study.out_dir, include_originals=True).read_text()
+    hidden = build_report(study.out_dir).read_text()
     assert "Not for sharing" in shown
     assert "Not for sharing" not in hidden
     assert "before, edit in orange" in shown
@@ -70,6 +100,123 @@ def test_a_rebuilt_report_is_the_same_file(study):
     first = {p: p.read_bytes() for p in (build_report(study.out_dir), *(study.out_dir / "figures").iterdir())}
     build_report(study.out_dir)
     assert {p: p.read_bytes() for p in first} == first
+
+
+def test_without_originals_no_original_is_read_but_near_its_brain(study, monkeypatch):
+    reads = []
+    real = volumes.load_original
+
+    def load(path):
+        scan = real(path)
+        reads.append(scan)
+        return scan
+
+    monkeypatch.setattr(volumes, "load_original", load)
+    monkeypatch.setattr(heads, "load_original", load)
+    unit = UnitPaths(study.out_dir, "01", "1", "sub-01_ses-1")
+    seen = volumes.load_comparison(unit, "pydeface", "atlas", volumes.Privacy())
+    brain = seen.brain
+    far = ~volumes.near_brain(brain, seen.affine)
+    assert (seen.before[far] == 0).all()
+    assert (seen.before[brain] == reads[0].data[brain]).all()
+    reads.clear()
+    panels = heads.method_panels(unit, ["pydeface"], volumes.Privacy())
+    assert reads == []
+    assert panels["before"][1].picture is not None
+
+
+def test_a_face_that_the_quality_check_found_is_not_drawn(study):
+    row = {"subject": "01", "session": "1", "scan": "sub-01_ses-1", "method": "pydeface", "implementation": "native"}
+    more = {"verdict": "Failure I", "score": 0.9, "reason": "the nose is left", "manual": "n/a", "reviewers": 0}
+    pd.DataFrame([{**row, **more, "agreed": "n/a"}]).to_csv(study.out_dir / "qc.tsv", sep="\t", index=False)
+    page = build_report(study.out_dir).read_text()
+    assert page.count("data:image/jpeg") == 2 * len(METHODS) - 1
+    assert "the face is left (Failure I)" in next(study.out_dir.rglob("sub-01_ses-1_report.html")).read_text()
+    assert build_report(study.out_dir, include_originals=True).read_text().count("data:image/jpeg") == 2 * len(METHODS)
+
+
+def rescans(subjects=("01", "02", "03")):
+    rng = np.random.default_rng(0)
+    groups = (("pydeface", "native", 0.99), ("rescan-1-2", "affine", 0.9), ("rescan-2-1", "affine", 0.9))
+    rows = [
+        (s, "1", f"sub-{s}_ses-1", m, i, "atlas", "dice", "region", region, base - rng.uniform(0, 0.05))
+        for s in subjects
+        for m, i, base in groups
+        for region in GROUPS
+    ]
+    return pd.DataFrame(rows, columns=list(evidence.COLUMNS["rescan"]))
+
+
+def test_figure_4_comes_with_rescans_and_goes_with_them(study):
+    rescans().to_csv(study.out_dir / "rescan.tsv", sep="\t", index=False)
+    page = build_report(study.out_dir).read_text()
+    assert "Figure 4" in page
+    assert "The yardstick, the same person scanned again" in page
+    assert (study.out_dir / "figures/figure4_rescan.svg").is_file()
+    (study.out_dir / "rescan.tsv").unlink()
+    assert "Figure 4" not in build_report(study.out_dir).read_text()
+    assert not (study.out_dir / "figures/figure4_rescan.svg").exists()
+
+
+def test_figure_4_has_a_point_a_subject_and_group():
+    figure = plot_rescans(rescans(), ["pydeface"])
+    assert len(figure.axes) == len(GROUPS)
+    for axes in figure.axes:
+        points = [line for line in axes.lines if line.get_marker() == "o"]
+        assert [len(p.get_xdata()) for p in points] == [3, 3, 3]
+
+
+def test_the_sentence_counts_the_regions_in_which_a_rescan_changes_more(study):
+    rows = [
+        {"test": "noninferiority", "measure": "dice", "level": "region", "region": region, "method": "pydeface",
+         "reference": "rescan (affine)", "n": 9, "effect": -0.02,
+         "verdict": words.SMALLER if place < 7 else "not decided"}
+        for place, region in enumerate(NINE_REGIONS)
+    ]  # fmt: skip
+    statistics = pd.DataFrame(rows).reindex(columns=list(evidence.COLUMNS["statistics"]))
+    tables = replace(evidence.read_evidence(study.out_dir), statistics=statistics)
+    said = words.method_sentences(tables, ["pydeface"])[0]
+    assert "smaller than a rescan's in 7 of 9 regions" in said
+
+
+def test_the_worst_case_is_the_lowest_dice_and_the_typical_scan_the_median():
+    rows = [
+        {"scan": f"s{i}", "method": "pydeface", "level": level, "region": region, "value": value}
+        for i, value in enumerate((0.9, 0.5, 0.7))
+        for level, region in (("whole brain", "whole brain"), ("region", "thalamus"))
+    ]
+    dice = pd.DataFrame(rows)
+    assert choice.worst_scans(dice, ["pydeface"]) == {"pydeface": ("s1", 0.5)}
+    assert choice.typical_scan(dice, ["pydeface"]) == "s2"
+    assert choice.typical_scan(dice[dice.scan == "none"], ["pydeface"]) is None
+
+
+def test_figure_3_shows_the_slice_that_changed_most(study):
+    unit = UnitPaths(study.out_dir, "01", "1", "sub-01_ses-1")
+    seen = volumes.load_comparison(unit, "pydeface", "atlas", volumes.Privacy())
+    labels = seen.labels_before.copy()
+    labels[:, :, 25][seen.labels_before[:, :, 25] > 0] = 23
+    assert heads._most_changed(replace(seen, labels_after=labels)) == (2, 25)
+
+
+def test_the_camera_is_placed_by_the_brain():
+    truth = phantom.head()
+    straight = pose_of_brain(truth.brain, truth.affine)
+    turned = pose_of_brain(truth.brain, phantom.rotation(20) @ truth.affine)
+    np.testing.assert_allclose(phantom.rotation(20) @ straight, turned, atol=1e-6)
+    assert np.degrees(np.arccos((np.trace(straight[:3, :3]) - 1) / 2)) < 20
+
+
+def test_every_citation_of_the_paragraph_is_in_the_bibliography(study):
+    tables = evidence.read_evidence(study.out_dir)
+    made = record.read_record(GroupPaths(study.out_dir), units_of(study.out_dir, tables))
+    said, entries = record.paragraph(made, tables), record.bibliography(made, tables)
+    keys = set(re.findall(r"@([a-z]+\d*)", said))
+    assert {"gao2022", "efface", *record.METHOD_KEYS.values()} <= keys
+    for key in keys:
+        assert f"{{{key}," in entries, key
+    assert "--methods " + ",".join(METHODS) in made.command(study.out_dir)
+    assert set(made.inputs) == {"sub-01_ses-1", "sub-01_ses-2"}
 
 
 def test_a_lost_image_is_said_and_the_rest_shown(study):
@@ -143,8 +290,8 @@ def test_each_of_the_six_methods_has_its_own_colour():
 
 
 def test_the_sentence_says_what_the_table_says(study):
-    tables = load_tables(study.out_dir)
+    tables = evidence.read_evidence(study.out_dir)
     whole = tables.dice[(tables.dice.method == "pydeface") & (tables.dice.region == "whole brain")].value
-    sentence = method_sentences(tables, ["pydeface"])[0]
-    assert f"median whole-brain Dice {whole.median():.4f}" in sentence
+    sentence = words.method_sentences(tables, ["pydeface"])[0]
+    assert f"Median whole-brain Dice {whole.median():.4f}" in sentence
     assert "2 scans" in sentence

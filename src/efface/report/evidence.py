@@ -63,6 +63,10 @@ def read_evidence(out_dir: Path) -> Evidence:
     """
     tables = load_tables(out_dir)
     more = {name: _read(out_dir / f"{name}.tsv", columns) for name, columns in COLUMNS.items()}
+    main = set(tables.dice.segmenter)  # of several segmenters, the report speaks of the first
+    for name, frame in more.items():
+        if "segmenter" in frame.columns and main:
+            more[name] = frame[frame.segmenter.isin(main)].reset_index(drop=True)
     return Evidence(tables.dice, tables.edits, tables.failures, **more)
 
 

@@ -1,5 +1,6 @@
 """Figures 1 and 3 of the paper: the same head after every method; the worst case of each."""
 
+import functools
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ def _panels(scan: Scan, paths: UnitPaths, methods: Sequence[str], surface: Surfa
     return Panel(_sagittal(scan.volume, centre[:3])), Panel(face)
 
 
+@functools.cache
 def _average_panels() -> tuple[Panel, Panel]:
     head = average_head()
     surface = head_surface(head)

@@ -1,5 +1,6 @@
 """A page for every scan, beside the report."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import jinja2
 import pandas as pd
 
 from efface.files import write_atomically
+from efface.measure.dice import WHOLE_BRAIN
 from efface.paths import UnitPaths
 from efface.report.embed import Picture, jpeg_picture
 from efface.report.evidence import Evidence
@@ -54,8 +56,8 @@ class ScanEntry:
     @property
     def lowest(self) -> float:
         """Lowest whole-brain Dice over the methods; below all others where there is none."""
-        values = [c.dice["whole brain"] for c in self.cases if c.dice.get("whole brain") == c.dice.get("whole brain")]
-        return min((v for v in values if v is not None), default=-1.0)
+        values = [case.dice.get(WHOLE_BRAIN, float("nan")) for case in self.cases]
+        return min((v for v in values if not math.isnan(v)), default=-1.0)
 
 
 def units_of(out_dir: Path, tables: Evidence) -> list[UnitPaths]:

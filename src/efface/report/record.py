@@ -73,7 +73,7 @@ class Record:
     def command(self, out_dir: Path) -> str:
         """The commands that make this study again."""
         words = ["efface", "study", self.raw, str(out_dir), "participant", "--methods", ",".join(self.methods)]
-        words += ["--segmenter", self.segmenter]
+        words += ["--segmenter", ",".join(self.settings.get("Segmenters") or [self.segmenter])]
         originals = [m for m, kinds in self.implementations.items() if "original" in kinds]
         words += ["--original", ",".join(originals)] if originals else []
         words += ["--measures", ",".join(self.settings["Measures"])] if self.settings.get("Measures") else []
