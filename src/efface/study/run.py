@@ -13,6 +13,7 @@ from efface.errors import InputError, OutputError
 from efface.files import write_atomically
 from efface.paths import GroupPaths
 from efface.study.engine import Outcome, Task, default_jobs, run_tasks
+from efface.study.group import Tables, collect
 from efface.study.rescan import RescanTask, pairs_of
 from efface.study.rows import Row
 from efface.study.settings import NO_RESCAN, Settings
@@ -58,19 +59,42 @@ class Study:
     Parameters
     ----------
     settings
-        What to run on what.
+        What to run on what: `Settings`, or the folder of the data set.
+    out_dir
+        Where results go; only with a folder.
     validate
         Ask the input for a dataset_description.json and for BIDS names.
     bids_filter
         Look only at scans whose entities match; None looks at all.
+    **options
+        Other attributes of `Settings`, with a folder: ``methods``, ``segmenter``, ...
+
+    Raises
+    ------
+    InputError
+        If a folder comes without `out_dir`, or a setting is refused.
+
+    Examples
+    --------
+    >>> study = Study("bids", "out", methods=["quickshear", "pydeface"])  # doctest: +SKIP
+    >>> study.run()  # doctest: +SKIP
+    >>> study.tables().dice  # doctest: +SKIP
 
     References
     ----------
     Gao, Jin, Prince, Carass. "Effects of defacing whole head MRI on neuroanalysis." Proc. SPIE 12032 (2022).
     """
 
-    def __init__(self, settings: Settings, *, validate: bool = True, bids_filter: BidsFilter | None = None) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Settings | str | Path,
+        out_dir: str | Path | None = None,
+        *,
+        validate: bool = True,
+        bids_filter: BidsFilter | None = None,
+        **options: Any,
+    ) -> None:
+        self.settings = settings if isinstance(settings, Settings) else _settings(settings, out_dir, options)
         self.validate = validate
         self.bids_filter = bids_filter
 
@@ -129,6 +153,16 @@ class Study:
         computed = [sum(1 for task in tasks if outcomes[task.name].computed) for tasks in stages]
         return Summary(len(units), computed[0], failures, len(rescans), computed[1])
 
+    def tables(self) -> Tables:
+        """Gather the results so far into pandas frames, and write them as the group level does.
+
+        Raises
+        ------
+        InputError
+            If there are no results yet.
+        """
+        return collect(self.settings.out_dir)
+
     def _prepare_output(self) -> None:
         bids_dir, out_dir = self.settings.bids_dir.resolve(), self.settings.out_dir.resolve()
         if out_dir == bids_dir:
@@ -147,6 +181,18 @@ class Study:
             )
             raise OutputError(msg)
         write_atomically(path, content.encode(), force=True)
+
+
+def _settings(bids_dir: str | Path, out_dir: str | Path | None, options: dict[str, Any]) -> Settings:
+    if out_dir is None:
+        msg = f"where do the results of {bids_dir} go? Give a folder: Study({str(bids_dir)!r}, OUT_DIR)"
+        raise InputError(msg)
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    try:
+        return Settings(Path(bids_dir), Path(out_dir), **given)
+    except TypeError as error:
+        msg = f"a study has no such setting ({error}): see efface.Settings"
+        raise InputError(msg) from error
 
 
 def _description(settings: Settings) -> dict[str, Any]:
