@@ -26,7 +26,7 @@ COLUMNS = {
     "qc": (*_KEYS, "verdict", "score", "reason", "manual", "reviewers", "agreed"),
     "table1": ("method", "source", "scans", "success", "failure_i", "failure_ii", "agreement", "kappa"),
 }  # fmt: skip
-"""Tables that not every study has, and the columns the report reads of them."""
+"""Tables in which not every study has rows, and the columns the report reads of them."""
 FAILURE_I = "Failure I"
 
 
@@ -62,12 +62,11 @@ def read_evidence(out_dir: Path) -> Evidence:
         If dice.tsv, edits.tsv or failures.tsv is missing, or a table cannot be read.
     """
     tables = load_tables(out_dir)
-    more = {name: _read(out_dir / f"{name}.tsv", columns) for name, columns in COLUMNS.items()}
-    main = set(tables.dice.segmenter)  # of several segmenters, the report speaks of the first
-    for name, frame in more.items():
-        if "segmenter" in frame.columns and main:
-            more[name] = frame[frame.segmenter.isin(main)].reset_index(drop=True)
-    return Evidence(tables.dice, tables.edits, tables.failures, **more)
+    quality = {name: _read(out_dir / f"{name}.tsv", COLUMNS[name]) for name in ("qc", "table1")}
+    return Evidence(
+        tables.dice, tables.edits, tables.failures, tables.volumes, tables.distances, tables.rescan, tables.statistics,
+        **quality,
+    )  # fmt: skip
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -81,7 +80,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             raise InputError(msg)
         for name in frame.columns:
             text = frame[name].replace("n/a", "")
-            frame[name] = text if name in _TEXT else pd.to_numeric(text.replace("", "nan"))
+            frame[name] = text if name in _TEXT else text.replace("", "nan").map(float).astype("float64")
     except (ValueError, pd.errors.ParserError) as error:
         if isinstance(error, InputError):
             raise
