@@ -6,6 +6,14 @@ from pathlib import Path
 import numpy as np
 
 import phantom
+from efface.qc import (
+    FACE_FEATURES,
+    BrainEvidence,
+    FaceEvidence,
+    FeatureEvidence,
+    QcClass,
+    Verdict,
+)
 from efface.registration import AffineResult
 from efface.segment.labels import Labels, Provenance
 
@@ -24,8 +32,20 @@ def make(root: Path, scans=SCANS) -> Path:
     return root
 
 
-def stand_in(monkeypatch) -> list[str]:
-    """Brain, pose and features of the phantom as known, and a segmentation by intensity; returns what was segmented."""
+def untouched(_anatomy, _defaced) -> Verdict:
+    """A verdict that costs nothing."""
+    brain = BrainEvidence(False, 0.0, 0.0, 0, 0.0, 0, 0.0, "", None, None)
+    nothing = FeatureEvidence(None, None, None, 0.0, None)
+    parts = {part: nothing for parts in FACE_FEATURES.values() for part in parts}
+    face = FaceEvidence(False, 0.0, None, (), parts)
+    return Verdict(QcClass.SUCCESS, 0.0, "a stand-in", brain, face, np.eye(4), 1.0)
+
+
+def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
+    """Brain, pose and features of the phantom as known, and a segmentation by intensity; returns what was segmented.
+
+    Quality control is real only where `judged`.
+    """
     truth = phantom.head()
     done = []
 
@@ -36,6 +56,8 @@ def stand_in(monkeypatch) -> list[str]:
 
     affine = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
     monkeypatch.setattr("efface.study.unit.segment", segment)
+    if not judged:
+        monkeypatch.setattr("efface.study.unit.judge", untouched)
     monkeypatch.setattr("efface.anatomy.brain_mask", lambda data: truth.brain)
     monkeypatch.setattr("efface.anatomy.registration.register_affine", lambda *args, **kwargs: affine)
     monkeypatch.setattr("efface.deface.defacer.features_of", phantom.features_of)

@@ -135,14 +135,14 @@ def test_another_input_makes_everything_again(done, settings):
     data = np.asarray(image.dataobj).copy()
     data[20, 20, 20] += 1
     nib.save(nib.Nifti1Image(data, image.affine, image.header), source.path)
-    assert run_unit(source, settings).computed == 1 + 2 * len(METHODS)
+    assert run_unit(source, settings).computed == 1 + 3 * len(METHODS)
 
 
 def test_another_parameter_makes_that_method_again(done, settings):
     source = find_scans(settings.bids_dir)[0]
     run_unit(source, settings)
     changed = Settings(settings.bids_dir, settings.out_dir, method_params={"quickshear": {"buffer": 2.0}})
-    assert run_unit(source, changed).computed == 2
+    assert run_unit(source, changed).computed == 3
     recipe = read_recipe(UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("quickshear"))
     assert recipe["Parameters"]["buffer"] == 2.0
 

@@ -20,6 +20,7 @@ from efface.deface.carry import carry_edit
 from efface.errors import InputError
 from efface.measure import compare_labels, volumes_ml
 from efface.measure.dice import unknown_labels
+from efface.qc import Verdict, judge
 from efface.scan import Scan, load_labels, load_mask, load_scan
 from efface.segment import DEFAULT_SEGMENTER
 from efface.segment import segment as run_segmenter
@@ -164,6 +165,30 @@ def segment(image: Any, segmenter: str = DEFAULT_SEGMENTER, **params: Any) -> Se
     """
     scan = load_scan(image)
     return Segmented(scan, run_segmenter(Anatomy(scan), segmenter, **params))
+
+
+def qc(original: Any, defaced: Any, *, brain_mask: str | Path | None = None) -> Verdict:
+    """Judge a defaced scan: Success, Failure I (face left) or Failure II (brain damaged), with the evidence.
+
+    Parameters
+    ----------
+    original, defaced
+        Paths or nibabel images of a scan before and after defacing, by any program; the defaced one on the original's
+        grid, or on a part of it.
+    brain_mask
+        Path of a mask on the original's grid to use instead of finding the brain.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be used, or the two do not belong together.
+    AnatomyError, RegistrationError
+        If brain or head were not found in the original.
+    """
+    scan = load_scan(original)
+    other = load_scan(defaced)
+    brain = load_mask(brain_mask, scan) if brain_mask is not None else None
+    return judge(Anatomy(scan, brain), other)
 
 
 def dice(a: Any, b: Any) -> pd.DataFrame:

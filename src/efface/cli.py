@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_deface(commands)
     _add_segment(commands)
     _add_compare(commands)
+    _add_qc(commands)
     _add_study(commands)
     _add_report(commands)
     _add_review(commands)
@@ -111,6 +112,20 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("b", metavar="SEG_B", help="labels on the same grid")
     parser.add_argument("--out", type=Path, metavar="T.tsv", help="write all rows here; n/a = empty in both")
     parser.add_argument("--force", action="store_true", help="overwrite the table if it exists")
+
+
+def _add_qc(commands: Any) -> None:
+    parser = _command(
+        commands, "qc", _qc, "judge a defaced scan: Success, Failure I (face left), Failure II (brain cut)"
+    )
+    parser.epilog = "Exit code 0 for any verdict; 2 where none can be given."
+    parser.add_argument("original", metavar="ORIGINAL", help="the scan before defacing")
+    parser.add_argument("defaced", metavar="DEFACED", help="the same scan defaced, by any program")
+    parser.add_argument("--json", type=Path, metavar="F", help="write verdict and evidence here")
+    parser.add_argument(
+        "--brain-mask", metavar="M", help="brain mask on the original's grid, instead of finding the brain"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite the JSON file if it exists")
 
 
 def _add_study(commands: Any) -> None:
@@ -294,6 +309,28 @@ def _compare(options: argparse.Namespace) -> int:
     labels = frame[frame.level == "label"].dice
     mean = "n/a" if labels.isna().all() else f"{labels.mean():.4f}"
     print(f"{'mean of labels':<14}{mean}  ({labels.notna().sum()} of {len(labels)} present)")
+    return DONE
+
+
+def _qc(options: argparse.Namespace) -> int:
+    import json
+
+    from efface import api
+    from efface.files import check_output, write_atomically
+
+    _check_distinct([options.original, options.defaced], [options.json])
+    if options.json:
+        check_output(options.json, force=options.force)
+    verdict = api.qc(options.original, options.defaced, brain_mask=options.brain_mask)
+    if options.json:
+        content = json.dumps(verdict.to_json(), indent=2) + "\n"
+        write_atomically(options.json, content.encode(), force=options.force)
+    _warn(verdict.warnings)
+    print(verdict.verdict)
+    print(f"score   {verdict.score:.2f}  (a failure from 0.50 on)")
+    print(f"reason  {verdict.reason}")
+    for line in verdict.lines():
+        print(line)
     return DONE
 
 

@@ -51,6 +51,10 @@ class UnitPaths:
         """The defaced scan."""
         return self._anat(method, f"{self.suffix}.nii.gz")
 
+    def quality(self, method: str) -> Path:
+        """The quality check's verdict and evidence, JSON."""
+        return self._anat(method, "qc.json")
+
     def mask(self, method: str) -> Path:
         """1 = voxel changed."""
         return self._anat(method, "mask.nii.gz")
@@ -151,6 +155,21 @@ class GroupPaths:
     def statistics(self) -> Path:
         """What the other tables say, with intervals and tests."""
         return self.out_dir / "statistics.tsv"
+
+    @property
+    def quality(self) -> Path:
+        """The verdict on every defaced scan."""
+        return self.out_dir / "qc.tsv"
+
+    @property
+    def table1(self) -> Path:
+        """How many scans succeeded and failed, by method (the paper's Table 1)."""
+        return self.out_dir / "table1.tsv"
+
+    def unit_qualities(self) -> list[Path]:
+        """Verdicts of all units that are there, in order."""
+        name = "anat/*_desc-*_qc.json"
+        return sorted(self.out_dir.glob(f"sub-*/{name}")) + sorted(self.out_dir.glob(f"sub-*/ses-*/{name}"))
 
     @property
     def figures(self) -> Path:

@@ -76,18 +76,24 @@ def head_surface(volume: Volume, *, threshold: float | None = None) -> Surface:
         If the volume is constant, or the threshold is not a positive number.
     """
     if threshold is None:
-        threshold = _threshold(volume)
+        threshold = skin_threshold(volume)
     if not (np.isfinite(threshold) and threshold > 0):
         msg = f"threshold must be a positive intensity; received {threshold:g}: give that of the original scan"
         raise InputError(msg)
-    smooth = _smoothed(volume, GRID_MM)
+    smooth = smoothed(volume, GRID_MM)
     _remove_specks(smooth.data, threshold)
     return Surface(smooth, threshold)
 
 
-def _threshold(volume: Volume) -> float:
-    """A share of Otsu's threshold of the smoothed scan, bright outliers clipped."""
-    values = _smoothed(volume, COARSE_MM).data
+def skin_threshold(volume: Volume) -> float:
+    """Intensity at which a head begins: a share of Otsu's threshold of the smoothed scan, bright outliers clipped.
+
+    Raises
+    ------
+    InputError
+        If the volume is constant.
+    """
+    values = smoothed(volume, COARSE_MM).data
     values = values.clip(0, np.percentile(values, 99.0))
     if values.min() == values.max():
         msg = f"no head stands out: all smoothed intensities are {values.min():g}; expected a head scan: check it"
@@ -95,7 +101,7 @@ def _threshold(volume: Volume) -> float:
     return OTSU_SHARE * otsu_threshold(values)
 
 
-def _smoothed(volume: Volume, step_mm: float) -> Volume:
+def smoothed(volume: Volume, step_mm: float) -> Volume:
     """Smooth a volume and sample it at `step_mm` along its axes at once: one matrix of Gaussian weights an axis.
 
     The new grid has a margin where everything has faded to the air outside, 0.

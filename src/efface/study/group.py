@@ -10,6 +10,7 @@ import pandas as pd
 from efface.errors import InputError
 from efface.measure import MEASURES
 from efface.paths import GroupPaths
+from efface.study.quality import read_quality, write_quality
 from efface.study.rescan import RESCAN_12, RESCAN_GROUPS
 from efface.study.rows import COLUMNS, FAILED, OK, STATISTICS, read_table, require_columns, write_table
 from efface.study.statistics import compute_statistics
@@ -38,6 +39,10 @@ class Tables:
         rescans, the resampling control.
     statistics
         One row a number that was estimated or tested (`efface.study.statistics`).
+    quality
+        One row a defaced scan: verdict, score, evidence, reviewers' verdict; empty where nothing was judged.
+    table1
+        Successes and failures of each method, automatic and manual, and their agreement.
     """
 
     dice: pd.DataFrame
@@ -47,6 +52,8 @@ class Tables:
     distances: pd.DataFrame
     rescan: pd.DataFrame
     statistics: pd.DataFrame
+    quality: pd.DataFrame
+    table1: pd.DataFrame
 
 
 def collect(out_dir: Path) -> Tables:
@@ -85,7 +92,7 @@ def collect(out_dir: Path) -> Tables:
         (paths.distances, distances), (paths.rescan, rescan), (paths.statistics, statistics),
     ):  # fmt: skip
         write_table(path, frame)
-    return Tables(shown[0], edits, failures, shown[1], shown[2], shown[3], statistics)
+    return Tables(shown[0], edits, failures, shown[1], shown[2], shown[3], statistics, *write_quality(out_dir))
 
 
 def load_tables(out_dir: Path) -> Tables:
@@ -110,6 +117,7 @@ def load_tables(out_dir: Path) -> Tables:
         _only(_read_or_empty(paths.distances, (*_KEYS, *_DISTANCES)), main),
         _only(_read_or_empty(paths.rescan, _LONG), main),
         _read_or_empty(paths.statistics, STATISTICS),
+        *read_quality(out_dir),
     )
 
 

@@ -18,9 +18,11 @@ from efface.errors import AnatomyError, EffaceError, OutputError
 from efface.files import write_atomically
 from efface.measure import measure
 from efface.paths import ORIGINAL, UnitPaths
+from efface.qc import judge
 from efface.scan import Scan, load_labels, load_mask, load_scan
 from efface.segment import segment
 from efface.study.engine import Outcome
+from efface.study.quality import is_judged, quality_settings, write_verdict
 from efface.study.recipes import is_current, is_finished, versions, write_recipe
 from efface.study.rows import FAILED, Row, rows_to_tsv
 from efface.study.settings import Settings
@@ -115,6 +117,7 @@ class Unit:
         scans = (ORIGINAL, *self.settings.methods)
         made = [self.paths.segmentation(m, segmenter) for m in scans for segmenter in self.settings.segmenters]
         made += map(self.paths.defaced, self.settings.methods)
+        masks += map(self.paths.quality, self.settings.methods)
         return all(path.is_file() for path in masks) and all(map(is_finished, made))
 
     def whole_recipe(self, scan: Scan) -> dict[str, Any]:
@@ -141,6 +144,7 @@ class Unit:
             except EffaceError as error:
                 self.fail("deface", str(error), method)
                 continue
+            self.quality(anatomy, defaced, method)
             changed = Anatomy(defaced)
             for segmenter, before in original.items():
                 after = None if before is None else self.attempted(changed, method, segmenter)
@@ -186,6 +190,22 @@ class Unit:
                 )  # fmt: skip
         self.edited(anatomy, mask, method)
         return scan
+
+    def quality(self, anatomy: Anatomy, defaced: Scan, method: str) -> None:
+        """The verdict on the defaced scan: from an earlier run where its recipe is the same, else made now."""
+        path, source = self.paths.quality(method), self.source
+        recipe = self.recipe(anatomy.scan, defaced_sha256=defaced.sha256, check=quality_settings())
+        unit = {"subject": source.subject, "session": source.session or "", "scan": source.stem, "method": method}
+        unit["implementation"] = self.settings.implementation(method)
+        if is_judged(path, recipe):
+            return
+        try:
+            with self.step(f"qc {method}"):
+                write_verdict(path, judge(anatomy, defaced), unit, recipe)
+        except OutputError:
+            raise
+        except EffaceError as error:
+            self.fail("qc", str(error), method)
 
     def segmentation(self, anatomy: Anatomy, method: str, segmenter: str) -> LabelVolume:
         """The labels on the scan's RAS+ grid: from an earlier run where the recipe is the same, else made now."""
