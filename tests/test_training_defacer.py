@@ -191,6 +191,29 @@ def test_training_starts_from_the_network_given_and_leaves_it_alone(tmp_path):
         np.testing.assert_allclose(values, before[name], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("able", "quick"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"amx_bf16": True}, True),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
+@pytest.mark.usefixtures("small_examples")
+def test_it_trains_in_bfloat16_only_where_the_processor_has_it(tmp_path, monkeypatch, able, quick):
+    asked, autocast = [], torch.autocast
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+
+    def noted(device, kind, enabled):
+        asked.append((device, kind, enabled))
+        return autocast(device, kind, enabled=False)  # bfloat16 itself would take seconds where it is not quick
+
+    monkeypatch.setattr(torch, "autocast", noted)
+    train([tiny_head()], tmp_path, Schedule(1, 1e-3))
+    assert asked == [("cpu", torch.bfloat16, quick)]
+
+
 @pytest.mark.usefixtures("small_examples")
 def test_training_lowers_the_loss(tmp_path):
     train([tiny_head()], tmp_path, Schedule(24, 2e-3, ramp=10_000))
