@@ -383,10 +383,10 @@ def test_a_path_that_is_no_file_is_refused_in_one_line(tmp_path, name):
 def test_a_file_that_may_not_be_read_is_refused_in_one_line(tmp_path, monkeypatch):
     path = write(tmp_path, "nifti1").path
 
-    def read_bytes(path: Path) -> bytes:
+    def closed(path: Path, *args: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(Path, "open", closed)
     with pytest.raises(InputError, match=r"cannot be read \(Permission denied\): check its name and permissions"):
         load_scan(path)
 

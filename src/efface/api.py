@@ -15,6 +15,7 @@ import pandas as pd
 
 from efface.anatomy import Anatomy
 from efface.arrays import LabelVolume
+from efface.container import announced_shape
 from efface.deface import Edit, apply_edit, plan
 from efface.deface.carry import carry_edit
 from efface.errors import InputError
@@ -210,6 +211,7 @@ def dice(a: Any, b: Any) -> pd.DataFrame:
     InputError
         If an image holds no labels, or the two lie on different grids.
     """
+    _check_sizes(a, b)
     first, second = _labels(a), _labels(b)
     matched, warnings = _on_grid_of(first, second)
     frame = pd.DataFrame(compare_labels(first[1], matched))
@@ -226,6 +228,16 @@ def dice(a: Any, b: Any) -> pd.DataFrame:
 
 
 _Loaded = tuple[str, LabelVolume, "np.ndarray[Any, np.dtype[np.float64]]"]
+
+
+def _check_sizes(a: Any, b: Any) -> None:
+    """Refuse two files of different size before either is read: one may be huge."""
+    if not (isinstance(a, str | os.PathLike) and isinstance(b, str | os.PathLike)):
+        return
+    shape_a, shape_b = announced_shape(Path(a)), announced_shape(Path(b))
+    if sorted(shape_a) != sorted(shape_b):
+        msg = f"segmentations must lie on the same grid; {a} and {b} have {shape_a} and {shape_b}: resample one onto "
+        raise InputError(msg + "the other")
 
 
 def _labels(image: Any) -> _Loaded:

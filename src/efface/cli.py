@@ -1,7 +1,9 @@
 """The command line: parse, call, print. Heavy imports happen inside the command that needs them."""
 
 import argparse
+import io
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +24,9 @@ EPILOG = "Exit codes: 0 all done; 1 some scans failed (listed at the end); 2 usa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a file name need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(argv)
     try:
         run: Callable[[argparse.Namespace], int] = options.run
@@ -524,7 +529,7 @@ def _parameters(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _check_distinct(inputs: Sequence[str], outputs: Sequence[Path | None]) -> None:
     """Refuse to write over an input, or two results to one file."""
-    sources = {Path(i).resolve() for i in inputs}
+    sources = {Path(os.path.realpath(i)) for i in inputs}  # unlike resolve(), it takes a link to itself
     seen: set[Path] = set()
     for path in (p.resolve() for p in outputs if p):
         if path in sources:
@@ -538,11 +543,16 @@ def _check_distinct(inputs: Sequence[str], outputs: Sequence[Path | None]) -> No
 
 def _warn(warnings: Sequence[str]) -> None:
     for warning in dict.fromkeys(warnings):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {_one_line(warning)}", file=sys.stderr)
 
 
 def _complain(message: str) -> None:
-    print(f"efface: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"efface: error: {_one_line(message)}", file=sys.stderr)
+
+
+def _one_line(message: str) -> str:
+    """What is printed of a message that quotes a file name: no line breaks, nothing that steers a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,15 @@ from numpy.typing import NDArray
 from efface.arrays import Affine
 from efface.errors import InputError
 
-MAXIMUM_BYTES = 4 * 2**30
-"""A larger decompressed file is no head scan (1024^3 float32)."""
+MAXIMUM_BYTES = 2**30
+MAXIMUM_VOXELS = 2**28
+"""A larger file is no head scan that could be worked on: 640 voxels a side are 0.4 mm."""
+TRAILING_BYTES = 16 * 2**20
+"""What may follow the voxels: tags of MGH files, padding."""
+HEAD_BYTES = 4096
+GZIP_MAGIC = b"\x1f\x8b"
+MAXIMUM_RATIO = 1040
+"""gzip makes nothing smaller than a 1032nd."""
 FORM_TOLERANCE_MM = 0.5
 MAXIMUM_MM = 1e5
 """An affine with a larger number is nonsense."""
@@ -59,34 +66,85 @@ class Container:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file, decompressed where it is gzip.
+    """Read a file, decompressed where it is gzip; no more of it than its header announces, and a little.
+
+    The header is read and checked first, so that a hostile file costs neither memory nor time.
 
     Raises
     ------
     InputError
-        If it is missing, a folder, unreadable, truncated, corrupt or absurdly large.
+        If it is missing, no file, unreadable, truncated, corrupt or absurdly large, or its header shows that it is no
+        scan.
     """
     try:
         if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            msg = f"{path} {what}; expected a NIfTI or MGH file: check the path"
+            msg = f"{path} {_what_is_there(path)}; expected a NIfTI or MGH file: check the path"
             raise InputError(msg)
-        raw = path.read_bytes()
-    except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror}): check its name and permissions"
-        raise InputError(msg) from error
-    if raw[:2] != b"\x1f\x8b":
-        return raw
-    try:
-        with gzip.GzipFile(fileobj=BytesIO(raw)) as stream:
-            data = stream.read(MAXIMUM_BYTES + 1)
+        with path.open("rb") as file:
+            compressed = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            stream = gzip.GzipFile(fileobj=file) if compressed else file
+            head = stream.read(HEAD_BYTES)
+            limit = _announced(head, path, compressed=compressed) + TRAILING_BYTES
+            data = head + stream.read(max(0, limit + 1 - len(head)))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         msg = f"{path} is a truncated or corrupt gzip file ({error}): copy or download it again"
         raise InputError(msg) from error
-    if len(data) > MAXIMUM_BYTES:
-        msg = f"{path} decompresses to more than {MAXIMUM_BYTES >> 30} GiB; expected a head scan: crop or resample it"
+    except InputError:
+        raise
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}): check its name and permissions"
+        raise InputError(msg) from error
+    if len(data) > limit:
+        msg = f"{path} goes on for more than {TRAILING_BYTES >> 20} MiB after its voxels: convert it again"
         raise InputError(msg)
     return data
+
+
+def announced_shape(path: Path) -> tuple[int, int, int]:
+    """Shape of a file's voxels by its header alone.
+
+    Raises
+    ------
+    InputError
+        As `read_bytes`, as far as the header shows it.
+    """
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            head = (gzip.GzipFile(fileobj=file) if compressed else file).read(HEAD_BYTES)
+    except (OSError, EOFError, zlib.error):
+        head = read_bytes(path)  # says what is wrong
+    with _noted([]):
+        return _checked_shape(tuple(int(n) for n in _image(head, str(path)).shape), str(path))
+
+
+def _what_is_there(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder"
+    if path.is_symlink():
+        return "is a link to a file that is not there"
+    return "is no regular file" if path.exists() else "does not exist"
+
+
+def _announced(head: bytes, path: Path, *, compressed: bool) -> int:
+    """Bytes up to the end of the voxels, by the header."""
+    with _noted([]):
+        image = _image(head, str(path))
+    shape, dtype = _checked_shape(tuple(int(n) for n in image.shape), str(path)), _dtype(image.header, str(path))
+    announced = max(0, int(image.dataobj.offset)) + math.prod(shape) * dtype.itemsize
+    size = path.stat().st_size
+    if announced > (size * MAXIMUM_RATIO if compressed else size):
+        msg = f"{path} is truncated: its header announces {announced} bytes, the file has {size}; copy it again"
+        raise InputError(msg)
+    if announced > MAXIMUM_BYTES or math.prod(shape) > MAXIMUM_VOXELS:
+        msg = (
+            f"{path} has shape {shape}, {announced >> 20} MiB; expected a head scan of at most {MAXIMUM_VOXELS >> 20} "
+            f"million voxels and {MAXIMUM_BYTES >> 20} MiB: crop or resample it"
+        )
+        raise InputError(msg)
+    return announced
 
 
 def parse(raw: bytes, name: str) -> tuple[Container, NDArray[Any], list[str]]:
@@ -117,10 +175,15 @@ def parse(raw: bytes, name: str) -> tuple[Container, NDArray[Any], list[str]]:
     # nibabel resets offset and scaling in the header it hands out; the array proxy has the file's own.
     offset = int(image.dataobj.offset)
     size = math.prod(shape) * dtype.itemsize
-    if offset < 0 or offset + size > len(raw):
+    if offset < _header_bytes(raw):
+        msg = f"{name} has its voxels at byte {offset}, inside its own header: convert it again"
+        raise InputError(msg)
+    if offset + size > len(raw):
         msg = f"{name} is truncated: its header announces {offset + size} bytes, the file has {len(raw)}; copy it again"
         raise InputError(msg)
-    stored = np.frombuffer(raw, dtype, count=size // dtype.itemsize, offset=offset).reshape(shape, order="F").copy("F")
+    stored = np.frombuffer(raw, dtype, count=size // dtype.itemsize, offset=offset).reshape(shape, order="F")
+    if not stored.flags.aligned:
+        stored = stored.copy("F")
     slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
     container = Container(raw[:offset], raw[offset + size :], dtype, affine, slope or 1.0, inter, is_nifti)
     return container, stored, [*(f"{name}: {note}" for note in notes), *odd]
@@ -131,14 +194,21 @@ def as_bytes(container: Container, stored: NDArray[Any]) -> bytes:
     return container.before + stored.astype(container.dtype, copy=False).tobytes(order="F") + container.after
 
 
+def _header_bytes(raw: bytes) -> int:
+    """Bytes that no voxel may lie in."""
+    if raw[4:7] == b"n+2":
+        return 540
+    return 348 if raw[344:347] == b"n+1" else 284
+
+
 def _image(raw: bytes, name: str) -> Any:
-    """Let nibabel read the header only; the voxels are never touched here."""
+    """Let nibabel read the header only; voxels and extensions are never touched here."""
     for image_class, size, field in (
         (nib.Nifti1Image, 348, slice(344, 348)),
         (nib.Nifti2Image, 540, slice(4, 12)),
     ):
         if len(raw) >= size and raw[field][:3] == b"n+" + (b"1" if size == 348 else b"2"):
-            return _read_header(image_class, raw, name)
+            return _read_header(image_class, raw[:size] + bytes(4), name)  # four zeros: no extensions
     if len(raw) >= 284 and struct.unpack(">i", raw[:4])[0] == 1:
         return _read_header(nib.MGHImage, raw, name)
     msg = f"{name} is not a NIfTI (.nii, .nii.gz) or MGH (.mgz) image: convert it first, for example with dcm2niix"
