@@ -9,7 +9,6 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +109,8 @@ def announced_shape(path: Path) -> tuple[int, int, int]:
         As `read_bytes`, as far as the header shows it.
     """
     try:
+        if not path.is_file():  # a pipe would block
+            read_bytes(path)
         with path.open("rb") as file:
             compressed = file.read(2) == GZIP_MAGIC
             file.seek(0)
