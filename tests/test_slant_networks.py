@@ -361,15 +361,26 @@ def test_shares_are_the_mean_of_the_tiles_that_cover_a_voxel():
     mean = MeanShares(SMALL)
     everywhere, channels = np.arange(np.prod(SMALL.tile_shape)), np.array([0, 9])
     for position, name in enumerate(SMALL.names):
-        share = 0.1 * (position + 1)
+        share = 0.55 + 0.05 * position
         mean.add(name, everywhere, channels, np.tile(np.float32([1 - share, share]), (len(everywhere), 1)))
     background, label = mean.shares()
     assert (background.index, label.index) == (0, 9)
     whole = np.zeros(SMALL.grid.shape)
     whole[label.box] = label.values
-    assert whole[0, 0, 0] == pytest.approx(0.1)
-    assert whole[8, 10, 6] == pytest.approx(0.45)
+    assert whole[0, 0, 0] == pytest.approx(0.55)
+    assert whole[8, 10, 6] == pytest.approx(0.55 + 0.05 * 3.5)  # all eight
     np.testing.assert_allclose(background.values + whole, 1, atol=1e-6)
+
+
+def test_a_label_is_given_only_around_where_it_wins():
+    mean = MeanShares(SMALL)
+    probabilities = np.tile(np.float32([0.9, 0.06, 0.04]), (2, 1))
+    probabilities[1] = 0.1, 0.7, 0.2
+    mean.add("1_1_1", np.array([0, 5 * 12 * 8 + 5 * 8 + 4]), np.array([0, 9, 30]), probabilities)  # voxel (5, 5, 4)
+    shares = list(mean.shares())
+    assert [share.index for share in shares] == [0, 9]
+    assert shares[1].box == (slice(4, 7), slice(4, 7), slice(3, 6))
+    assert shares[1].values[1, 1, 1] == pytest.approx(0.7)
 
 
 def anatomy_of(volume, brain):
