@@ -34,7 +34,12 @@ from efface.report.pages import units_of
 from efface.report.pose import pose_of_brain
 from efface.report.slices import EDIT_COLOUR, GAP, PLANES, Views, strip
 from efface.study import Settings, Study, collect, load_tables
+from efface.study.quality import QUALITY_COLUMNS, UNIT
+from efface.study.rows import STATISTICS
 from efface.study.unit import run_unit
+
+PANELS = heads.method_panels
+"""The real ones: a stand-in takes their place where whole reports are made."""
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +63,7 @@ def study(made, tmp_path, monkeypatch):
     monkeypatch.setattr(heads, "FACE_PX", (36, 32))
     monkeypatch.setattr(figures, "DPI", 40)
     monkeypatch.setattr(build, "figure_bytes", lambda figure, kind: b"a picture")  # drawn in the tests of figures below
+    monkeypatch.setattr(heads, "method_panels", lambda *_: {"before": (heads.Panel(None, "not drawn"),) * 2})
     shutil.copytree(made.out_dir, tmp_path / "out")
     return Settings(made.bids_dir, tmp_path / "out")
 
@@ -123,15 +129,15 @@ def test_without_originals_no_original_is_read_but_near_its_brain(study, monkeyp
     assert (seen.before[far] == 0).all()
     assert (seen.before[brain] == reads[0].data[brain]).all()
     reads.clear()
-    panels = heads.method_panels(unit, ["pydeface"], volumes.Privacy())
+    panels = PANELS(unit, ["pydeface"], volumes.Privacy())
     assert reads == []
     assert panels["before"][1].picture is not None
 
 
 def test_a_face_that_the_quality_check_found_is_not_drawn(study):
     row = {"subject": "01", "session": "1", "scan": "sub-01_ses-1", "method": "pydeface", "implementation": "native"}
-    more = {"verdict": "Failure I", "score": 0.9, "reason": "the nose is left", "manual": "n/a", "reviewers": 0}
-    pd.DataFrame([{**row, **more, "agreed": "n/a"}]).to_csv(study.out_dir / "qc.tsv", sep="\t", index=False)
+    verdict = pd.DataFrame([{**row, "verdict": "Failure I", "reason": "the nose is left", "face_failed": 1}])
+    verdict.reindex(columns=list(QUALITY_COLUMNS)).to_csv(study.out_dir / "qc.tsv", sep="\t", index=False, na_rep="n/a")
     page = build_report(study.out_dir).read_text()
     assert page.count("data:image/jpeg") == 2 * len(METHODS) - 1
     assert "the face is left (Failure I)" in next(study.out_dir.rglob("sub-01_ses-1_report.html")).read_text()
@@ -147,7 +153,7 @@ def rescans(subjects=("01", "02", "03")):
         for m, i, base in groups
         for region in GROUPS
     ]
-    return pd.DataFrame(rows, columns=list(evidence.COLUMNS["rescan"]))
+    return pd.DataFrame(rows, columns=[*UNIT, "segmenter", "measure", "level", "region", "value"])
 
 
 def test_figure_4_comes_with_rescans_and_goes_with_them(study):
@@ -176,7 +182,7 @@ def test_the_sentence_counts_the_regions_in_which_a_rescan_changes_more(study):
          "verdict": words.SMALLER if place < 7 else "not decided"}
         for place, region in enumerate(NINE_REGIONS)
     ]  # fmt: skip
-    statistics = pd.DataFrame(rows).reindex(columns=list(evidence.COLUMNS["statistics"]))
+    statistics = pd.DataFrame(rows).reindex(columns=list(STATISTICS))
     tables = replace(evidence.read_evidence(study.out_dir), statistics=statistics)
     said = words.method_sentences(tables, ["pydeface"])[0]
     assert "smaller than a rescan's in 7 of 9 regions" in said
