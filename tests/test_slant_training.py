@@ -243,7 +243,7 @@ def test_from_pretraining_to_accuracy(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(slant, "COMPACT_PLAN", TINY)
     monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
     out = tmp_path / "run"
-    slant.main(["pretrain", str(cache), str(out), "--fold", "1", "--steps", "1"])
+    slant.main(["pretrain", str(cache), str(out), "--fold", "1", "--steps", "6"])
     slant.main(["specialise", str(cache), str(out), "--steps", "1", "--tiles", "2_2_2"])
     slant.main(["evaluate", str(cache), str(out)])
     lines = [line.split("\t") for line in (out / "dice.tsv").read_text().splitlines()]
