@@ -11,7 +11,8 @@ import pytest
 import bids
 import efface
 import phantom
-from efface.cli import build_parser, main
+from cli_runner import run
+from efface.cli import build_parser
 from efface.deface import METHODS
 
 
@@ -19,15 +20,6 @@ from efface.deface import METHODS
 def scan(tmp_path, monkeypatch):
     bids.stand_in(monkeypatch)
     return phantom.write(tmp_path / "in.nii.gz", "LPS").path
-
-
-def run(capsys, *words):
-    try:
-        code = main([str(w) for w in words])
-    except SystemExit as stop:
-        code = stop.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_help_is_fast_because_nothing_heavy_is_imported():
