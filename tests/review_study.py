@@ -14,7 +14,9 @@ import numpy as np
 
 import phantom
 from efface.paths import ORIGINAL, UnitPaths, recipe_of
+from efface.qc import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QcClass, Verdict
 from efface.scan import Scan, load_scan
+from efface.study.quality import write_verdict
 
 METHODS = ("quickshear", "mri_deface", "pydeface")
 VERDICTS = {"quickshear": ("Success", 0.05), "mri_deface": ("Failure II", 0.93), "pydeface": ("Failure I", 0.8)}
@@ -75,25 +77,22 @@ def multiply(out: Path, scans: int) -> None:
 
 
 def write_evidence(paths: UnitPaths, method: str) -> None:
-    """The evidence of an automatic verdict, in the words of quality control."""
+    """The evidence of an automatic verdict, as quality control writes it."""
     verdict, score = VERDICTS[method]
-    failed = verdict == "Failure II"
-    brain = {"failed": failed, "score": score if failed else 0.0, "damaged_ml": 1.25 if failed else 0.0,
-             "damaged_voxels": 12, "edited_ml": 2.0, "edited_voxels": 20, "deepest_mm": 7.1 if failed else None,
-             "where": "frontal pole, left" if failed else "",
-             "centre_mm": [-10.0, 55.0, 20.0] if failed else None}  # fmt: skip
-    left = verdict == "Failure I"
-    features = {"nose": {"left": left, "changed": 0.02 if left else 1.0, "moved_mm": 0.1 if left else 12.0,
-                         "area_cm2": 9.0, "centre_mm": [-3.0, 105.0, -37.0]},
-                "left ear": {"left": True, "changed": 0.0, "moved_mm": 0.0, "area_cm2": 4.0, "centre_mm": None},
-                "mouth": {"left": None, "changed": None}}  # fmt: skip
-    face = {"failed": left, "score": score if left else 0.1, "changed": 0.03 if left else 0.97,
-            "left": ["nose"] if left else [], "features": features}  # fmt: skip
+    cut, left = verdict == "Failure II", verdict == "Failure I"
+    where = ("frontal pole, left", (-10.0, 55.0, 20.0), ((-15.0, 50.0, 15.0), (-5.0, 60.0, 25.0)))
+    damage = BrainEvidence(cut, score, 1.25, 12, 2.0, 20, 7.1, *where)
+    whole = BrainEvidence(False, 0.0, 0.0, 0, 2.0, 20, 0.9, "", None, None)
+    features = {part: FeatureEvidence(None, None, None, 0.0, None) for parts in FACE_FEATURES.values() for part in parts}
+    moved = (0.02, 0.1) if left else (1.0, 12.0)
+    features["nose"] = FeatureEvidence(left, *moved, 9.0, (-3.0, 105.0, -37.0))
+    features["left ear"] = FeatureEvidence(True, 0.0, 0.0, 4.0, None)
+    face = FaceEvidence(left, score if left else 0.1, 0.03 if left else 0.97, ("nose",) if left else (), features)
     reason = {"Success": "the face is gone and the brain whole", "Failure I": "the nose is left",
               "Failure II": "1.25 ml of brain are damaged"}[verdict]  # fmt: skip
-    content = {"verdict": verdict, "score": score, "reason": reason, "brain": brain, "face": face, "warnings": []}
-    recipe = recipe_of(paths.defaced(method))
-    recipe.with_name(recipe.name.replace("_T1w.json", "_qc.json")).write_text(json.dumps(content))
+    found = Verdict(QcClass(verdict), score, reason, damage if cut else whole, face, np.eye(4), 30.0)
+    unit = {"subject": paths.subject, "session": paths.session or "", "scan": paths.stem, "method": method}
+    write_verdict(paths.quality(method), found, {**unit, "implementation": "native"}, {})
 
 
 @contextmanager

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from efface.errors import InputError
-from efface.measure import MEASURES, compare_labels, compare_surfaces, icc21, measure, volume_changes
+from efface.measure import (
+    MEASURES,
+    cohen_kappa,
+    compare_labels,
+    compare_surfaces,
+    fleiss_kappa,
+    icc21,
+    measure,
+    volume_changes,
+)
 from efface.segment.labels import LABEL_IDS, LABELS, REGIONS
 
 SHAPE = (7, 8, 9)
@@ -170,3 +179,26 @@ def test_all_distances_of_a_head_take_seconds():
     start = time.process_time()
     compare_surfaces(a, b, np.ones(3))
     assert time.process_time() - start < 15
+
+
+def test_cohens_kappa_of_a_published_example():
+    # Fleiss, Levin, Paik: Statistical Methods for Rates and Proportions, 3rd ed., Table 18.1: kappa = 0.68.
+    counts = np.array([[75, 1, 4], [5, 4, 1], [0, 0, 10]])
+    kappa, low, high = cohen_kappa(counts)
+    assert kappa == pytest.approx(0.676, abs=0.001)
+    assert low < kappa < high
+
+
+def test_fleiss_kappa_of_his_own_kind_of_table():
+    # The worked example of 10 subjects and 14 raters in five categories: kappa = 0.210.
+    counts = [(0, 0, 0, 0, 14), (0, 2, 6, 4, 2), (0, 0, 3, 5, 6), (0, 3, 9, 2, 0), (2, 2, 8, 1, 1),
+              (7, 7, 0, 0, 0), (3, 2, 6, 3, 0), (2, 5, 3, 2, 2), (6, 5, 2, 1, 0), (0, 2, 2, 3, 7)]  # fmt: skip
+    verdicts = np.array([[str(c) for c, n in enumerate(row) for _ in range(n)] for row in counts])
+    assert fleiss_kappa(verdicts) == pytest.approx(0.210, abs=0.001)
+
+
+def test_kappa_is_one_for_agreement_none_for_chance_and_undefined_for_one_word():
+    assert cohen_kappa(np.diag([1, 1]))[0] == 1
+    assert cohen_kappa(np.ones((2, 2), dtype=np.intp))[0] == 0
+    assert np.isnan(cohen_kappa(np.diag([4, 0]))).all()
+    assert math.isnan(fleiss_kappa(np.array([["a", "a"]])))

@@ -11,7 +11,7 @@ from efface.dataset import find_scans
 from efface.errors import InputError
 from efface.paths import GroupPaths, UnitPaths
 from efface.study import Settings, collect, load_tables
-from efface.study.quality import QUALITY_COLUMNS, cohen_kappa, count, read_quality, write_quality
+from efface.study.quality import QUALITY_COLUMNS, count, read_quality, write_quality
 from efface.study.unit import run_unit
 from efface.votes import Vote, append_vote
 
@@ -88,12 +88,6 @@ def test_table_one_counts_each_method_and_all():
     assert table.loc[("all", "automatic"), ["scans", "success", "failure_i", "failure_ii"]].tolist() == [4, 2, 1, 1]
     assert table.loc[("a", "manual"), "agreement"] == 0.5
     assert ("b", "manual") in table.index
-
-
-def test_kappa_is_one_for_agreement_none_for_chance_and_undefined_for_one_word():
-    assert cohen_kappa([("a", "a"), ("b", "b")]) == 1
-    assert cohen_kappa([("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]) == 0
-    assert math.isnan(cohen_kappa([("a", "a")]))
 
 
 def test_studies_without_verdicts_give_empty_tables_and_a_broken_one_is_named(tmp_path):

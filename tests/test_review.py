@@ -16,10 +16,11 @@ import review_study
 from efface.cli import main
 from efface.errors import InputError
 from efface.review import evidence
-from efface.review.agreement import agreement, cohen_kappa, fleiss_kappa
+from efface.review.agreement import agreement
 from efface.review.app import HEADERS, PAGE
 from efface.review.cases import find_cases
 from efface.review.session import Session, label_colours
+from efface.study.quality import write_quality
 from efface.votes import read_votes
 
 CASE = "sub-00_desc-mri_deface"
@@ -297,20 +298,22 @@ def test_ctrl_c_ends_it_well(tmp_path):
     assert complaints == ""
 
 
+def read_rows(path):
+    return list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))
+
+
 def table(path):
-    return {(r["scan"], r["method"]): r for r in csv.DictReader(path.read_text().splitlines(), delimiter="\t")}
+    return {(r["scan"], r["method"]): r for r in read_rows(path)}
 
 
-def test_votes_go_into_the_table_and_leave_the_rest_of_it(tmp_path):
+def test_votes_go_into_the_table_as_the_group_level_writes_it(tmp_path):
     session = Session(review_study.make(tmp_path, subjects=1))
-    path = session.out_dir / "qc.tsv"
-    path.write_text("scan\tmethod\tverdict\tscore\treason\nsub-00\tmri_deface\tFailure II\t0.93\tas it is\n")
-    session.refresh()
     for name, verdict in (("Ann", "Failure II"), ("Bo", "Failure II"), ("Cy", "Success")):
         session.vote(CASE, name, verdict, "")
     for name, verdict in (("Ann", "Failure I"), ("Bo", "Success")):
         session.vote("sub-00_desc-pydeface", name, verdict, "")
-    assert session.export() == "5 votes in qc.tsv"
+    assert session.export() == "5 votes in qc.tsv and table1.tsv"
+    path = session.out_dir / "qc.tsv"
     rows = table(path)
     manual = {key[1]: [row[name] for name in ("manual", "reviewers", "agreed")] for key, row in rows.items()}
     assert manual == {
@@ -318,23 +321,30 @@ def test_votes_go_into_the_table_and_leave_the_rest_of_it(tmp_path):
         "pydeface": ["tied", "2", "n/a"],
         "quickshear": ["n/a", "0", "n/a"],
     }
-    assert rows["sub-00", "mri_deface"]["reason"] == "as it is"
     before = path.read_bytes()
-    session.export()
+    write_quality(session.out_dir)
     assert path.read_bytes() == before
+    session.refresh()  # and reads it back
+    assert {case.method: case.automatic for case in session.cases.values()}["pydeface"] == "Failure I"
 
 
-def test_without_a_table_one_is_begun_and_a_wrong_one_is_left(tmp_path):
-    session = Session(review_study.make(tmp_path, subjects=1))
+def test_a_scan_that_only_people_have_judged_has_its_row(tmp_path):
+    session = Session(review_study.make(tmp_path, subjects=1, verdicts=False))
     session.vote(CASE, "Ann", "Success", "")
     session.export()
-    path = session.out_dir / "qc.tsv"
-    row = table(path)["sub-00", "mri_deface"]
-    assert (row["verdict"], row["manual"], row["agreed"], row["session"]) == ("Failure II", "Success", "0", "n/a")
-    path.write_text("a\tb\n1\t2\n")
-    with pytest.raises(InputError, match="lacks the columns"):
-        session.export()
-    assert path.read_text() == "a\tb\n1\t2\n"
+    rows = table(session.out_dir / "qc.tsv")
+    assert list(rows) == [("sub-00", "mri_deface")]
+    row = rows["sub-00", "mri_deface"]
+    assert [row[n] for n in ("subject", "session", "verdict", "manual", "agreed")] == [
+        "00",
+        "n/a",
+        "n/a",
+        "Success",
+        "n/a",
+    ]
+    counts = {(r["method"], r["source"]): r for r in read_rows(session.out_dir / "table1.tsv")}
+    assert counts["all", "automatic"]["scans"] == "0"
+    assert [counts["all", "manual"][name] for name in ("scans", "success", "agreement")] == ["1", "1", "n/a"]
 
 
 def test_evidence_is_said_in_words():
@@ -357,22 +367,6 @@ def test_every_label_has_a_name_and_a_colour():
     assert len(table["I"]) == 133
     assert len({len(column) for column in table.values()}) == 1
     assert all(0 <= c <= 255 for name in "RGB" for c in table[name])
-
-
-def test_cohens_kappa_of_a_published_example():
-    # Fleiss, Levin, Paik: Statistical Methods for Rates and Proportions, 3rd ed., Table 18.1: kappa = 0.68.
-    counts = np.array([[75, 1, 4], [5, 4, 1], [0, 0, 10]])
-    kappa, low, high = cohen_kappa(counts)
-    assert kappa == pytest.approx(0.676, abs=0.001)
-    assert low < kappa < high
-
-
-def test_fleiss_kappa_of_his_own_kind_of_table():
-    # The worked example of 10 subjects and 14 raters in five categories: kappa = 0.210.
-    counts = [(0, 0, 0, 0, 14), (0, 2, 6, 4, 2), (0, 0, 3, 5, 6), (0, 3, 9, 2, 0), (2, 2, 8, 1, 1),
-              (7, 7, 0, 0, 0), (3, 2, 6, 3, 0), (2, 5, 3, 2, 2), (6, 5, 2, 1, 0), (0, 2, 2, 3, 7)]  # fmt: skip
-    verdicts = np.array([[str(c) for c, n in enumerate(row) for _ in range(n)] for row in counts])
-    assert fleiss_kappa(verdicts) == pytest.approx(0.210, abs=0.001)
 
 
 def test_agreement_counts_only_what_both_judged_and_is_undefined_without_spread():

@@ -1,6 +1,6 @@
 """Measures: arrays in, numbers out."""
 
-from efface.measure.agreement import Agreement, icc21
+from efface.measure.agreement import Agreement, cohen_kappa, fleiss_kappa, icc21
 from efface.measure.dice import WHOLE_BRAIN, Overlap, compare_labels, dice
 from efface.measure.distances import SurfaceDistance, compare_surfaces
 from efface.measure.table import DEFAULT_MEASURES, MEASURES, MeasureSpec, Value, check_measures, measure
@@ -17,9 +17,11 @@ __all__ = [
     "Value",
     "VolumeChange",
     "check_measures",
+    "cohen_kappa",
     "compare_labels",
     "compare_surfaces",
     "dice",
+    "fleiss_kappa",
     "icc21",
     "measure",
     "volume_changes",

@@ -1,4 +1,4 @@
-"""Agreement of two measurements of the same subjects.
+"""Agreement of measurements of the same subjects (ICC), and of raters of the same cases (kappa).
 
 References
 ----------
@@ -6,9 +6,12 @@ Shrout, Fleiss. "Intraclass correlations: uses in assessing rater reliability." 
 420-428.
 McGraw, Wong. "Forming inferences about some intraclass correlation coefficients." Psychological Methods 1 (1996)
 30-46 (the interval, table 7, ICC(A,1)).
+Cohen. "A coefficient of agreement for nominal scales." Educational and Psychological Measurement 20 (1960) 37-46.
+Fleiss. "Measuring nominal scale agreement among many raters." Psychological Bulletin 76 (1971) 378-382.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,3 +72,25 @@ def icc21(values: NDArray[np.float64], confidence: float = 0.95) -> Agreement:
     low = n * (subjects - lower * error) / (lower * both + n * subjects)
     high = n * (upper * subjects - error) / (both + n * upper * subjects)
     return Agreement(icc, low, high)
+
+
+def cohen_kappa(counts: NDArray[np.intp]) -> tuple[float, float, float]:
+    """Cohen's kappa and its 95% interval from a square table of counts; NaN where undefined."""
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    if counts.diagonal().max() == counts.sum():  # nothing, or one and the same verdict from both: chance explains all
+        return math.nan, math.nan, math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no spread, no interval
+        found = cohens_kappa(counts)
+    return float(found.kappa), float(found.kappa_low), float(found.kappa_upp)
+
+
+def fleiss_kappa(verdicts: NDArray[np.str_]) -> float:
+    """Fleiss' kappa of verdicts, shape (cases, raters); NaN where undefined."""
+    from statsmodels.stats import inter_rater
+
+    if not verdicts.size or len(np.unique(verdicts)) < 2:
+        return math.nan
+    counts, _ = inter_rater.aggregate_raters(verdicts)
+    return float(inter_rater.fleiss_kappa(counts, method="fleiss"))

@@ -2,13 +2,12 @@
 
 import itertools
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from efface.measure import cohen_kappa, fleiss_kappa
 from efface.votes import VERDICTS
 
 AUTOMATIC = "automatic"
@@ -60,11 +59,6 @@ def agreement(reviewers: Mapping[str, Words], automatic: Words) -> Agreement:
         Verdicts of each reviewer.
     automatic
         The automatic verdicts; may be empty.
-
-    References
-    ----------
-    Cohen. "A coefficient of agreement for nominal scales." Educational and Psychological Measurement 20 (1960).
-    Fleiss. "Measuring nominal scale agreement among many raters." Psychological Bulletin 76 (1971).
     """
     names = sorted(reviewers)
     pairs = [_pair(a, reviewers[a], b, reviewers[b]) for a, b in itertools.combinations(names, 2)]
@@ -73,28 +67,6 @@ def agreement(reviewers: Mapping[str, Words], automatic: Words) -> Agreement:
     shared = sorted(set.intersection(*(set(reviewers[n]) for n in names))) if names else []
     table = np.array([[reviewers[n][case] for n in names] for case in shared])
     return Agreement(tuple(pairs), len(names), len(shared), fleiss_kappa(table) if len(names) > 1 else math.nan)
-
-
-def cohen_kappa(counts: NDArray[np.intp]) -> tuple[float, float, float]:
-    """Cohen's kappa and its 95% interval from a square table of counts; NaN where undefined."""
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    if counts.diagonal().max() == counts.sum():  # nothing, or one and the same verdict from both: chance explains all
-        return math.nan, math.nan, math.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no spread, no interval
-        found = cohens_kappa(counts)
-    return float(found.kappa), float(found.kappa_low), float(found.kappa_upp)
-
-
-def fleiss_kappa(verdicts: NDArray[np.str_]) -> float:
-    """Fleiss' kappa of verdicts, shape (cases, raters); NaN where undefined."""
-    from statsmodels.stats import inter_rater
-
-    if not verdicts.size or len(np.unique(verdicts)) < 2:
-        return math.nan
-    counts, _ = inter_rater.aggregate_raters(verdicts)
-    return float(inter_rater.fleiss_kappa(counts, method="fleiss"))
 
 
 def _pair(a: str, first: Words, b: str, second: Words) -> Pair:

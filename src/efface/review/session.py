@@ -12,9 +12,9 @@ from efface.paths import recipe_of
 from efface.review.agreement import Agreement, agreement
 from efface.review.cases import Case, find_cases, read_json
 from efface.review.evidence import evidence_lines
-from efface.review.export import export_votes
 from efface.segment.labels import LABELS
-from efface.votes import Vote, VoteLog, append_vote, check_reviewer, current_votes, is_stale, now, read_votes, votes_path
+from efface.study.quality import write_quality
+from efface.votes import Vote, VoteLog, append_vote, check_reviewer, is_stale, now, read_votes, votes_path
 
 GOLDEN_TURN = 0.618034
 
@@ -151,10 +151,15 @@ class Session:
         return agreement(words, {key: c.automatic for key, c in images.items() if c.automatic})
 
     def export(self) -> str:
-        """Write the votes into qc.tsv, and say so."""
-        votes = current_votes(self.out_dir)
-        path = export_votes(self.out_dir, self.cases.values(), votes)
-        return f"{len(votes)} votes in {path.name}"
+        """Write the votes into qc.tsv and table1.tsv, as the group level does, and say so.
+
+        Raises
+        ------
+        OutputError
+            If a table cannot be written.
+        """
+        quality, _ = write_quality(self.out_dir)
+        return f"{int(quality.reviewers.sum())} votes in qc.tsv and table1.tsv"
 
     def _ordered(self, reviewer: str) -> Iterable[Case]:
         """Worst first; in a blind review shuffled, for the order would tell, and for each reviewer otherwise."""

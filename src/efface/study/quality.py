@@ -4,19 +4,22 @@ import functools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from efface.errors import InputError
 from efface.files import write_atomically
+from efface.measure import cohen_kappa
+from efface.measure.undefined import ratio
 from efface.paths import GroupPaths
 from efface.qc import FACE_FEATURES, QcClass, Verdict, brain, face, pair
 from efface.study.recipes import KEY
 from efface.study.rows import NOT_AVAILABLE, write_table
-from efface.votes import current_votes
+from efface.votes import Vote, current_votes
 
 UNIT = ("subject", "session", "scan", "method", "implementation")
 BRAIN = ("failed", "score", "damaged_ml", "damaged_voxels", "edited_ml", "deepest_mm", "where")
@@ -64,17 +67,23 @@ def write_verdict(path: Path, verdict: Verdict, unit: Mapping[str, str], recipe:
 def write_quality(out_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make qc.tsv and table1.tsv from the units' verdicts and the votes, and give both.
 
+    A scan that people have voted on has a row even where the check has given no verdict.
+
     Raises
     ------
     OutputError
         If a table cannot be written.
     """
     paths = GroupPaths(out_dir)
-    found = (_read(path) for path in paths.unit_qualities())
-    votes: dict[tuple[str, str], list[str]] = {}
+    votes: dict[tuple[str, str], list[Vote]] = {}
     for vote in current_votes(out_dir):
-        votes.setdefault((vote.scan, vote.method), []).append(vote.verdict)
-    rows = [_row(content, votes) for content in found if content is not None and "unit" in content]
+        votes.setdefault(vote.case, []).append(vote)
+    found = (_read(path) for path in paths.unit_qualities())
+    rows = [_judged(content) for content in found if content is not None and "unit" in content]
+    known = {(row["scan"], row["method"]) for row in rows}
+    rows += [_unjudged(given[0]) for case, given in sorted(votes.items()) if case not in known]
+    for row in rows:
+        row |= _manual([vote.verdict for vote in votes.get((row["scan"], row["method"]), ())], row["verdict"])
     quality = pd.DataFrame(rows, columns=list(QUALITY_COLUMNS))
     table1 = count(quality)
     for path, frame in ((paths.quality, quality), (paths.table1, table1)):
@@ -101,25 +110,18 @@ def count(quality: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for method in [*methods, *([ALL] if methods else [])]:
         mine = quality if method == ALL else quality[quality.method == method]
-        rows.append(_counts(method, AUTOMATIC, mine.verdict))
+        judged = mine[mine.verdict.isin(list(QcClass))]
+        rows.append(_counts(method, AUTOMATIC, judged.verdict))
         reviewed = mine[mine.manual.isin(list(QcClass))]
         if len(reviewed):
+            both = judged[judged.manual.isin(list(QcClass))]
+            pairs = pd.crosstab(both.verdict, both.manual).reindex(index=list(QcClass), columns=list(QcClass))
+            counts = pairs.fillna(0).to_numpy(dtype=np.intp)
             row = _counts(method, MANUAL, reviewed.manual)
-            pairs = list(zip(reviewed.verdict, reviewed.manual, strict=True))
-            row["agreement"] = sum(a == b for a, b in pairs) / len(pairs)
-            row["kappa"] = cohen_kappa(pairs)
+            row["agreement"] = float(ratio(counts.trace(), counts.sum()))
+            row["kappa"], _, _ = cohen_kappa(counts)
             rows.append(row)
     return pd.DataFrame(rows, columns=list(TABLE1_COLUMNS))
-
-
-def cohen_kappa(pairs: Iterable[tuple[str, str]]) -> float:
-    """Cohen's kappa of two raters; NaN where both always said the same one word."""
-    pairs = list(pairs)
-    first, second = (Counter(pair[k] for pair in pairs) for k in (0, 1))
-    n = len(pairs)
-    chance = sum(first[word] * second[word] for word in first) / n**2 if n else 1.0
-    seen = sum(a == b for a, b in pairs) / n if n else 1.0
-    return (seen - chance) / (1 - chance) if chance < 1 else math.nan
 
 
 def _counts(method: str, source: str, verdicts: pd.Series) -> dict[str, Any]:
@@ -128,7 +130,8 @@ def _counts(method: str, source: str, verdicts: pd.Series) -> dict[str, Any]:
     return dict(zip(TABLE1_COLUMNS, (method, source, *values), strict=True))
 
 
-def _row(content: Mapping[str, Any], votes: Mapping[tuple[str, str], list[str]]) -> dict[str, Any]:
+def _judged(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The check's columns of one defaced scan."""
     unit, damage, left = content["unit"], content["brain"], content["face"]
     row: dict[str, Any] = {name: unit[name] for name in UNIT}
     row |= {name: content[name] for name in ("verdict", "score", "reason")}
@@ -142,11 +145,20 @@ def _row(content: Mapping[str, Any], votes: Mapping[tuple[str, str], list[str]])
         area = sum(part["area_cm2"] for part in seen)
         for what in ("changed", "moved_mm"):
             row[f"{name}_{what}"] = sum(p[what] * p["area_cm2"] for p in seen) / area if area else math.nan
-    given = votes.get((unit["scan"], unit["method"]), [])
-    row["manual"], row["reviewers"] = _majority(given), len(given)
-    settled = row["manual"] not in ("", TIED)
-    row["agreed"] = float(row["manual"] == row["verdict"]) if settled else math.nan
     return row
+
+
+def _unjudged(vote: Vote) -> dict[str, Any]:
+    """The check's columns of a defaced scan without a verdict."""
+    row: dict[str, Any] = {name: "" if name in _TEXT else math.nan for name in QUALITY_COLUMNS}
+    return row | {name: getattr(vote, name) for name in UNIT if name != "implementation"}
+
+
+def _manual(given: list[str], automatic: str) -> dict[str, Any]:
+    """The reviewers' columns: what most of them said, how many they are, and whether the check says the same."""
+    manual = _majority(given)
+    comparable = bool(automatic) and manual not in ("", TIED)
+    return {"manual": manual, "reviewers": len(given), "agreed": float(manual == automatic) if comparable else math.nan}
 
 
 def _majority(verdicts: list[str]) -> str:
