@@ -79,7 +79,7 @@
       last = x(t);
       el("text", { x: x(t), y: bottom + 16, "text-anchor": "middle", class: "tick" }, svg).textContent = t.toFixed(marks.digits);
     });
-    el("text", { x: left, y: bottom + 34, class: "tick" }, svg).textContent = now.measure.title + " · " + now.region.name;
+    el("text", { x: 0, y: bottom + 34, class: "tick" }, svg).textContent = now.measure.title + " · " + now.region.name;
     now.shown.forEach(function (g, r) {
       var group = data.groups[g], y = top + row * (r + 0.5), points = now.region.values[g];
       var sorted = points.map(function (p) { return p[1]; }).sort(function (a, b) { return a - b; });
