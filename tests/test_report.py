@@ -104,6 +104,19 @@ def test_originals_are_shown_only_when_asked_for(study):
     assert "before, edit in orange" not in hidden
 
 
+def test_the_page_of_a_scan_that_left_the_study_goes_with_it(study):
+    build_report(study.out_dir, include_originals=True)
+    tables = GroupPaths(study.out_dir)
+    for name in ("edits.tsv", "failures.tsv"):
+        frame = pd.read_csv(tables.out_dir / name, sep="\t", dtype=str)
+        frame[frame.subject != "01"].to_csv(tables.out_dir / name, sep="\t", index=False)
+    build_report(study.out_dir)
+    pages = [page.name for page in study.out_dir.rglob("*_report.html")]
+    assert pages
+    assert not any("sub-01" in name for name in pages)
+    assert not any("Not for sharing" in page.read_text() for page in study.out_dir.rglob("*_report.html"))
+
+
 def test_a_rebuilt_report_is_the_same_file(study, monkeypatch):
     monkeypatch.setattr(build, "figure_bytes", figure_bytes)
     first = {p: p.read_bytes() for p in (build_report(study.out_dir), *(study.out_dir / "figures").iterdir())}

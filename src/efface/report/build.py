@@ -21,7 +21,7 @@ from efface.report.chart import chart_data
 from efface.report.embed import Picture, png_picture
 from efface.report.evidence import Evidence, read_evidence
 from efface.report.figures import GROUPS, figure_bytes, plot_effects, plot_rescans, rescan_groups
-from efface.report.pages import Case, ScanEntry, link_of, units_of, write_pages
+from efface.report.pages import Case, ScanEntry, link_of, remove_old_pages, units_of, write_pages
 from efface.report.palette import colour_of, counted, listed, title_of
 from efface.report.record import bibliography, paragraph, read_record
 from efface.report.volumes import Privacy
@@ -70,6 +70,7 @@ def build_report(out_dir: Path, *, include_originals: bool = False) -> Path:
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     entries = write_pages(units, tables, methods, privacy, environment.get_template("scan.html.j2"), common)
+    remove_old_pages(out_dir, units)
     paths.figures.mkdir(exist_ok=True)
     rows = summary.table_one(tables, methods)
     page = environment.get_template("report.html.j2").render(

@@ -113,6 +113,14 @@ def write_pages(
         return list(pool.map(one, units))
 
 
+def remove_old_pages(out_dir: Path, units: Sequence[UnitPaths]) -> None:
+    """Remove the pages of scans that are no longer in the study: what they show was decided by an older command."""
+    written = {page_of(unit) for unit in units}
+    for page in out_dir.glob("sub-*/**/*_report.html"):
+        if page not in written:
+            page.unlink()
+
+
 class _Split:
     """Rows of each table by scan, split once: picking them anew for every scan takes the square of the time."""
 
