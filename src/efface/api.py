@@ -21,6 +21,7 @@ from efface.deface.carry import carry_edit
 from efface.errors import InputError
 from efface.measure import compare_labels, volumes_ml
 from efface.measure.dice import unknown_labels
+from efface.privacy import SCRUB, check_policy, without_names
 from efface.qc import Verdict, judge
 from efface.scan import Scan, load_labels, load_mask, load_scan
 from efface.segment import DEFAULT_SEGMENTER
@@ -45,6 +46,8 @@ class Defaced:
         The images given as `apply_to`, defaced alike, in order.
     warnings
         What to look at before sharing the result.
+    removed
+        What was taken out of the headers because it may name somebody: names of fields, of all images together.
     """
 
     original: Scan
@@ -52,6 +55,7 @@ class Defaced:
     edit: Edit
     others: tuple[Scan, ...]
     warnings: tuple[str, ...]
+    removed: tuple[str, ...] = ()
 
     @property
     def image(self) -> Any:
@@ -100,6 +104,7 @@ def deface(
     brain_mask: str | Path | None = None,
     protect_brain: bool = True,
     apply_to: Sequence[Any] = (),
+    header: str = SCRUB,
     **params: Any,
 ) -> Defaced:
     """Remove the face from one scan.
@@ -119,16 +124,19 @@ def deface(
     apply_to
         More images of the same person and session to deface alike: on the same grid, or on another one (then
         registered rigidly).
+    header
+        ``scrub`` takes text fields, extensions and tags, which may hold names, out of the headers; ``keep`` keeps them.
     **params
         The method's own parameters.
 
     Raises
     ------
     InputError
-        If an image, the mask, the method or a parameter cannot be used.
+        If an image, the mask, the method, the header's word or a parameter cannot be used.
     AnatomyError, RegistrationError
         If the brain or the average head was not found, or an image of `apply_to` could not be aligned.
     """
+    check_policy(header)
     scan = load_scan(image)
     others = [load_scan(other) for other in apply_to]
     brain = load_mask(brain_mask, scan) if brain_mask is not None else None
@@ -138,13 +146,11 @@ def deface(
     warnings = [*anatomy.warnings, *edit.warnings]
     for other, other_edit in zip(others, carried, strict=True):
         warnings += [*other.warnings, *other_edit.warnings]
-    return Defaced(
-        scan,
-        apply_edit(scan, edit),
-        edit,
-        tuple(apply_edit(o, e) for o, e in zip(others, carried, strict=True)),
-        tuple(warnings),
-    )
+    made = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *carried], strict=True)]
+    cleaned = [without_names(one, header) for one in made]
+    removed = dict.fromkeys(name for _, names in cleaned for name in names)
+    first, *rest = (one for one, _ in cleaned)
+    return Defaced(scan, first, edit, tuple(rest), tuple(warnings), tuple(removed))
 
 
 def segment(image: Any, segmenter: str = DEFAULT_SEGMENTER, **params: Any) -> Segmented:

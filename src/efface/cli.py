@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Heavy imports happen inside the command that needs them."""
 
 import argparse
+import contextlib
 import io
 import math
 import os
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 from efface._version import __version__
 from efface.errors import EffaceError, InputError, OutputError
 from efface.paths import UNNAMED_SEGMENTER
+from efface.private import clean_up
 
 DATASETS = ("kirby21", "oasis3")
 SLANT = "slant"
@@ -29,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(argv)
     try:
+        clean_up()
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except EffaceError as error:
@@ -78,8 +81,9 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
 
 def _add_deface(commands: Any) -> None:
     parser = _command(commands, "deface", _deface, "remove the face from one scan")
-    parser.add_argument("scan", metavar="IN", help="NIfTI or MGH file of one head")
+    parser.add_argument("scan", metavar="IN", help="NIfTI or MGH file of one head, or the folder of its DICOM files")
     parser.add_argument("out", metavar="OUT", type=Path, help="where the defaced scan goes")
+    parser.add_argument("--series", type=int, metavar="N", help="of a DICOM folder with several series, the one to take")
     parser.add_argument("--method", default="pydeface", metavar="NAME", help="see `efface methods` (default: pydeface)")
     parser.add_argument(
         "--implementation", default="native", metavar="I", help="native (default), or original: the program on PATH"
@@ -95,6 +99,7 @@ def _add_deface(commands: Any) -> None:
         help="deface another image of the same person alike; registered if it is on another grid; may be repeated",
     )  # fmt: skip
     parser.add_argument("--mask-out", type=Path, metavar="M", help="write which voxels changed (1 = changed)")
+    _header_option(parser)
     parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
 
 
@@ -163,6 +168,7 @@ def _add_study(commands: Any) -> None:
         "--rescan", default="affine", metavar="T",
         help="how a subject's two sessions are registered: rigid, affine (default), deformable; none: no rescans",
     )  # fmt: skip
+    _header_option(parser)
     parser.add_argument("--jobs", type=int, metavar="N", help="scans at once (default: what cores and memory allow)")
     parser.add_argument("--skip-bids-validation", action="store_true", help="accept a folder without description")
     _originals_option(parser)
@@ -236,6 +242,13 @@ def _originals_option(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--no-originals", action="store_true", help="what is done anyway; for older scripts")
 
 
+def _header_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--header", choices=("scrub", "keep"), default="scrub",
+        help="scrub (default): what may name somebody goes from headers and sidecars (docs/privacy.md); keep: it stays",
+    )  # fmt: skip
+
+
 def _slant_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slant-weights", metavar="DIR", help="folder of the 27 published SLANT networks, instead of our own"
@@ -243,21 +256,38 @@ def _slant_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _deface(options: argparse.Namespace) -> int:
+    from efface.dicom import as_image
+
+    outputs = [options.out, *(Path(out) for _, out in options.apply_to)]
+    given = [options.scan, *(image for image, _ in options.apply_to)]
+    _check_distinct(given, [*outputs, options.mask_out])
+    anonymous = options.header != "keep"
+    with contextlib.ExitStack() as stack:
+        images = [
+            str(stack.enter_context(as_image(image, None if i else options.series, anonymous=anonymous)))
+            for i, image in enumerate(given)
+        ]
+        for folder in (one for one, image in zip(given, images, strict=True) if one != image and Path(one).is_dir()):
+            print(f"{folder}: converted by dcm2niix; the headers of the DICOM files themselves are out of scope")
+        return _deface_images(options, images, outputs)
+
+
+def _deface_images(options: argparse.Namespace, images: Sequence[str], outputs: Sequence[Path]) -> int:
     from efface import api
     from efface.files import check_output
 
-    outputs = [options.out, *(Path(out) for _, out in options.apply_to)]
-    _check_distinct([options.scan, *(image for image, _ in options.apply_to)], [*outputs, options.mask_out])
-    for path in filter(None, [*outputs, options.mask_out]):
+    sidecars, odd = _sidecars(images, outputs, options.header)
+    for path in filter(None, [*outputs, options.mask_out, *(made.path for made in sidecars)]):
         check_output(path, force=options.force)
     start = time.perf_counter()
     result = api.deface(
-        options.scan,
+        images[0],
         options.method,
         implementation=options.implementation,
         brain_mask=options.brain_mask,
         protect_brain=not options.no_protect_brain,
-        apply_to=[image for image, _ in options.apply_to],
+        apply_to=images[1:],
+        header=options.header,
         **_parameters(options.param),
         **({"program": options.program} if options.program else {}),
     )
@@ -265,14 +295,40 @@ def _deface(options: argparse.Namespace) -> int:
         scan.save(path, force=options.force)
     if options.mask_out:
         result.original.save_like(result.edit.mask, options.mask_out, force=options.force)
-    _warn(result.warnings)
+    for made in sidecars:
+        made.write(force=options.force)
+    _warn((*result.warnings, *odd))
     changed = int(result.edit.mask.sum())
     voxel_ml = float(result.original.spacing_mm.prod()) / 1000
     saved = result.edit.protected_voxels
     print(f"{options.out}: {options.method} changed {changed} voxels ({changed * voxel_ml:.0f} ml)", end="")
     print("; brain not protected" if options.no_protect_brain else f"; {saved} voxels of brain were protected", end="")
     print(f"; {time.perf_counter() - start:.0f} s")
+    _say_removed(result.removed, [key for made in sidecars for key in made.removed], options.header)
     return DONE
+
+
+def _sidecars(images: Sequence[str], outputs: Sequence[Path], policy: str) -> tuple[list[Any], list[str]]:
+    """The sidecars that go along with defaced images, and warnings about those that do not."""
+    from efface.privacy import Sidecar
+
+    found: list[Any] = []
+    odd: list[str] = []
+    for image, out in zip(images, outputs, strict=True):
+        made, warnings = Sidecar.of(Path(image), out, policy)
+        found += [made] if made else []
+        odd += warnings
+    return found, odd
+
+
+def _say_removed(fields: Sequence[str], keys: Sequence[str], policy: str) -> None:
+    """One line about what may have named somebody."""
+    if policy == "keep":
+        print("header: kept with all its text (--header keep)")
+        return
+    parts = [f"removed {', '.join(fields)}"] if fields else ["no text to remove"]
+    parts += [f"sidecar: removed {', '.join(dict.fromkeys(keys))}"] if keys else []
+    print(f"header: {'; '.join(parts)}")
 
 
 def _segment(options: argparse.Namespace) -> int:
@@ -377,6 +433,7 @@ def _study(options: argparse.Namespace) -> int:
         segmenter_params=_weights(options.slant_weights, segmenters),
         measures=_names(options.measures),
         rescan=options.rescan,
+        header=options.header,
     )
     bids_filter = load_filter(options.bids_filter) if options.bids_filter else None
     study = Study(settings, validate=not options.skip_bids_validation, bids_filter=bids_filter)

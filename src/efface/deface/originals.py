@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from efface.anatomy import Anatomy
 from efface.deface.edit import Edit
 from efface.deface.fsl_deface import three_numbers
 from efface.errors import InputError, MissingDependencyError, OriginalError
+from efface.private import private_folder
 from efface.scan import Scan, load_scan
 
 TIMEOUT_S = 3600.0
@@ -215,8 +215,8 @@ def plan_original(
     if unknown:
         msg = f"the original {method} takes {', '.join(spec.params) or 'no parameters'}; received {', '.join(unknown)}"
         raise InputError(msg)
-    with tempfile.TemporaryDirectory(prefix="efface-") as name:
-        files = Workspace(Path(name))
+    with private_folder() as folder:
+        files = Workspace(folder)
         anatomy.scan.save(files.plain if spec.wants_plain else files.scan)
         if spec.wants_brain:
             anatomy.scan.save_like(anatomy.brain, files.brain)
@@ -228,7 +228,7 @@ def plan_original(
             raise OriginalError(msg)
         mask, values = _changed(anatomy.scan, load_scan(written[0]), spec.program)
     version = _version(log) or _asked_version(path, spec)
-    record = {**params, "program": str(path), "version": version, "log": log.replace(name, "")[-LOG_CHARACTERS:]}
+    record = {**params, "program": str(path), "version": version, "log": log.replace(str(folder), "")[-LOG_CHARACTERS:]}
     return Edit(mask, values, method, "original", record)
 
 

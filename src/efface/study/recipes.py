@@ -44,7 +44,7 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def write_recipe(path: Path, recipe: Mapping[str, Any], **more: Any) -> None:
+def write_recipe(path: Path, recipe: Mapping[str, Any], /, **more: Any) -> None:
     """Write the JSON beside `path`; BIDS fields go in `more`."""
     content = {**more, KEY: recipe}
     write_atomically(recipe_of(path), (json.dumps(content, indent=2) + "\n").encode(), force=True)

@@ -212,6 +212,7 @@ def _description(settings: Settings) -> dict[str, Any]:
             "ProtectBrain": settings.protect_brain,
             "Measures": list(settings.measures),
             "Rescan": settings.rescan,
+            "Header": settings.header,
             "MethodParameters": {name: dict(params) for name, params in settings.method_params.items()},
         },
     }

@@ -8,6 +8,7 @@ from typing import Any
 from efface.deface import METHODS
 from efface.errors import InputError
 from efface.measure import DEFAULT_MEASURES, check_measures
+from efface.privacy import SCRUB, check_policy
 from efface.segment import DEFAULT_SEGMENTER, SEGMENTERS
 
 TRANSFORMS = ("rigid", "affine", "deformable")
@@ -42,6 +43,8 @@ class Settings:
         Names in `efface.measure.MEASURES`; ``dice`` is always among them.
     rescan
         One of `RESCANS`: how a subject's sessions are registered to each other, or ``none``.
+    header
+        ``scrub``: what may name somebody goes from the headers and sidecars of defaced scans; ``keep`` keeps it.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Settings:
     segmenter_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     measures: tuple[str, ...] = DEFAULT_MEASURES
     rescan: str = "affine"
+    header: str = SCRUB
 
     @property
     def segmenters(self) -> tuple[str, ...]:
@@ -88,6 +92,7 @@ class Settings:
             msg = f"segmenters must be among {', '.join(SEGMENTERS)}, each once; received {', '.join(self.segmenters)}"
             raise InputError(msg)
         check_measures(self.measures)
+        check_policy(self.header)
         if self.rescan not in RESCANS:
             msg = f"rescan must be one of {', '.join(RESCANS)}; received {self.rescan}"
             raise InputError(msg)

@@ -18,6 +18,7 @@ from efface.errors import AnatomyError, EffaceError, OutputError
 from efface.files import write_atomically
 from efface.measure import measure
 from efface.paths import ORIGINAL, UnitPaths
+from efface.privacy import Sidecar, without_names
 from efface.qc import judge
 from efface.scan import Scan, load_labels, load_mask, load_scan
 from efface.segment import segment
@@ -129,6 +130,7 @@ class Unit:
             protect_brain=self.settings.protect_brain,
             originals=list(self.settings.originals),
             measures=list(self.settings.measures),
+            header=self.settings.header,
             params={name: dict(values) for name, values in self.settings.method_params.items()},
         )
 
@@ -167,6 +169,7 @@ class Unit:
         recipe = self.recipe(anatomy.scan, method=method, protect_brain=self.settings.protect_brain)
         recipe["params"] = dict(self.settings.method_params.get(method, {}))
         recipe["implementation"] = self.settings.implementation(method)
+        recipe["header"] = self.settings.header
         # The picture is written last, so that its recipe vouches for the mask too.
         if is_current(path, recipe) and mask_path.is_file():
             scan, mask = load_scan(path), load_mask(mask_path, anatomy.scan)
@@ -179,15 +182,21 @@ class Unit:
                     protect_brain=self.settings.protect_brain,
                     **recipe["params"],
                 )
-                scan, mask = apply_edit(anatomy.scan, edit), edit.mask
+                (scan, removed), mask = without_names(apply_edit(anatomy.scan, edit), self.settings.header), edit.mask
+                carried, odd = Sidecar.of(self.source.path, path, self.settings.header)
                 anatomy.scan.save_like(mask, mask_path, force=True)
                 write_recipe(path, {}, Status="unfinished")
                 scan.save(path, force=True)
-                write_recipe(
-                    path, recipe, Sources=[str(self.source.path)], SkullStripped=False,
-                    Implementation=edit.implementation, Parameters=dict(edit.params),
-                    Warnings=[*anatomy.warnings, *edit.warnings],
-                )  # fmt: skip
+                own = {
+                    "Sources": [str(self.source.path)],
+                    "SkullStripped": False,
+                    "Implementation": edit.implementation,
+                    "Parameters": dict(edit.params),
+                    "Warnings": [*anatomy.warnings, *edit.warnings, *odd],
+                    "RemovedFromHeader": list(removed),
+                    "RemovedFromSidecar": list(carried.removed) if carried else [],
+                }
+                write_recipe(path, recipe, **{**(carried.content if carried else {}), **own})
         self.edited(anatomy, mask, method)
         return scan
 
