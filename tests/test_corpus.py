@@ -66,6 +66,19 @@ def test_a_bad_segmentation_ends_in_one_line(inputs, first, tmp_path):
     assert wrong == {}
 
 
+def test_no_verdict_on_a_bad_scan_nor_against_one(inputs, tmp_path):
+    _, cases = inputs
+    good = phantom.write(tmp_path / "good.nii.gz", "RAS", "int16").path
+    wrong = {}
+    for number, case in enumerate(cases):  # both places read scans alike: every second one in each
+        pair = (case.path, good) if number % 2 else (good, case.path)
+        result = run("qc", *pair, "--json", tmp_path / "verdict.json")
+        if not refused(*result):
+            wrong[case.name] = result
+    assert wrong == {}
+    assert [p.name for p in tmp_path.iterdir()] == ["good.nii.gz"]
+
+
 def test_in_a_study_every_bad_scan_is_a_row_with_one_line(inputs, tmp_path, monkeypatch):
     bids.stand_in(monkeypatch)
     folder, cases = inputs

@@ -5,7 +5,7 @@ import pytest
 
 import phantom
 from efface.arrays import Grid
-from efface.masks import largest_component, otsu_threshold
+from efface.masks import box_of, largest_component, otsu_threshold
 
 
 def test_the_largest_component_is_kept_and_corners_do_not_connect():
@@ -38,3 +38,10 @@ def test_a_cropped_grid_has_its_voxels_where_they_were(box):
     assert cropped.shape == points[box].shape[:3]
     inside = np.moveaxis(np.indices(cropped.shape), 0, -1)
     np.testing.assert_allclose(inside @ cropped.affine[:3, :3].T + cropped.affine[:3, 3], points[box], atol=1e-12)
+
+
+def test_a_box_holds_the_mask_and_ends_where_the_volume_does():
+    mask = np.zeros((7, 8, 9), bool)
+    mask[1, 2:5, 8] = mask[3, 4, 6] = True
+    assert box_of(mask) == (slice(1, 4), slice(2, 5), slice(6, 9))
+    assert box_of(mask, 2) == (slice(0, 6), slice(0, 7), slice(4, 9))

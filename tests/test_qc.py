@@ -12,7 +12,8 @@ import average
 from efface import qc, templates
 from efface.cli import main
 from efface.errors import InputError
-from efface.qc import QcClass, judge
+from efface.masks import box_of
+from efface.qc import QcClass, brain, judge
 from efface.registration import AffineResult, resample
 from efface.scan import load_scan
 
@@ -222,3 +223,12 @@ def test_verdicts_are_frozen(head):
     with pytest.raises(AttributeError):
         verdict.score = 0
     assert replace(verdict, score=0.0).score == 0
+
+
+def test_depths_of_few_voxels_and_of_all_are_the_same(head, monkeypatch):
+    inside = head.brain[box_of(head.brain)]
+    chosen = inside & (np.random.default_rng(0).random(inside.shape) < 0.02)
+    assert 100 < chosen.sum() <= brain.FEW
+    asked = brain._depth_mm(head, chosen)
+    monkeypatch.setattr(brain, "FEW", 0)
+    np.testing.assert_allclose(asked, brain._depth_mm(head, chosen), atol=1e-5)

@@ -18,6 +18,15 @@ def largest_component(mask: BoolVolume) -> BoolVolume:
     return np.asarray(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])), dtype=np.bool_)
 
 
+def box_of(mask: BoolVolume, room: int = 0) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty, with room (voxels) on all sides as far as the volume goes."""
+    box = []
+    for axis, count in enumerate(mask.shape):
+        inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(max(0, int(inside[0]) - room), min(count, int(inside[-1]) + 1 + room)))
+    return tuple(box)
+
+
 def otsu_threshold(values: NDArray[Any]) -> float:
     """Otsu's threshold between dark and bright voxels."""
     otsu = SimpleITK.OtsuThresholdImageFilter()

@@ -15,7 +15,7 @@ from scipy import ndimage
 from efface import templates
 from efface.anatomy import Anatomy
 from efface.arrays import Affine, BoolVolume, FloatVolume, Volume
-from efface.masks import largest_component
+from efface.masks import box_of, largest_component
 from efface.qc.verdict import FACE_FEATURES, VANISHED_MM, FaceEvidence, FeatureEvidence, Point
 from efface.surface import SPECK_ML, skin_threshold, smoothed
 from efface.templates import FEATURE_LABELS
@@ -159,8 +159,8 @@ def _skin_of(anatomy: Anatomy) -> _Skin:
     points = points[_seen(np.asarray(head), points, np.asarray(np.linalg.inv(upright[:3, :3]), dtype=np.float64))]
     mm = points @ upright[:3, :3].T + upright[:3, 3]
     distances = _distances()
-    members = {part: _at(distances[part], mm) <= NEAR_MM for parts in FACE_FEATURES.values() for part in parts}
-    front = (_at(distances["face"], mm) <= NEAR_MM) & (mm[:, 1] > FRONT_MM)
+    members = {part: _near(distances[part], mm) for parts in FACE_FEATURES.values() for part in parts}
+    front = _near(distances["face"], mm) & (mm[:, 1] > FRONT_MM)
     return _Skin(box, threshold, grid, points, _normals(grid.data, points), members, front)
 
 
@@ -190,8 +190,8 @@ def _seen(head: BoolVolume, points: NDArray[np.float64], to_voxels: NDArray[np.f
 
 
 @functools.cache
-def _distances() -> dict[str, FloatVolume]:
-    """How far each voxel of the priors' grid is from each part of a face, and from the face, mm."""
+def _distances() -> dict[str, Volume]:
+    """How far the voxels around each part of a face, and around the face, are from it, mm; average-head space."""
     labels, face = templates.prior("features"), templates.prior("face")
     x = (np.arange(labels.data.shape[0]) * labels.affine[0, 0] + labels.affine[0, 3])[:, None, None]
     masks = {"face": face.data > FACE_PRIOR}
@@ -201,11 +201,16 @@ def _distances() -> dict[str, FloatVolume]:
             mask = _drawn_out(mask, round(AHEAD_MM / float(labels.affine[1, 1])))
         sides = {"right": mask & (x > 0), "left": mask & (x < 0)}
         masks.update({part: sides.get(part.split()[0], mask) for part in parts})
-    spacing = labels.grid.spacing_mm
+    room = round(2 * NEAR_MM / float(labels.grid.spacing_mm.min())) + 1  # further away no one asks
+    around = {part: box_of(mask, room) for part, mask in masks.items()}
     return {
-        part: np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing), dtype=np.float32)
+        part: Volume(_distance_mm(mask[around[part]], labels), labels.grid.cropped(around[part]).affine)
         for part, mask in masks.items()
     }
+
+
+def _distance_mm(mask: BoolVolume, like: Volume) -> FloatVolume:
+    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=like.grid.spacing_mm), dtype=np.float32)
 
 
 def _drawn_out(mask: BoolVolume, voxels: int) -> BoolVolume:
@@ -216,11 +221,11 @@ def _drawn_out(mask: BoolVolume, voxels: int) -> BoolVolume:
     return out
 
 
-def _at(distance: FloatVolume, mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Interpolated distances at average head mm, shape (n,)."""
-    affine = templates.prior("features").affine
-    index = (mm - affine[:3, 3]) / np.diag(affine)[:3]
-    return np.asarray(ndimage.map_coordinates(distance, index.T, order=1, mode="nearest"))
+def _near(distance: Volume, mm: NDArray[np.float64]) -> BoolVolume:
+    """Whether average head mm, shape (n, 3), are at most `NEAR_MM` away."""
+    index = (mm - distance.affine[:3, 3]) / np.diag(distance.affine)[:3]
+    found = ndimage.map_coordinates(distance.data, index.T, order=1, mode="nearest")
+    return np.asarray(found <= NEAR_MM, dtype=np.bool_)
 
 
 def _normals(data: FloatVolume, points: NDArray[np.float64]) -> NDArray[np.float64]:

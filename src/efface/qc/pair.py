@@ -91,8 +91,7 @@ def comparable(anatomy: Anatomy, after: FloatVolume) -> tuple[FloatVolume, float
             warnings = (f"the defaced scan's intensities are others: taken times {slope:.4g}, plus {intercept:.4g}",)
             y = scaled
     same = float((np.abs(x - y) <= REAL_CHANGE * level).mean())
-    correlation = float(np.corrcoef(x, y)[0, 1]) if y.std() > 0 and x.std() > 0 else 0.0
-    if same < LEAST_SAME and correlation < LEAST_CORRELATION:
+    if same < LEAST_SAME and _correlation(x, y) < LEAST_CORRELATION:
         msg = (
             f"only {same:.0%} of the brain is the same in both scans (expected at least {LEAST_SAME:.0%}): "
             "check that the second was made from the first"
@@ -103,6 +102,10 @@ def comparable(anatomy: Anatomy, after: FloatVolume) -> tuple[FloatVolume, float
 
 def _unchanged(x: NDArray[np.float64], y: NDArray[np.float64], level: float) -> float:
     return float((np.abs(x - y) <= SAME * level).mean())
+
+
+def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    return float(np.corrcoef(x, y)[0, 1]) if y.std() > 0 and x.std() > 0 else 0.0
 
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
