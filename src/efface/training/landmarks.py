@@ -46,13 +46,16 @@ FEATURES: Mapping[str, tuple[Ellipsoid | Box, ...]] = MappingProxyType(
         ),
         "nose": (Box((-19.0, 93.0, -80.0), (22.0, 130.0, -38.0)),),
         "mouth": (Box((-27.0, 88.0, -102.0), (29.0, 125.0, -82.0)),),
-        "ears": (Box((-125.0, -34.0, -70.0), (-60.0, 2.0, -24.0)), Box((52.0, -37.0, -70.0), (118.0, -1.0, -24.0))),
+        "ears": (
+            Ellipsoid((-88.0, -4.5, -46.0), (45.0, 17.0, 32.0)),
+            Ellipsoid((85.0, -15.5, -48.5), (45.0, 17.0, 32.0)),
+        ),
     }
 )
 """Left and right of eyes and ears are separate shapes, left (x < 0) first; of ears, what is near the skin."""
 EAR_DEPTH_MM = 6.0
 
-EARS_REACH = (Box((-125.0, -48.0, -84.0), (-66.0, 12.0, -8.0)), Box((57.0, -52.0, -84.0), (118.0, 8.0, -8.0)))
+EARS_REACH = (Box((-125.0, -36.0, -86.0), (-66.0, 24.0, -8.0)), Box((57.0, -46.0, -88.0), (118.0, 14.0, -10.0)))
 """Where ears that stand out from the head can be: they vary more than an affine and a smooth warp follow."""
 
 BROW_MM = (95.0, -12.0)
