@@ -352,12 +352,13 @@ def test_evidence_is_said_in_words():
         "brain": {"failed": True, "damaged_ml": 1.25, "deepest_mm": 7.1, "where": "insula", "centre_mm": [1, 2, 3]},
         "face": {"failed": True, "changed": 0.4, "left": ["nose"], "features": {
             "nose": {"left": True, "changed": 0.02, "moved_mm": 0.1, "centre_mm": [0, 90, 0]},
-            "left ear": {"left": True, "changed": 0.0, "moved_mm": 0.0}, "mouth": {"left": None, "changed": None}}},
+            "left ear": {"left": False, "changed": 1.0, "moved_mm": 12.0}, "mouth": {"left": None, "changed": None}}},
     }  # fmt: skip
     lines = evidence.evidence_lines(content)
     assert lines[0] == evidence.Line("brain: 1.25 ml damaged, up to 7.1 mm deep, insula", True, (1.0, 2.0, 3.0))
     assert [line.failed for line in lines] == [True, False, True, False, False]
     assert lines[2].text == "nose: still there, 2% changed, moved 0.1 mm"
+    assert lines[3].text == "left ear: gone, 100% changed, nothing near its place"
     assert lines[4].text == "mouth: not in the original"
     assert evidence.evidence_lines({"brain": "odd", "face": {"features": [1]}}) == []
 

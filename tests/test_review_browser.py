@@ -138,6 +138,19 @@ def test_images_overlays_and_faces_are_drawn_and_nothing_comes_from_elsewhere(vi
         assert page.errors() == []
 
 
+def test_votes_by_keyboard_while_images_are_drawn(viewer, tmp_path):
+    out = review_study.make(tmp_path, subjects=1)
+    with review_study.serving(out, "--reviewer", "Ann") as (_, url):
+        page = Page(viewer, url)
+        for number, key in enumerate("123"):
+            page.ready_to_vote()
+            page.loaded()
+            page.press(key)
+            page.wait(f"document.getElementById('count').textContent.startsWith('{number + 1} of 3')")
+        assert page.errors() == []
+    assert sorted(vote.verdict for vote in current_votes(out)) == sorted(VERDICTS.values())
+
+
 def lit_colours(page):
     """How many pixels of the visible canvas are lit, and whether any has a colour beyond the crosshair's."""
     time.sleep(0.3)
@@ -228,10 +241,16 @@ def test_a_scan_whose_original_is_gone_is_shown_defaced_only(viewer, tmp_path):
     out = review_study.make(tmp_path, subjects=1)
     for path in Path(tmp_path / "bids").rglob("*.nii.gz"):
         path.unlink()
-    assert UnitPaths(out, "00", None, "sub-00").defaced("pydeface").is_file()
+    paths = UnitPaths(out, "00", None, "sub-00")
+    assert paths.defaced("pydeface").is_file()
+    paths.brain().unlink()
     with review_study.serving(out, "--reviewer", "Ann") as (_, url):
         page = Page(viewer, url)
         page.loaded()
         assert page.js("document.getElementById('before').disabled")
+        assert not page.js("document.getElementById('labels').disabled")
         page.press(" ")
         assert page.text("tag") == "AFTER"
+        page.press("b")
+        assert page.js("document.getElementById('brain').disabled")
+        assert page.js("document.getElementById('brain').getAttribute('aria-pressed')") == "false"

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from efface.qc.verdict import VANISHED_MM
+
 
 @dataclass(frozen=True)
 class Line:
@@ -56,7 +58,8 @@ def _face(face: Mapping[str, Any]) -> list[Line]:
             continue
         is_left = bool(_object(feature).get("left"))
         text = f"{name}: {'still there' if is_left else 'gone'}, {share:.0%} changed"
-        text += f", moved {moved:.1f} mm" if moved is not None else ""
+        if moved is not None:
+            text += f", moved {moved:.1f} mm" if moved < VANISHED_MM else ", nothing near its place"
         counts = is_left and "ear" not in name.split()
         lines.append(Line(text, counts, _point(_object(feature).get("centre_mm"))))
     return lines

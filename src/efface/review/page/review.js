@@ -166,6 +166,7 @@ async function showImages(one, details) {
     else viewer.side.createOnLocationChange();
     $("before").disabled = $("flicker").disabled = !viewer.has("before");
     $("before").title = details.no_original || "Space switches";
+    for (const kind of Object.keys(viewer.on)) $(kind).disabled = !Object.keys(urls).some((one) => one.startsWith(kind));
     show("after");
     windowToSliders();
     document.body.dataset.loaded = one.id;
@@ -278,7 +279,7 @@ function resetWindow() {
 }
 
 async function toggle(kind) {
-  if (!state.viewer) return;
+  if (!state.viewer || $(kind).disabled) return; // this case has no such image
   $(kind).setAttribute("aria-pressed", String(!state.viewer.on[kind]));
   await state.viewer.toggle(kind).catch(complain);
 }
@@ -362,7 +363,7 @@ async function showAgreement() {
       for (const cell of [pair.cases, percent(pair.same), number(pair.kappa), interval]) text(row, "td", cell, "number");
     }
     body.append(table);
-    text(body, "p", `Fleiss' kappa of ${found.raters} reviewers on the ${found.cases} cases that all of them judged: ${number(found.fleiss)}`);
+    if (found.raters > 1) text(body, "p", `Fleiss' kappa of ${found.raters} reviewers on the ${found.cases} cases that all of them judged: ${number(found.fleiss)}`);
   }
   $("agreement").showModal();
 }
