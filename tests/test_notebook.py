@@ -15,7 +15,7 @@ import pytest
 import bids
 bids.stand_in(pytest.MonkeyPatch())
 pytest.MonkeyPatch().setattr(  # no processes of their own: they would not have the stand-ins
-    "efface.study.run.run_tasks", lambda tasks, jobs: (task.run() for task in tasks)
+    "efface.study.run._outcomes", lambda engine, tasks: (task.run() for task in tasks)
 )
 pytest.MonkeyPatch().setattr("efface.report.heads.FACE_PX", (36, 32))
 bids_dir = bids.make(Path("bids"), ("sub-01/ses-1", "sub-02/ses-1"))

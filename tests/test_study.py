@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +16,10 @@ from efface.deface import METHODS, Edit
 from efface.errors import InputError, OutputError
 from efface.paths import GroupPaths, UnitPaths
 from efface.study import Settings, Study, collect, load_tables, unit
-from efface.study.engine import Outcome, default_jobs, run_tasks
 from efface.study.recipes import read_recipe
 from efface.study.rows import Row, read_table, rows_to_tsv
 from efface.study.run import out_dir_of
-from efface.study.unit import UnitTask, failed_row, run_unit
+from efface.study.unit import run_unit
 
 
 @pytest.fixture
@@ -295,68 +292,6 @@ def test_a_broken_table_is_named(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"dice\.tsv"):
         read_table(path)
-
-
-# --- the engine, with real processes ---------------------------------------------------------------------------------
-
-
-class DieOnce(UnitTask):
-    """Kills the worker the first time a scan comes, as a full memory would."""
-
-    def run(self):
-        marker = self.settings.out_dir / f"{self.name}.died"
-        if self.source.subject == "02" and not marker.exists():
-            marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return Outcome(self.name, (), 1)
-
-
-class DieAlways(UnitTask):
-    def run(self):
-        if self.source.subject == "02":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return Outcome(self.name, (), 1)
-
-
-class Stumble(UnitTask):
-    def run(self):
-        if self.source.subject == "02":
-            return {}["no such thing"]
-        return Outcome(self.name, (failed_row(self.source, self.settings, "x", "y"),), 1)
-
-
-def run_engine(settings, kind):
-    settings.out_dir.mkdir()
-    tasks = [kind(source, settings) for source in find_scans(settings.bids_dir)]
-    return {o.name: o for o in run_tasks(tasks, 2)}
-
-
-@pytest.mark.slow
-def test_a_worker_killed_once_loses_nothing(settings):
-    outcomes = run_engine(settings, DieOnce)
-    assert len(outcomes) == 3
-    assert all(not o.failures for o in outcomes.values())
-
-
-@pytest.mark.slow
-def test_a_scan_that_kills_its_worker_is_a_row(settings):
-    outcomes = run_engine(settings, DieAlways)
-    assert len(outcomes) == 3
-    (failure,) = outcomes["sub-02_ses-1"].failures
-    assert "worker process died" in failure.reason
-    assert collect(settings.out_dir).failures.scan.tolist() == ["sub-02_ses-1"]
-
-
-@pytest.mark.slow
-def test_an_unexpected_error_is_a_row_with_its_name(settings, caplog):
-    outcomes = run_engine(settings, Stumble)
-    (failure,) = outcomes["sub-02_ses-1"].failures
-    assert "KeyError" in failure.reason
-    assert len(outcomes) == 3
-
-
-def test_jobs_are_at_least_one_and_at_most_the_cores():
-    assert 1 <= default_jobs() <= (os.cpu_count() or 1)
 
 
 def test_recipes_name_versions_and_input(done, settings):

@@ -170,6 +170,14 @@ def _add_study(commands: Any) -> None:
     )  # fmt: skip
     _header_option(parser)
     parser.add_argument("--jobs", type=int, metavar="N", help="scans at once (default: what cores and memory allow)")
+    parser.add_argument("--memory", type=float, metavar="GB", help="of a worker, which is ended where it needs more")
+    parser.add_argument(
+        "--cluster", metavar="C", help="tcp://HOST:PORT of a dask scheduler, or slurm, pbs, sge, lsf (docs/scale.md)"
+    )
+    parser.add_argument("--cluster-config", type=Path, metavar="F", help="YAML: what to ask the batch system for")
+    parser.add_argument(
+        "--step-limit", type=float, default=7200.0, metavar="S", help="seconds a step may take (default: 7200)"
+    )
     parser.add_argument("--skip-bids-validation", action="store_true", help="accept a folder without description")
     _originals_option(parser)
 
@@ -418,6 +426,7 @@ def _weights(folder: str | None, segmenters: Sequence[str]) -> dict[str, dict[st
 def _study(options: argparse.Namespace) -> int:
     from efface.bids_filter import load_filter
     from efface.study import Settings, Study
+    from efface.study.clusters import cluster_of
 
     if options.level == "group":
         return _group(options.out_dir, include_originals=options.include_originals)
@@ -434,17 +443,19 @@ def _study(options: argparse.Namespace) -> int:
         measures=_names(options.measures),
         rescan=options.rescan,
         header=options.header,
+        step_limit_s=options.step_limit,
     )
     bids_filter = load_filter(options.bids_filter) if options.bids_filter else None
     study = Study(settings, validate=not options.skip_bids_validation, bids_filter=bids_filter)
-    return _participants(study, options.participant_label, options.session_label, options.jobs)
+    cluster = cluster_of(options.cluster, options.jobs, memory_gb=options.memory, config=options.cluster_config)
+    return _participants(study, cluster, options.participant_label, options.session_label)
 
 
-def _participants(study: Any, subjects: Sequence[str], sessions: Sequence[str], jobs: int | None) -> int:
+def _participants(study: Any, cluster: Any, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> int:
     from efface.progress import show_progress
 
     with show_progress() as progress:
-        summary = study.run(subjects=subjects, sessions=sessions, jobs=jobs, progress=progress)
+        summary = study.run(subjects=subjects, sessions=sessions, cluster=cluster, progress=progress)
     out_dir = study.settings.out_dir
     rescans = f", {summary.rescans} rescans, {summary.rescans_computed} computed" if summary.rescans else ""
     print(f"{out_dir}: {summary.scans} scans, {summary.computed} computed{rescans}, {len(summary.failures)} failures")
@@ -525,12 +536,13 @@ def _review(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from efface.cohort import make_cohort
     from efface.study import Settings, Study
+    from efface.study.clusters import cluster_of
 
     start = time.perf_counter()
     bids_dir, out_dir = options.out_dir / "cohort", options.out_dir / "efface"
     print(f"making four virtual people, two sessions each, in {bids_dir}", flush=True)
     make_cohort(bids_dir)
-    code = _participants(Study(Settings(bids_dir, out_dir, _chosen(options.methods))), [], [], options.jobs)
+    code = _participants(Study(Settings(bids_dir, out_dir, _chosen(options.methods))), cluster_of(None, options.jobs))
     _group(out_dir, include_originals=True)  # they do not exist
     print(f"{time.perf_counter() - start:.0f} s")
     return code

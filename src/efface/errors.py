@@ -36,6 +36,14 @@ class OriginalError(EffaceError, RuntimeError):
     """An original program failed, took too long, or wrote something that cannot be used."""
 
 
+class StepTimeoutError(EffaceError, RuntimeError):
+    """A step of a study took longer than it may, and was stopped."""
+
+
+class ClusterError(EffaceError, RuntimeError):
+    """The workers of a study cannot be reached, or are gone."""
+
+
 class MissingDependencyError(EffaceError, ImportError):
     """An optional package is needed; the text names the extra to install."""
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -80,6 +81,32 @@ def link_atomically(source: Path, path: Path) -> None:
         temporary.symlink_to(source)
 
 
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""How `write_atomically` names what is not whole yet."""
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, with all above it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run had not finished writing to this folder; only where no other run writes to it."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if LEFTOVER.fullmatch(entry.name):
+                Path(entry.path).unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def _placed(path: Path, *, force: bool) -> Iterator[Path]:
     """A temporary name in the same folder, renamed to `path` at the end; nothing is left behind if that fails."""
@@ -89,10 +116,15 @@ def _placed(path: Path, *, force: bool) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(_os_reason(path, error)) from error
+        raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The error that says why a path cannot be written."""
+    return OutputError(_os_reason(path, error))
 
 
 def _os_reason(path: Path, error: OSError) -> str:

@@ -47,6 +47,10 @@ class UnitPaths:
         """Seconds per step; kept apart because the rest is the same in every run."""
         return self.folder / f"{self.stem}_timing.json"
 
+    def stopped(self, step: str) -> Path:
+        """Where it is noted that a step took too long; hidden, and gone when the scan is done."""
+        return self.folder / f".{self.stem}_{_alphanumeric(step)}_stopped.txt"
+
     def defaced(self, method: str) -> Path:
         """The defaced scan."""
         return self._anat(method, f"{self.suffix}.nii.gz")

@@ -1,35 +1,39 @@
-"""Runs tasks in parallel, in processes of their own, and never loses one; knows nothing of what they do."""
+"""Runs tasks in parallel, in processes of their own, and never loses one; knows nothing of what they do.
 
+dask.distributed does the work, on this machine or on a cluster (`efface.study.clusters`). The policy is here: how many
+tasks are in flight, what is tried again, and what is given up with a reason.
+"""
+
+import contextlib
+import itertools
 import logging
-import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import math
+import pickle
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from efface.errors import OutputError
-from efface.study.rows import Row
+from efface.errors import ClusterError, OutputError
+from efface.study.clusters import Cluster, Local, available_cores, default_jobs
 
-MEMORY_GB = 3.0
-"""What one worker may need at its peak on a 1 mm scan."""
-ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+if TYPE_CHECKING:
+    from efface.study.rows import Row
 
+__all__ = ["Engine", "Outcome", "Task", "available_cores", "default_jobs", "run_tasks"]
 
-def default_jobs() -> int:
-    """Workers that cores and free memory allow."""
-    cores = available_cores()
-    try:
-        free_gb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except (ValueError, OSError):  # not told on this system
-        return cores
-    return max(1, min(cores, int(free_gb / MEMORY_GB)))
+AHEAD, AT_LEAST = 3, 8
+"""Messages on their way for each worker, and in all: so few that the scheduler's memory does not grow with a study."""
+COUNT_S = 10.0
+"""How often workers are counted; on a cluster they come and go."""
+MOST_AT_ONCE, QUICK_S, PATIENCE_S = 64, 0.02, 0.5
+"""Tasks of one message to a worker; below this many seconds a task counts as quick; when a worker reports back."""
+LOST = "the worker process died twice, probably for want of memory: try a smaller --jobs, or more --memory"
 
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Outcome:
     """
 
     name: str
-    failures: tuple[Row, ...]
+    failures: tuple["Row", ...]
     computed: int
 
 
@@ -70,66 +74,208 @@ class Task(Protocol):
     def lost(self, reason: str) -> Outcome:
         """Write the row of a task that could not say itself what went wrong."""
 
+    def up_to_date(self) -> bool:
+        """Whether there is nothing to do; cheap, as it is asked of every task of a study."""
+
+    def stopped(self) -> int:
+        """How many steps were stopped for taking too long, and will be left out when it runs again."""
+
+
+class Engine:
+    """Workers, started when the first task comes and ended with the context.
+
+    Parameters
+    ----------
+    cluster
+        Where the workers are: `efface.study.clusters`.
+
+    Examples
+    --------
+    >>> with Engine(Local(2)) as engine:  # doctest: +SKIP
+    ...     outcomes = list(engine.run(tasks))
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._stack = contextlib.ExitStack()
+        self._client: Any = None
+        self._count, self._counted = 0, -math.inf
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Run every task, and give outcomes as they come; order depends on timing, results do not.
+
+        A worker that dies (killed, out of memory, stopped in a step that took too long) takes no other task with it.
+        What was with it is tried again at the end, one task at a time; what kills its worker again is a failed row.
+
+        Raises
+        ------
+        OutputError
+            If results cannot be written; nothing more is started.
+        ClusterError
+            If there are no workers, or the scheduler is gone and does not come back.
+        """
+        suspects: list[Task] = []
+        yield from self._pass(iter(tasks), suspects)
+        for task in suspects:
+            tries, again = 1, [task]
+            while again and tries <= 1 + task.stopped():
+                again, tries = [], tries + 1
+                yield from self._pass(iter([task]), again)
+            if again:
+                yield task.lost(LOST)
+
+    def _pass(self, tasks: Iterator[Task], suspects: list[Task]) -> Iterator[Outcome]:
+        """Run tasks; those that alone went down with a worker are put into `suspects`."""
+        import distributed
+
+        bundles = _Bundles(tasks)
+        if not bundles.more():
+            return
+        done = distributed.as_completed(self._submit(bundles), loop=self._connected().loop)
+        for batch in done.batches():
+            gone = False
+            for future in batch:
+                try:
+                    result = future.result()  # computed again where it went down with its worker
+                except CancelledError:
+                    gone = True
+                except distributed.KilledWorker:
+                    if len(bundles.flying[future]) > 1:  # which of them it was shows when each runs alone
+                        bundles.give_back(future, alone=True)
+                    else:
+                        suspects.extend(bundles.flying.pop(future))
+                else:
+                    yield from bundles.came_back(future, result)
+            if gone:
+                for future in list(bundles.flying):  # the scheduler is gone, and with it all it was given
+                    bundles.give_back(future)
+                self._reconnect()
+                yield from self._pass(bundles.rest(), suspects)
+                return
+            done.update(self._submit(bundles))
+
+    def _submit(self, bundles: "_Bundles") -> list[Any]:
+        chunk = bundles.take(max(AT_LEAST, AHEAD * self._workers()) - len(bundles.flying))
+        if not chunk:
+            return []
+        futures: list[Any] = self._connected().map(_run, chunk, pure=False, key="efface")
+        bundles.flying.update(zip(futures, chunk, strict=True))
+        return futures
+
+    def _workers(self) -> int:
+        if time.monotonic() - self._counted > COUNT_S:
+            self._count, self._counted = len(self._connected().nthreads()), time.monotonic()
+        return self._count
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = self._stack.enter_context(self.cluster.connect())
+        return self._client
+
+    def _reconnect(self) -> None:
+        log.warning("the connection to the scheduler was lost; trying to reach it again")
+        self._stack.close()
+        self._client = None
+        self._connected()
+
+
+def _failed(task: Task, error: BaseException) -> Outcome:
+    """The row of a task that raised an error; what ends the whole run is raised again."""
+    if isinstance(error, OutputError | ClusterError):
+        raise error
+    log.error("%s: unexpected error", task.name, exc_info=error)  # a bug in one scan must not lose the others
+    return task.lost(f"unexpected {type(error).__name__}: {error}")
+
 
 def run_tasks(tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
-    """Run every task, and give outcomes as they come; order depends on timing, results do not.
+    """Run every task on this machine; see `Engine.run`."""
+    with Engine(Local(max(1, min(jobs, len(tasks))))) as engine:
+        yield from engine.run(tasks)
 
-    A worker that dies (killed, out of memory) takes no other task with it: the tasks that were with it are tried
-    again one by one, and one that kills its worker again is a failed row.
 
-    Raises
-    ------
-    OutputError
-        If results cannot be written; nothing more is started.
+class _Bundles:
+    """Tasks on their way: single where a task takes its time, many at once where most have nothing to do.
+
+    A message to a worker and back costs more than a task that finds everything done; so a worker that is quick gets more
+    at once, and gives back what it does not manage in `PATIENCE_S`.
     """
-    if not tasks:
-        return
-    suspects: list[Task] = []
-    yield from _pool(tasks, jobs, suspects)
-    for task in suspects:
-        again: list[Task] = []
-        yield from _pool([task], 1, again)
-        if again:
-            yield task.lost("the worker process died, probably for want of memory: try a smaller --jobs")
+
+    def __init__(self, tasks: Iterator[Task]) -> None:
+        self.tasks, self.size = tasks, 1
+        self.alone: list[Task] = []
+        self.flying: dict[Any, tuple[Task, ...]] = {}
+
+    def more(self) -> bool:
+        """Whether there is a task to take."""
+        first = next(self.tasks, None)
+        if first is not None:
+            self.tasks = itertools.chain([first], self.tasks)
+        return first is not None or bool(self.alone)
+
+    def take(self, most: int) -> list[tuple[Task, ...]]:
+        """At most so many bundles."""
+        taken: list[tuple[Task, ...]] = []
+        while len(taken) < most:
+            bundle = (self.alone.pop(),) if self.alone else tuple(itertools.islice(self.tasks, self.size))
+            if not bundle:
+                break
+            taken.append(bundle)
+        return taken
+
+    def came_back(self, future: Any, result: "tuple[list[Outcome], list[BaseException], float]") -> Iterator[Outcome]:
+        """Outcomes of a bundle; what its worker did not come to is taken again."""
+        tasks = self.flying.pop(future)
+        outcomes, errors, seconds = result
+        yield from outcomes
+        for error in errors:
+            yield _failed(tasks[len(outcomes)], error)
+        done = len(outcomes) + len(errors)
+        self.tasks = itertools.chain(tasks[done:], self.tasks)
+        self.size = min(MOST_AT_ONCE, 2 * self.size) if seconds / max(1, done) < QUICK_S else 1
+
+    def give_back(self, future: Any, *, alone: bool = False) -> None:
+        """Take a bundle's tasks again."""
+        tasks = self.flying.pop(future)
+        if alone:
+            self.alone.extend(tasks)
+        else:
+            self.tasks = itertools.chain(tasks, self.tasks)
+
+    def rest(self) -> Iterator[Task]:
+        """Everything that is left."""
+        return itertools.chain(self.alone, self.tasks)
 
 
-def _pool(tasks: Sequence[Task], jobs: int, suspects: list[Task]) -> Iterator[Outcome]:
-    jobs = min(jobs, len(tasks))
-    threads = max(1, available_cores() // max(1, jobs))
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(dict.fromkeys(ENVIRONMENT, str(threads)))  # spawned workers read it when they load libraries
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads,))
-    try:
-        futures: dict[Future[Outcome], Task] = {pool.submit(_run, task): task for task in tasks}
-        for future in as_completed(futures):
-            task = futures[future]
+_ONE = threading.Lock()
+
+
+def _run(tasks: tuple[Task, ...]) -> tuple[list[Outcome], list[BaseException], float]:
+    """Run tasks until one fails, or patience ends; outcomes, the error of the next task, and seconds."""
+    outcomes: list[Outcome] = []
+    with _ONE:  # a worker with several threads would run several scans in one process
+        start = time.perf_counter()
+        for task in tasks:
             try:
-                yield future.result()
-            except BrokenProcessPool:
-                suspects.append(task)
-            except OutputError:
-                raise
-            except Exception as error:  # a bug in one scan must not lose the others
-                logging.getLogger(__name__).exception("%s: unexpected error", task.name)
-                yield task.lost(f"unexpected {type(error).__name__}: {error}")
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+                outcomes.append(task.run())
+            except Exception as error:  # noqa: BLE001 - the engine says what it means
+                return outcomes, [_portable(error)], time.perf_counter() - start
+            if time.perf_counter() - start > PATIENCE_S:
+                break
+        return outcomes, [], time.perf_counter() - start
 
 
-def _run(task: Task) -> Outcome:
-    return task.run()
-
-
-def _start_worker(threads: int) -> None:
-    """Keep libraries that do not read the environment to their share of the cores."""
-    import SimpleITK
-    import torch
-
-    torch.set_num_threads(threads)
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+def _portable(error: Exception) -> Exception:
+    """The error, or one of the same words where it cannot travel."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - whatever it is, its words are kept
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

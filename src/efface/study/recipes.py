@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from efface._version import __version__
+from efface.dataset import Source
 from efface.files import write_atomically
 from efface.paths import recipe_of
 
-KEY = "Recipe"
+KEY, STATE = "Recipe", "InputState"
+"""What decided a result; and size and time of its input, which tell without opening it that it is the same file."""
 _PACKAGES = ("picsl-greedy", "deepbet", "pydeface", "deepmriprep", "SimpleITK", "torch", "scipy", "numpy")
 
 
@@ -33,6 +35,15 @@ def is_finished(path: Path) -> bool:
     """Whether `path` is there with a recipe, whatever it says."""
     stored = read_recipe(path)
     return path.is_file() and stored is not None and bool(stored.get(KEY))
+
+
+def state_of(source: Source) -> list[int]:
+    """Size and time of change of a scan's file; zeros where it cannot be asked."""
+    try:
+        status = source.path.stat()
+    except OSError:
+        return [0, 0]
+    return [status.st_size, status.st_mtime_ns]
 
 
 def read_recipe(path: Path) -> dict[str, Any] | None:

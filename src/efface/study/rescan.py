@@ -15,18 +15,20 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from efface.anatomy import Anatomy
 from efface.dataset import Source
 from efface.errors import EffaceError, OutputError
-from efface.files import write_atomically
+from efface.files import make_folder, remove_leftovers, write_atomically
 from efface.measure import measure
 from efface.paths import ORIGINAL, RescanPaths
 from efface.scan import Scan, load_scan
 from efface.study.align import CONTROL_DEG, CONTROL_MM, FINEST_MM, INTERPOLATION, align, resample_and_back
 from efface.study.engine import Outcome
-from efface.study.recipes import is_current, is_finished, versions, write_recipe
+from efface.study.limits import stopped
+from efface.study.recipes import KEY, STATE, is_current, is_finished, read_recipe, state_of, versions, write_recipe
 from efface.study.rows import FAILED, Row, rows_to_tsv
 from efface.study.settings import TRANSFORMS, Settings
 from efface.study.unit import Unit
@@ -105,6 +107,14 @@ class RescanTask:
         """
         return _Rescan(self).run()
 
+    def up_to_date(self) -> bool:
+        """Whether there is nothing to do; without opening a scan."""
+        return _Rescan(self).up_to_date()
+
+    def stopped(self) -> int:
+        """How many steps were stopped for taking too long."""
+        return len(_Rescan(self).stopped())
+
     def lost(self, reason: str) -> Outcome:
         """Leave one row for each group."""
         work = _Rescan(self)
@@ -124,14 +134,20 @@ class _Rescan:
         self.paths = RescanPaths(self.settings.out_dir, self.first.source.subject, self.settings.rescan)
 
     def run(self) -> Outcome:
+        make_folder(self.paths.folder)
+        remove_leftovers(self.paths.folder)
+        for unit in (self.first, self.second):
+            remove_leftovers(unit.paths.folder / "anat")
+        self.states = self.input_states()
         try:
             scans = [load_scan(unit.source.path) for unit in (self.first, self.second)]
         except EffaceError as error:
             for group in RESCAN_GROUPS:
                 self.fail(group, "load", str(error))
             return self.finish(None)
-        recipe = self.whole_recipe(scans)
+        recipe = {**self.settings_recipe(), "input_sha256": [scan.sha256 for scan in scans]}
         if is_current(self.paths.results, recipe) and all(map(is_finished, self.images())):
+            write_recipe(self.paths.results, recipe, **{STATE: self.states})  # the same scans in new files
             return Outcome(self.task.name, (), 0)
         first, second = (Anatomy(scan) for scan in scans)
         self.group(RESCAN_12, self.first, self.second, first, second)
@@ -194,9 +210,26 @@ class _Rescan:
     def description(self, name: str) -> str:
         return RESAMPLED if name == RESAMPLED else f"rescan{self.settings.rescan}"
 
-    def whole_recipe(self, scans: Sequence[Scan]) -> dict[str, Any]:
-        """What decides all of the rows."""
-        return {
+    def input_states(self) -> list[list[int]]:
+        """What tells that the inputs are the same files."""
+        return [state_of(unit.source) for unit in (self.first, self.second)]
+
+    def stopped(self) -> list[Path]:
+        """Traces of steps that were stopped."""
+        return [path for unit in (self.first, self.second) for path in stopped(unit.paths.folder, unit.source.stem)]
+
+    def up_to_date(self) -> bool:
+        """Whether everything is there, made of these very files by these very settings; they are not opened."""
+        stored = read_recipe(self.paths.results)
+        if stored is None or stored.get(STATE) != self.input_states():
+            return False
+        recipe = {name: value for name, value in (stored.get(KEY) or {}).items() if name != "input_sha256"}
+        same = recipe == self.settings_recipe() and self.paths.results.is_file()
+        return same and all(map(is_finished, self.images()))
+
+    def settings_recipe(self) -> dict[str, Any]:
+        """What decides all of the rows besides the scans, as JSON has it."""
+        what = {
             "rescan": self.settings.rescan,
             "segmenter": self.settings.segmenter,
             "params": dict(self.settings.segmenter_params.get(self.settings.segmenter, {})),
@@ -204,9 +237,9 @@ class _Rescan:
             "interpolation": INTERPOLATION,
             "finest_mm": FINEST_MM,
             "control": [CONTROL_DEG, CONTROL_MM],
-            "input_sha256": [scan.sha256 for scan in scans],
             "versions": dict(versions()),
         }
+        return dict(json.loads(json.dumps(what)))
 
     def names(self, name: str) -> tuple[str, str, str, str, str, str]:
         source = self.second.source if name == RESCAN_21 else self.first.source
@@ -219,12 +252,14 @@ class _Rescan:
 
     def finish(self, recipe: dict[str, Any] | None) -> Outcome:
         """Write the rows, and the recipe only where nothing failed: what failed is tried again."""
-        self.paths.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.paths.folder)
         failures = tuple(row for row in self.rows if row.status == FAILED)
         write_recipe(self.paths.results, {}, Status="unfinished")
         write_atomically(self.paths.results, rows_to_tsv(self.rows), force=True)
         if recipe is not None and not failures:
-            write_recipe(self.paths.results, recipe)
+            write_recipe(self.paths.results, recipe, **{STATE: self.states})
+        for path in self.stopped():
+            path.unlink(missing_ok=True)
         seconds = {f"{unit.source.stem} {k}": v for unit in (self.first, self.second) for k, v in unit.seconds.items()}
         write_atomically(self.paths.timing, json.dumps(seconds, indent=2).encode(), force=True)
         return Outcome(self.task.name, failures, len(seconds))

@@ -1,7 +1,9 @@
 """A study over a data set: what `efface study` calls."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,14 +12,19 @@ from efface._version import __version__
 from efface.bids_filter import BidsFilter
 from efface.dataset import Source, find_scans
 from efface.errors import InputError, OutputError
-from efface.files import write_atomically
+from efface.files import cannot_write, remove_leftovers, write_atomically
 from efface.paths import GroupPaths
-from efface.study.engine import Outcome, Task, default_jobs, run_tasks
+from efface.study.clusters import Cluster, cluster_of
+from efface.study.engine import Engine, Outcome, Task
 from efface.study.group import Tables, collect
 from efface.study.rescan import RescanTask, pairs_of
 from efface.study.rows import Row
 from efface.study.settings import NO_RESCAN, Settings
 from efface.study.unit import UnitTask
+
+log = logging.getLogger(__name__)
+
+LOCK = ".efface.lock"
 
 
 class Progress(Protocol):
@@ -120,22 +127,39 @@ class Study:
         subjects: Sequence[str] = (),
         sessions: Sequence[str] = (),
         jobs: int | None = None,
+        cluster: Cluster | None = None,
         progress: Progress | None = None,
     ) -> Summary:
         """Do what is missing for every scan, then for every subject with two sessions.
+
+        Parameters
+        ----------
+        subjects, sessions
+            Labels to keep; empty keeps all.
+        jobs
+            Scans at once on this machine; None takes what cores and memory allow.
+        cluster
+            Other workers than this machine's (`efface.study.clusters`).
+        progress
+            Told of every unit that ends.
 
         Raises
         ------
         InputError
             If the data set cannot be used, or `jobs` is not positive.
         OutputError
-            If results cannot be written.
+            If results cannot be written, or another run is writing to the same folder.
+        ClusterError
+            If there are no workers.
         """
-        if jobs is not None and jobs < 1:
-            msg = f"--jobs must be 1 or more; received {jobs}"
-            raise InputError(msg)
+        cluster = cluster or cluster_of(None, jobs)
         sources = self.scans(subjects, sessions)
         self._prepare_output()
+        with only_run(self.settings.out_dir):
+            remove_leftovers(self.settings.out_dir)
+            return self._run(sources, cluster, progress)
+
+    def _run(self, sources: Sequence[Source], cluster: Cluster, progress: Progress | None) -> Summary:
         units = [UnitTask(source, self.settings) for source in sources]
         pairs = pairs_of(sources) if self.settings.rescan != NO_RESCAN else []
         rescans = [RescanTask(pair, self.settings) for pair in pairs]
@@ -143,11 +167,12 @@ class Study:
             progress.start(len(units) + len(rescans))
         outcomes: dict[str, Outcome] = {}
         stages: tuple[Sequence[Task], ...] = (units, rescans)  # a rescan needs what its two units leave on disk
-        for tasks in stages:
-            for outcome in run_tasks(tasks, jobs or default_jobs()):
-                outcomes[outcome.name] = outcome
-                if progress:
-                    progress.done(outcome)
+        with Engine(cluster.at_most(len(units))) as engine:
+            for tasks in stages:
+                for outcome in _outcomes(engine, tasks):
+                    outcomes[outcome.name] = outcome
+                    if progress:
+                        progress.done(outcome)
         ordered = [outcomes[task.name] for tasks in stages for task in tasks]
         failures = tuple(row for outcome in ordered for row in outcome.failures)
         computed = [sum(1 for task in tasks if outcomes[task.name].computed) for tasks in stages]
@@ -181,6 +206,44 @@ class Study:
             )
             raise OutputError(msg)
         write_atomically(path, content.encode(), force=True)
+
+
+def _outcomes(engine: Engine, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """What became of the tasks; those that are up to date cost a worker nothing."""
+    todo = []
+    for task in tasks:
+        if task.up_to_date():
+            yield Outcome(task.name, (), 0)
+        else:
+            todo.append(task)
+    yield from engine.run(todo)
+
+
+@contextlib.contextmanager
+def only_run(out_dir: Path) -> Iterator[None]:
+    """Keep every other run out of this folder meanwhile.
+
+    Raises
+    ------
+    OutputError
+        If another one is at it, or the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(out_dir / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        msg = f"another efface study is writing to {out_dir}: wait until it has ended, or choose another folder"
+        raise OutputError(msg) from error
+    except NotImplementedError:
+        log.warning("%s cannot be locked on this file system: see that no second study writes to it", out_dir)
+    except OSError as error:
+        raise cannot_write(out_dir / LOCK, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _settings(bids_dir: str | Path, out_dir: str | Path | None, options: dict[str, Any]) -> Settings:

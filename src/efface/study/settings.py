@@ -15,6 +15,8 @@ TRANSFORMS = ("rigid", "affine", "deformable")
 """How one session can be registered to the other."""
 NO_RESCAN = "none"
 RESCANS = (*TRANSFORMS, NO_RESCAN)
+STEP_LIMIT_S = 7200.0
+"""No step takes more than minutes; an original program has its own, shorter limit."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Settings:
         One of `RESCANS`: how a subject's sessions are registered to each other, or ``none``.
     header
         ``scrub``: what may name somebody goes from the headers and sidecars of defaced scans; ``keep`` keeps it.
+    step_limit_s
+        A step of a scan (one method, one segmentation, ...) that takes longer is stopped, and is a failed row.
 
     Raises
     ------
@@ -64,6 +68,7 @@ class Settings:
     measures: tuple[str, ...] = DEFAULT_MEASURES
     rescan: str = "affine"
     header: str = SCRUB
+    step_limit_s: float = STEP_LIMIT_S
 
     @property
     def segmenters(self) -> tuple[str, ...]:
@@ -93,6 +98,9 @@ class Settings:
             raise InputError(msg)
         check_measures(self.measures)
         check_policy(self.header)
+        if not self.step_limit_s > 0:
+            msg = f"the time limit of a step must be more than 0 s; received {self.step_limit_s:g}"
+            raise InputError(msg)
         if self.rescan not in RESCANS:
             msg = f"rescan must be one of {', '.join(RESCANS)}; received {self.rescan}"
             raise InputError(msg)

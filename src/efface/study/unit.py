@@ -15,7 +15,7 @@ from efface.arrays import BoolVolume, LabelVolume
 from efface.dataset import Source
 from efface.deface import apply_edit, plan
 from efface.errors import AnatomyError, EffaceError, OutputError
-from efface.files import write_atomically
+from efface.files import make_folder, remove_leftovers, write_atomically
 from efface.measure import measure
 from efface.paths import ORIGINAL, UnitPaths
 from efface.privacy import Sidecar, without_names
@@ -23,8 +23,9 @@ from efface.qc import judge
 from efface.scan import Scan, load_labels, load_mask, load_scan
 from efface.segment import segment
 from efface.study.engine import Outcome
+from efface.study.limits import stopped, time_limit
 from efface.study.quality import is_judged, quality_settings, write_verdict
-from efface.study.recipes import is_current, is_finished, versions, write_recipe
+from efface.study.recipes import KEY, STATE, is_current, is_finished, read_recipe, state_of, versions, write_recipe
 from efface.study.rows import FAILED, Row, rows_to_tsv
 from efface.study.settings import Settings
 
@@ -47,11 +48,20 @@ class UnitTask:
         """Do what is missing for the scan."""
         return run_unit(self.source, self.settings)
 
+    def up_to_date(self) -> bool:
+        """Whether there is nothing to do; without opening the scan."""
+        return Unit(self.source, self.settings).up_to_date()
+
+    def stopped(self) -> int:
+        """How many steps were stopped for taking too long."""
+        return len(stopped(Unit(self.source, self.settings).paths.folder, self.source.stem))
+
     def lost(self, reason: str) -> Outcome:
         """Leave one row: the whole scan failed."""
         row = failed_row(self.source, self.settings, "unit", reason)
         paths = UnitPaths(self.settings.out_dir, self.source.subject, self.source.session, self.source.stem)
-        paths.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(paths.folder)
+        write_recipe(paths.results, {}, Status="unfinished")
         write_atomically(paths.results, rows_to_tsv([row]), force=True)
         return Outcome(self.name, (row,), 0)
 
@@ -93,7 +103,10 @@ class Unit:
 
     def run(self) -> Outcome:
         """Do what is missing, and write the rows."""
-        (self.paths.folder / "anat").mkdir(parents=True, exist_ok=True)
+        for folder in (self.paths.folder, self.paths.folder / "anat"):
+            make_folder(folder)
+            remove_leftovers(folder)
+        state = state_of(self.source)
         try:
             with self.step("load"):
                 scan = load_scan(self.source.path)
@@ -102,15 +115,26 @@ class Unit:
         else:
             recipe = self.whole_recipe(scan)
             if is_current(self.paths.results, recipe) and self.is_complete():
+                write_recipe(self.paths.results, recipe, **{STATE: [state]})  # the same scan in a new file
                 return Outcome(self.source.stem, (), 0)
             self.all_methods(scan)
         failures = tuple(row for row in self.rows if row.status == FAILED)
         write_recipe(self.paths.results, {}, Status="unfinished")
         write_atomically(self.paths.results, rows_to_tsv(self.rows), force=True)
         if not failures:  # what failed is tried again
-            write_recipe(self.paths.results, recipe)
+            write_recipe(self.paths.results, recipe, **{STATE: [state]})
         write_atomically(self.paths.timing, json.dumps(self.seconds, indent=2).encode(), force=True)
+        for path in stopped(self.paths.folder, self.source.stem):
+            path.unlink(missing_ok=True)
         return Outcome(self.source.stem, failures, sum(1 for step in self.seconds if step != "load"))
+
+    def up_to_date(self) -> bool:
+        """Whether everything is there, made of this very file by these very settings; the file is not opened."""
+        stored = read_recipe(self.paths.results)
+        if stored is None or stored.get(STATE) != [state_of(self.source)]:
+            return False
+        recipe = {name: value for name, value in (stored.get(KEY) or {}).items() if name != "input_sha256"}
+        return recipe == self.settings_recipe() and self.paths.results.is_file() and self.is_complete()
 
     def is_complete(self) -> bool:
         """Whether all files are there, and none was being written when an earlier run ended."""
@@ -123,16 +147,21 @@ class Unit:
 
     def whole_recipe(self, scan: Scan) -> dict[str, Any]:
         """What decides all of this unit's rows."""
-        return self.recipe(
-            scan,
-            methods=list(self.settings.methods),
-            segmenters={s: dict(self.settings.segmenter_params.get(s, {})) for s in self.settings.segmenters},
-            protect_brain=self.settings.protect_brain,
-            originals=list(self.settings.originals),
-            measures=list(self.settings.measures),
-            header=self.settings.header,
-            params={name: dict(values) for name, values in self.settings.method_params.items()},
-        )
+        return {**self.settings_recipe(), "input_sha256": scan.sha256}
+
+    def settings_recipe(self) -> dict[str, Any]:
+        """What decides them besides the scan, as JSON has it."""
+        what = {
+            "methods": list(self.settings.methods),
+            "segmenters": {s: dict(self.settings.segmenter_params.get(s, {})) for s in self.settings.segmenters},
+            "protect_brain": self.settings.protect_brain,
+            "originals": list(self.settings.originals),
+            "measures": list(self.settings.measures),
+            "header": self.settings.header,
+            "params": {name: dict(values) for name, values in self.settings.method_params.items()},
+            "versions": dict(versions()),
+        }
+        return dict(json.loads(json.dumps(what)))
 
     def all_methods(self, scan: Scan) -> None:
         """Segment the scan, then deface and segment it by every method."""
@@ -222,15 +251,18 @@ class Unit:
         params = self.settings.segmenter_params.get(segmenter, {})
         recipe = self.recipe(anatomy.scan, segmenter=segmenter, params=dict(params))
         if is_current(path, recipe):
+            if method == ORIGINAL and not self.paths.brain().is_file():
+                anatomy.scan.save_like(anatomy.brain, self.paths.brain())
             stored, _ = load_labels(path)
             return np.asarray(anatomy.scan.stored_to_ras(stored), dtype=np.int32)
         with self.step(f"segment {method} {segmenter}"):
             labels = segment(anatomy, segmenter, **params)
             write_recipe(path, {}, Status="unfinished")
+            if method == ORIGINAL:
+                anatomy.scan.save_like(anatomy.brain, self.paths.brain(), force=True)
+            # The labels are written last, so that their recipe vouches for the brain mask too.
             anatomy.scan.save_like(labels.values, path, force=True)
             write_recipe(path, recipe, Parameters=dict(labels.provenance.params), Warnings=list(labels.warnings))
-        if method == ORIGINAL:
-            anatomy.scan.save_like(anatomy.brain, self.paths.brain(), force=True)
         return labels.values
 
     def compare(self, scan: Scan, original: LabelVolume, defaced: LabelVolume, method: str, segmenter: str) -> None:
@@ -275,7 +307,8 @@ class Unit:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step."""
+        """Time a step, and stop it where it takes too long."""
         start = time.perf_counter()
-        yield
+        with time_limit(self.settings.step_limit_s, self.paths.stopped(name), name):
+            yield
         self.seconds[name] = round(time.perf_counter() - start, 2)
