@@ -17,8 +17,7 @@ ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "IT
 BATCH_SYSTEMS = {"slurm": ("SLURMCluster", "sbatch"), "pbs": ("PBSCluster", "qsub"),
                  "sge": ("SGECluster", "qsub"), "lsf": ("LSFCluster", "bsub")}  # fmt: skip
 CONNECT_S = 30.0
-RECONNECT_S = 120.0
-"""How long a scheduler that is gone is waited for."""
+"""How long a scheduler may take to answer."""
 TERMINATE = 0.95
 """Share of its memory limit at which a worker is killed."""
 QUIET: Mapping[str, Any] = {

@@ -27,6 +27,8 @@ __all__ = ["Engine", "Outcome", "Task", "available_cores", "default_jobs", "run_
 
 AHEAD, AT_LEAST = 3, 8
 """Messages on their way for each worker, and in all: so few that the scheduler's memory does not grow with a study."""
+ATTEMPTS = 4
+"""How often a scheduler that is gone is looked for; each takes half a minute."""
 COUNT_S = 10.0
 """How often workers are counted; on a cluster they come and go."""
 MOST_AT_ONCE, QUICK_S, PATIENCE_S = 64, 0.02, 0.5
@@ -184,7 +186,14 @@ class Engine:
         log.warning("the connection to the scheduler was lost; trying to reach it again")
         self._stack.close()
         self._client = None
-        self._connected()
+        for attempt in range(ATTEMPTS):
+            try:
+                self._connected()
+            except ClusterError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                return
 
 
 def _failed(task: Task, error: BaseException) -> Outcome:

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from efface.deface import apply_edit, plan
 from efface.errors import AnatomyError, EffaceError, OutputError
 from efface.files import make_folder, remove_leftovers, write_atomically
 from efface.measure import measure
-from efface.paths import ORIGINAL, UnitPaths
+from efface.paths import ORIGINAL, UnitPaths, recipe_of
 from efface.privacy import Sidecar, without_names
 from efface.qc import judge
 from efface.scan import Scan, load_labels, load_mask, load_scan
@@ -117,6 +119,7 @@ class Unit:
             if is_current(self.paths.results, recipe) and self.is_complete():
                 write_recipe(self.paths.results, recipe, **{STATE: [state]})  # the same scan in a new file
                 return Outcome(self.source.stem, (), 0)
+            write_recipe(self.paths.results, {}, Status="unfinished")  # from here on it vouches for nothing
             self.all_methods(scan)
         failures = tuple(row for row in self.rows if row.status == FAILED)
         write_recipe(self.paths.results, {}, Status="unfinished")
@@ -134,16 +137,23 @@ class Unit:
         if stored is None or stored.get(STATE) != [state_of(self.source)]:
             return False
         recipe = {name: value for name, value in (stored.get(KEY) or {}).items() if name != "input_sha256"}
-        return recipe == self.settings_recipe() and self.paths.results.is_file() and self.is_complete()
+        if recipe != self.settings_recipe():
+            return False
+        made, others = self.files()  # the recipe was written after all of them
+        return all(map(os.path.isfile, (*made, *others, self.paths.results, *map(recipe_of, made))))
 
     def is_complete(self) -> bool:
         """Whether all files are there, and none was being written when an earlier run ended."""
-        masks = [self.paths.brain(), *map(self.paths.mask, self.settings.methods)]
+        made, others = self.files()
+        return all(path.is_file() for path in others) and all(map(is_finished, made))
+
+    def files(self) -> tuple[list[Path], list[Path]]:
+        """What there is of a finished unit: images with a recipe, and the rest."""
+        others = [self.paths.brain(), *map(self.paths.mask, self.settings.methods)]
+        others += map(self.paths.quality, self.settings.methods)
         scans = (ORIGINAL, *self.settings.methods)
         made = [self.paths.segmentation(m, segmenter) for m in scans for segmenter in self.settings.segmenters]
-        made += map(self.paths.defaced, self.settings.methods)
-        masks += map(self.paths.quality, self.settings.methods)
-        return all(path.is_file() for path in masks) and all(map(is_finished, made))
+        return [*made, *map(self.paths.defaced, self.settings.methods)], others
 
     def whole_recipe(self, scan: Scan) -> dict[str, Any]:
         """What decides all of this unit's rows."""
