@@ -14,7 +14,7 @@ from efface.errors import AnatomyError, InputError
 from efface.segment import standard
 from efface.segment.labels import LABEL_IDS
 from efface.segment.place import LOG_FLOOR, Place, build_place, load_place
-from efface.segment.shares import MeanShares, Share, label_shares, to_scan_grid
+from efface.segment.shares import NEGLIGIBLE, MeanShares, Share, label_shares, to_scan_grid
 from efface.segment.slant import EMBEDDED, Geometry, open_weights, segment_slant, segment_standard
 from efface.segment.standard import CLIP, QUANTILES, huber_line, normalise, standardise
 from efface.segment.unet import (
@@ -327,34 +327,49 @@ def test_labels_come_back_to_where_they_were():
 
 
 def test_the_label_with_the_largest_interpolated_share_wins():
-    """Against interpolating every label's whole volume, in a turned grid of other voxels."""
+    """Against cubic splines through the logarithms of every label's whole volume, in a turned grid of other voxels."""
     rng = np.random.default_rng(4)
-    grid = Grid((7, 8, 9), np.diag([2.0, 2, 2, 1]))
-    dense = rng.random((4, *grid.shape)).astype(np.float32) ** 4
-    dense[1:, :2] = 0
-    dense[2, :, 5:] = 0
+    grid = Grid((11, 12, 13), np.diag([2.0, 2, 2, 1]))
+    dense = np.stack([ndimage.gaussian_filter(rng.random(grid.shape), 1.2) for _ in range(4)]).astype(np.float32)
+    dense = np.exp(12 * (dense - dense.mean()))
     dense /= dense.sum(axis=0)
-    turn = np.array([[0.96, -0.28, 0, 5], [0.28, 0.96, 0, -3], [0, 0, 1, 2], [0, 0, 0, 1.0]])
-    target = Grid((12, 13, 10), turn @ np.diag([1.1, 1.3, 1.7, 1.0]))
-    parts = [Share(0, tuple(slice(0, n) for n in grid.shape), dense[0])]
-    for index in (1, 2, 3):
-        low = (2, 0, 0)
-        parts.append(Share(index, tuple(slice(a, n) for a, n in zip(low, grid.shape, strict=True)), dense[index, 2:]))
-    found = to_scan_grid(parts, grid, turn, target)
+    turn = np.array([[0.96, -0.28, 0, 7], [0.28, 0.96, 0, -1], [0, 0, 1, 2], [0, 0, 0, 1.0]])
+    target = Grid((12, 13, 9), turn @ np.array([[1.1, 0, 0, 3], [0, 1.3, 0, 2], [0, 0, 1.2, 0.4], [0, 0, 0, 1]]))
+    whole = tuple(slice(0, n) for n in grid.shape)
+    found = to_scan_grid([Share(i, whole, d) for i, d in enumerate(dense)], grid, turn, target)
     to_index = np.linalg.inv(turn @ grid.affine) @ target.affine
-    expected = np.stack(
-        [
-            ndimage.affine_transform(d, to_index[:3, :3], to_index[:3, 3], target.shape, order=1, mode="constant")
-            for d in dense
-        ]
-    )
-    inside = (
-        ndimage.affine_transform(np.ones(grid.shape), to_index[:3, :3], to_index[:3, 3], target.shape, order=0, cval=0)
-        > 0
-    )
-    sure = inside & (np.ptp(np.sort(expected, axis=0)[-2:], axis=0) > 1e-4) & (expected.sum(axis=0) > 0.999)
+    x, y, z = np.indices(target.shape).reshape(3, -1)
+    at = (to_index[:3, :3] @ [x, y, z] + to_index[:3, 3:]).reshape(3, *target.shape)
+    expected = np.stack([ndimage.map_coordinates(np.log(d + NEGLIGIBLE), at, order=3, mode="mirror") for d in dense])
+    deep = np.all([(a > 1.5) & (a < n - 2.5) for a, n in zip(at, grid.shape, strict=True)], axis=0)
+    sure = deep & (np.diff(np.sort(expected, axis=0)[-2:], axis=0)[0] > 0.1)
     assert sure.sum() > 300
     np.testing.assert_array_equal(found[sure], expected.argmax(axis=0)[sure])
+
+
+def test_labels_outside_their_box_and_outside_the_grid_do_not_come_back():
+    grid, scan = Grid((6, 6, 6), np.diag([2.0, 2, 2, 1])), Grid((20, 12, 12), np.eye(4))
+    left = (slice(0, 3), slice(0, 6), slice(0, 6))
+    found = to_scan_grid([Share(7, left, np.ones((3, 6, 6), np.float32))], grid, np.eye(4), scan)
+    assert (found[:5, :11, :11] == 7).all()
+    assert np.count_nonzero(found) == 5 * 11 * 11
+
+
+def test_a_sheet_of_one_voxel_keeps_its_width_between_voxels():
+    """What linear interpolation of probabilities loses: cortex between white matter and fluid."""
+    grid = Grid((16, 5, 5), np.diag([2.0, 2, 2, 1]))
+    sheet = np.array([0.02] * 7 + [0.3, 0.7, 0.3] + [0.02] * 6, dtype=np.float32)
+    rest = (1 - sheet) * (np.arange(16) < 8)
+    lines = {0: 1 - sheet - rest, 1: rest, 2: sheet}
+    whole = tuple(slice(0, n) for n in grid.shape)
+    shares = [Share(i, whole, np.tile(v[:, None, None], (1, 5, 5)).astype(np.float32)) for i, v in lines.items()]
+    affine = np.diag([0.25, 2, 2, 1])
+    affine[0, 3] = 4.0
+    found = to_scan_grid(shares, grid, np.eye(4), Grid((90, 4, 4), affine))
+    linear = np.stack([np.interp(np.arange(90) * 0.125 + 2, np.arange(16), v) for v in lines.values()]).argmax(axis=0)
+    width = 0.25 * np.count_nonzero(found[:, 2, 2] == 2)
+    assert 0.25 * np.count_nonzero(linear == 2) < width
+    assert width == pytest.approx(2.0, abs=0.6)
 
 
 def test_shares_are_the_mean_of_the_tiles_that_cover_a_voxel():
@@ -379,8 +394,8 @@ def test_a_label_is_given_only_around_where_it_wins():
     mean.add("1_1_1", np.array([0, 5 * 12 * 8 + 5 * 8 + 4]), np.array([0, 9, 30]), probabilities)  # voxel (5, 5, 4)
     shares = list(mean.shares())
     assert [share.index for share in shares] == [0, 9]
-    assert shares[1].box == (slice(4, 7), slice(4, 7), slice(3, 6))
-    assert shares[1].values[1, 1, 1] == pytest.approx(0.7)
+    assert shares[1].box == (slice(3, 8), slice(3, 8), slice(2, 7))
+    assert shares[1].values[2, 2, 2] == pytest.approx(0.7)
 
 
 def anatomy_of(volume, brain):

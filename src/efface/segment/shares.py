@@ -1,16 +1,21 @@
 """From a standard grid back to the scan's own: every voxel takes the label whose share, interpolated there, is largest.
 
 A share is what speaks for a label in a voxel of the standard grid: the mean probability that the tiles give it, or 1
-where the fused labels say so. Shares are interpolated linearly, label by label and only around where a label is, so
-that outlines are smooth at the scan's resolution, and nothing is registered or resampled twice.
+where the fused labels say so. What is interpolated is the share's logarithm (but for a constant that all labels have in
+common, the networks' score), by cubic splines: probabilities interpolated linearly lose what is thin, such as cortex.
+Label by label and only around where a label is, so that outlines are smooth at the scan's resolution, and nothing is
+registered or resampled twice.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.interpolate import make_interp_spline
 
 from efface.arrays import Affine, FloatVolume, Grid, LabelVolume
 from efface.segment.tiles import Geometry
@@ -18,6 +23,8 @@ from efface.segment.unet import CLASSES
 
 NEGLIGIBLE = 0.01
 """Probabilities below this decide nothing: the largest of a voxel is larger."""
+MARGIN_VOX = 2
+"""How far around a label's voxels its share is looked at."""
 Box = tuple[slice, slice, slice]
 
 
@@ -93,15 +100,29 @@ def label_shares(labels: LabelVolume) -> Iterator[Share]:
 
 
 def _boxes(labels: NDArray[np.integer]) -> Iterator[tuple[int, Box]]:
-    """Each label with the box it lies in and a voxel around it; background with the box of all labels."""
+    """Each label with the box it lies in and a margin around it; background first, with the box of all labels."""
     inside = ndimage.find_objects((labels > 0).astype(np.int8))
     found = ndimage.find_objects(labels)
     for index, box in [(0, box) for box in inside] + [(i, box) for i, box in enumerate(found, 1) if box is not None]:
-        x, y, z = (slice(max(0, s.start - 1), s.stop + 1) for s in box)
+        x, y, z = (
+            slice(max(0, s.start - MARGIN_VOX), min(n, s.stop + MARGIN_VOX))
+            for s, n in zip(box, labels.shape, strict=True)
+        )
         yield index, (x, y, z)
 
 
-def to_scan_grid(shares: Iterable[Share], grid: Grid, to_scan: Affine, scan: Grid) -> LabelVolume:
+def most_probable(shares: Iterable[Share], shape: tuple[int, int, int]) -> LabelVolume:
+    """Labels on the standard grid, of the given shape: of the largest share, the first given of equal ones."""
+    best = np.zeros(shape, dtype=np.float32)
+    found = np.zeros(shape, dtype=np.int32)
+    for share in shares:
+        better = share.values > best[share.box]
+        best[share.box][better] = share.values[better]
+        found[share.box][better] = share.index
+    return found
+
+
+def to_scan_grid(shares: Iterable[Share], grid: Grid, to_scan: Affine, scan: Grid, threads: int = 1) -> LabelVolume:
     """Labels on the scan's own grid.
 
     Parameters
@@ -114,6 +135,8 @@ def to_scan_grid(shares: Iterable[Share], grid: Grid, to_scan: Affine, scan: Gri
         Standard mm to scan mm, shape (4, 4).
     scan
         Where the labels go.
+    threads
+        How many labels are worked on at a time; the result does not depend on it.
 
     Returns
     -------
@@ -121,31 +144,58 @@ def to_scan_grid(shares: Iterable[Share], grid: Grid, to_scan: Affine, scan: Gri
         Label indices, shape ``scan.shape``, int32; 0 outside the standard grid. Of equal shares the first given wins.
     """
     to_index = np.linalg.inv(to_scan @ grid.affine) @ scan.affine
-    best = np.zeros(scan.shape, dtype=np.float32)
+    best = np.full(scan.shape, -np.inf, dtype=np.float32)
     found = np.zeros(scan.shape, dtype=np.int32)
-    for share in shares:
-        low = np.array([s.start for s in share.box], dtype=np.float64)
-        part = _covered(to_index, low, np.array(share.values.shape), scan.shape)
-        if part is None:
-            continue
-        padded = np.pad(share.values, 1, mode="edge" if share.index == 0 else "constant")
-        start = np.array([s.start for s in part])
-        offset = to_index[:3, :3] @ start + to_index[:3, 3] - low + 1
-        shape = tuple(s.stop - s.start for s in part)
-        values = ndimage.affine_transform(
-            padded, to_index[:3, :3], offset, shape, order=1, mode="grid-constant", output=np.float32
-        )
-        better = values > best[part]
-        best[part][better] = values[better]
-        found[part][better] = share.index
+
+    def sampled(share: Share) -> tuple[int, Box, FloatVolume] | None:
+        return _sampled(share, to_index, scan.shape)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for result in pool.map(sampled, shares):
+            if result is None:
+                continue
+            index, part, values = result
+            better = values > best[part]
+            best[part][better] = values[better]
+            found[part][better] = index
     return found
+
+
+def _sampled(share: Share, to_index: Affine, shape: tuple[int, int, int]) -> tuple[int, Box, FloatVolume] | None:
+    """Logarithm of a share at the voxels of the scan that lie in its box: its index, which voxels, and values.
+
+    The spline is evaluated at half the standard spacing, where it is one matrix an axis, and linearly between.
+    """
+    low = np.array([s.start for s in share.box], dtype=np.float64)
+    part = _covered(to_index, low, np.array(share.values.shape), shape)
+    if part is None:
+        return None
+    fine = np.log(share.values + np.float32(NEGLIGIBLE))
+    for axis, size in enumerate(fine.shape):
+        fine = np.moveaxis(np.tensordot(_halving(size), fine, axes=(1, axis)), 0, axis)
+    matrix = 2 * to_index[:3, :3]
+    start = np.array([s.start for s in part])
+    offset = matrix @ start + 2 * (to_index[:3, 3] - low)
+    size_there = tuple(s.stop - s.start for s in part)
+    values = ndimage.affine_transform(
+        fine, matrix, offset, size_there, order=1, mode="constant", cval=-np.inf, output=np.float32
+    )
+    return share.index, part, values
+
+
+@functools.lru_cache(maxsize=256)
+def _halving(size: int) -> NDArray[np.float32]:
+    """Matrix of the cubic spline through values at 0, 1, 2 ..., evaluated at 0, 0.5, 1 ...; the first axis is new."""
+    spline = make_interp_spline(np.arange(size), np.eye(size), k=min(3, size - 1))
+    matrix: NDArray[np.float32] = spline(np.arange(2 * size - 1) / 2).astype(np.float32)
+    return matrix
 
 
 def _covered(
     to_index: Affine, low: NDArray[np.float64], size: NDArray[np.int_], shape: tuple[int, int, int]
 ) -> Box | None:
-    """The scan's voxels that lie within one voxel of a box of the standard grid, or None."""
-    corners = np.stack(np.meshgrid(*[(a - 1, a + n) for a, n in zip(low, size, strict=True)], indexing="ij"), axis=-1)
+    """The scan's voxels between the centres of a box of the standard grid, or None."""
+    corners = np.stack(np.meshgrid(*[(a, a + n - 1) for a, n in zip(low, size, strict=True)], indexing="ij"), axis=-1)
     back = np.linalg.inv(to_index)
     at = corners.reshape(-1, 3) @ back[:3, :3].T + back[:3, 3]
     first = np.clip(np.floor(at.min(axis=0)), 0, shape).astype(int)

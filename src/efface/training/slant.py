@@ -35,7 +35,7 @@ from efface.measure.dice import compare_labels
 from efface.scan import load_labels
 from efface.segment.labels import LABEL_IDS
 from efface.segment.place import Place, load_place
-from efface.segment.shares import to_scan_grid
+from efface.segment.shares import most_probable, to_scan_grid
 from efface.segment.slant import segment_standard, shares_of
 from efface.segment.tiles import EMBEDDED
 from efface.segment.unet import CLASSES, COMPACT_PLAN, TileNet
@@ -237,8 +237,8 @@ def evaluate(cache: Path, out: Path, bids_dir: Path | None = None, derivative: s
     rows = []
     for head in loaded.held:
         image = _standard_image(head, loaded)
-        found = segment_standard(image, model)
-        pairs = {"standard": (ids[found], ids[data.halved(head.labels)])}
+        shares = list(shares_of(image, model))
+        pairs = {"standard": (ids[most_probable(shares, EMBEDDED.grid.shape)], ids[data.halved(head.labels)])}
         paths = sorted((bids_dir / "derivatives" / derivative / head.name).rglob("*_dseg.nii.gz")) if bids_dir else []
         for path in paths[:1]:
             stored, affine = load_labels(path)
@@ -246,7 +246,7 @@ def evaluate(cache: Path, out: Path, bids_dir: Path | None = None, derivative: s
             truth = np.asarray(reference.dataobj, dtype=np.int32)
             x, y, z = truth.shape
             scan = Grid((x, y, z), np.asarray(reference.affine, dtype=np.float64))
-            pairs["scan"] = (ids[to_scan_grid(shares_of(image, model), EMBEDDED.grid, head.to_scan, scan)], truth)
+            pairs["scan"] = (ids[to_scan_grid(shares, EMBEDDED.grid, head.to_scan, scan)], truth)
         for grid, (a, b) in pairs.items():
             overlaps = compare_labels(a, b)
             rows += [(head.name, grid, o.level, o.region, o.dice) for o in overlaps]
