@@ -17,6 +17,7 @@ from efface.segment.place import LOG_FLOOR, Place, build_place, load_place
 from efface.segment.shares import NEGLIGIBLE, MeanShares, Share, label_shares, to_scan_grid
 from efface.segment.slant import EMBEDDED, Geometry, open_weights, segment_slant, segment_standard
 from efface.segment.standard import CLIP, QUANTILES, huber_line, normalise, standardise
+from efface.segment.tiles import place_in
 from efface.segment.unet import (
     CLASSES,
     COMPACT_PLAN,
@@ -372,12 +373,28 @@ def test_a_sheet_of_one_voxel_keeps_its_width_between_voxels():
     assert width == pytest.approx(2.0, abs=0.6)
 
 
+def possible_everywhere(*labels):
+    levels = np.zeros((CLASSES, *(n // 2 for n in SMALL.grid.shape)), dtype=np.uint8)
+    levels[list(labels)] = 200
+    return Place(SMALL, levels)
+
+
+def tile_probabilities(place, name, share):
+    """As `CompactWeights.probabilities`: the last label has `share` in every voxel of a tile, background the rest."""
+    box, found = SMALL.box(name), []
+    for number, (block, part) in enumerate(place.blocks):
+        if place_in(block, box):
+            rows = np.zeros(part.log_prior.shape, dtype=np.float32)
+            rows[:, 0], rows[:, -1] = 1 - share, share
+            found.append((number, rows))
+    return found
+
+
 def test_shares_are_the_mean_of_the_tiles_that_cover_a_voxel():
-    mean = MeanShares(SMALL)
-    everywhere, channels = np.arange(np.prod(SMALL.tile_shape)), np.array([0, 9])
+    place = possible_everywhere(9)
+    mean = MeanShares(place)
     for position, name in enumerate(SMALL.names):
-        share = 0.55 + 0.05 * position
-        mean.add(name, everywhere, channels, np.tile(np.float32([1 - share, share]), (len(everywhere), 1)))
+        mean.add(tile_probabilities(place, name, 0.55 + 0.05 * position))
     background, label = mean.shares()
     assert (background.index, label.index) == (0, 9)
     whole = np.zeros(SMALL.grid.shape)
@@ -388,14 +405,29 @@ def test_shares_are_the_mean_of_the_tiles_that_cover_a_voxel():
 
 
 def test_a_label_is_given_only_around_where_it_wins():
-    mean = MeanShares(SMALL)
-    probabilities = np.tile(np.float32([0.9, 0.06, 0.04]), (2, 1))
-    probabilities[1] = 0.1, 0.7, 0.2
-    mean.add("1_1_1", np.array([0, 5 * 12 * 8 + 5 * 8 + 4]), np.array([0, 9, 30]), probabilities)  # voxel (5, 5, 4)
+    place = possible_everywhere(9, 30)
+    mean = MeanShares(place)
+    found = tile_probabilities(place, "1_1_1", 0.3)
+    number, rows = found[0]  # the block from (0, 0, 0) to (6, 8, 4)
+    rows[place.blocks[number][1].voxels.numpy() == np.ravel_multi_index((5, 5, 3), (6, 8, 4))] = 0.1, 0.7, 0.2
+    mean.add(found)
     shares = list(mean.shares())
     assert [share.index for share in shares] == [0, 9]
-    assert shares[1].box == (slice(3, 8), slice(3, 8), slice(2, 7))
+    assert shares[1].box == (slice(3, 8), slice(3, 8), slice(1, 6))
     assert shares[1].values[2, 2, 2] == pytest.approx(0.7)
+
+
+def test_a_block_holds_what_its_tile_holds_there():
+    place = build_place(counts(), EMBEDDED)
+    tile, box = place.tile("2_2_2"), EMBEDDED.box("2_2_2")
+    dense = np.full((*EMBEDDED.tile_shape, CLASSES), LOG_FLOOR, dtype=np.float32)
+    dense.reshape(-1, CLASSES)[np.ix_(tile.voxels.numpy(), tile.channels.numpy())] = tile.log_prior.numpy()
+    covered = [(place_in(block, box), part) for block, part in place.blocks if place_in(block, box)]
+    assert covered
+    for inside, part in covered:
+        rows = dense[inside].reshape(-1, CLASSES)[part.voxels.numpy()]
+        np.testing.assert_allclose(rows[:, part.channels.numpy()], part.log_prior.numpy(), atol=1e-4)
+    assert sum(len(part.voxels) for _, part in covered) == len(tile.voxels)
 
 
 def anatomy_of(volume, brain):

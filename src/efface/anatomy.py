@@ -8,6 +8,7 @@ Biology and Medicine 179 (2024) 108845 (brain mask).
 
 import functools
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -122,7 +123,7 @@ class Anatomy:
         """
         if self._given_brain is not None:
             return self._given_brain
-        mask = self._upright_brain() if self._turned() else brain_mask(self.scan.data)
+        mask = self._found_brain()
         volume_ml = float(mask.sum() * np.prod(self.scan.spacing_mm) / 1000)
         if not BRAIN_ML[0] <= volume_ml <= BRAIN_ML[1]:
             msg = (
@@ -137,6 +138,15 @@ class Anatomy:
         """Distance of every voxel from the brain mask, 0 inside, same grid as the scan."""
         distance = ndimage.distance_transform_edt(~self.brain, sampling=self.scan.spacing_mm)
         return np.ascontiguousarray(distance, dtype=np.float32)
+
+    def _found_brain(self) -> BoolVolume:
+        if "registration" in self.__dict__ or registration.default_threads() < 2:
+            return self._upright_brain() if self._turned() else brain_mask(self.scan.data)
+        # The pose and the brain take about as long, and one core each; few heads turn out to be turned.
+        with ThreadPoolExecutor(1) as pool:
+            straight = pool.submit(brain_mask, self.scan.data)
+            turned = self._turned()
+        return self._upright_brain() if turned else straight.result()
 
     def _turned(self) -> bool:
         if not self.registration.converged:

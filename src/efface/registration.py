@@ -248,7 +248,7 @@ def register_deformable(
     update, total = smoothing_vox
     field = _greedy(
         f"-i fixed moving {gate} -it {{matrix}} -m NCC {radius}x{radius}x{radius} -n {iterations} "
-        f"-s {update}vox {total}vox -wp 0 -noise 0 -o warp -threads {threads or _default_threads()}",
+        f"-s {update}vox {total}vox -wp 0 -noise 0 -o warp -threads {threads or default_threads()}",
         images,
         "warp",
         affine,
@@ -445,7 +445,7 @@ def _different(matrices: Sequence[Affine], pair: _Pair) -> list[Affine]:
     return kept
 
 
-def _default_threads() -> int:
+def default_threads() -> int:
     """Threads to use: what ``OMP_NUM_THREADS`` says, as for every other library here, else all cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else os.cpu_count() or 1

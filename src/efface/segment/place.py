@@ -5,6 +5,7 @@ is the logarithm that is added to a network's scores, and that is interpolated. 
 possible in a small part of the grid only, so the file is small, and only the possible is computed.
 """
 
+import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface.errors import InputError
-from efface.segment.tiles import Geometry
+from efface.segment.tiles import Box, Geometry
 from efface.segment.unet import CLASSES
 
 LOG_FLOOR = float(np.log(1e-3))
@@ -23,17 +24,20 @@ LOG_FLOOR = float(np.log(1e-3))
 SMOOTHING_VOX = 0.7
 """Standard deviation of the smoothing at half resolution, 2.8 mm: what few heads do not show is possible nearby."""
 
+NEAR = 3
+"""Labels that occur this near a block, in voxels of the half grid (12 mm), are possible in it."""
+
 
 @dataclass(frozen=True)
-class TilePlace:
-    """What the frequencies say about a tile, where anything but background is possible.
+class BoxPlace:
+    """What the frequencies say about a box of the grid, where anything but background is possible.
 
     Attributes
     ----------
     voxels
-        Flat indices into the tile, ascending, int64, shape (n,).
+        Flat indices into the box, ascending, int64, shape (n,).
     channels
-        Label indices that are possible in the tile, ascending, the first is 0, int64, shape (k,).
+        Label indices that are possible in the box, ascending, the first is 0, int64, shape (k,).
     log_prior
         Natural logarithms of frequencies, float32, shape (n, k).
     """
@@ -58,7 +62,7 @@ class Place:
     geometry: Geometry
     levels: NDArray[np.uint8]
 
-    def tile(self, name: str) -> TilePlace:
+    def tile(self, name: str) -> BoxPlace:
         """Frequencies in a tile.
 
         Raises
@@ -66,17 +70,27 @@ class Place:
         InputError
             If there is no tile of that name.
         """
-        box = self.geometry.box(name)
-        spans = [_needed(n, span) for n, span in zip(self.levels.shape[1:], box, strict=True)]
-        part = self.levels[:, spans[0], spans[1], spans[2]]
-        channels = np.union1d([0], np.flatnonzero(part.any(axis=(1, 2, 3))))
-        doubling = [_doubling(n, span) for n, span in zip(self.levels.shape[1:], box, strict=True)]
+        return self._inside(self.geometry.box(name), 0)
+
+    @functools.cached_property
+    def blocks(self) -> list[tuple[Box, BoxPlace]]:
+        """Frequencies in each block of the geometry where any label is possible; of those in or near the block."""
+        made = [(block, self._inside(block, NEAR)) for block in self.geometry.blocks()]
+        return [(block, place) for block, place in made if place.voxels.numel()]
+
+    def _inside(self, box: Box, near: int) -> BoxPlace:
+        sizes = self.levels.shape[1:]
+        spans = [_needed(n, span) for n, span in zip(sizes, box, strict=True)]
+        wide = tuple(slice(max(0, s.start - near), min(n, s.stop + near)) for n, s in zip(sizes, spans, strict=True))
+        channels = np.union1d([0], np.flatnonzero(self.levels[:, *wide].any(axis=(1, 2, 3))))
+        part = self.levels[channels][:, *spans]
+        doubling = [_doubling(n, span) for n, span in zip(sizes, box, strict=True)]
         anything = np.asarray(part[1:].any(axis=0), dtype=np.float32)
         anywhere = _interpolated(anything[..., None], doubling)
         voxels = np.flatnonzero(anywhere > 0)
-        levels = _interpolated(np.moveaxis(part[channels], 0, -1).astype(np.float32), doubling)
+        levels = _interpolated(np.moveaxis(part, 0, -1).astype(np.float32), doubling)
         log_prior = np.float32(LOG_FLOOR) * (1 - levels.reshape(-1, len(channels))[voxels] / np.float32(255))
-        return TilePlace(torch.from_numpy(voxels), torch.from_numpy(channels), torch.from_numpy(log_prior))
+        return BoxPlace(torch.from_numpy(voxels), torch.from_numpy(channels), torch.from_numpy(log_prior))
 
     def to_bytes(self) -> bytes:
         """A compressed file of the levels."""

@@ -18,14 +18,13 @@ from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
 from efface.arrays import Affine, FloatVolume, Grid, LabelVolume
-from efface.segment.tiles import Geometry
-from efface.segment.unet import CLASSES
+from efface.segment.place import Place
+from efface.segment.tiles import Box
 
 NEGLIGIBLE = 0.01
 """Probabilities below this decide nothing: the largest of a voxel is larger."""
 MARGIN_VOX = 2
 """How far around a label's voxels its share is looked at."""
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,45 +51,46 @@ class MeanShares:
 
     Parameters
     ----------
-    geometry
-        Where tiles lie.
+    place
+        The blocks that tiles have in common, and which labels are possible where in them.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
-        self.geometry = geometry
-        self._sums = np.zeros((CLASSES, *geometry.grid.shape), dtype=np.float32)
-        self._tiles = np.zeros(geometry.grid.shape, dtype=np.float32)
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._sums = [np.zeros(tuple(part.log_prior.shape), np.float32) for _, part in place.blocks]
+        self._tiles = [0] * len(self._sums)
 
-    def add(
-        self, name: str, voxels: NDArray[np.int64], channels: NDArray[np.int64], probabilities: NDArray[np.float32]
-    ) -> None:
-        """Take in a tile.
-
-        Parameters
-        ----------
-        name
-            The tile's.
-        voxels
-            Flat indices into the tile where anything but background is possible, shape (n,).
-        channels
-            Label indices, ascending, the first is 0, shape (k,).
-        probabilities
-            Shape (n, k), rows sum to one.
-        """
-        box = self.geometry.box(name)
-        self._tiles[box] += 1
-        x, y, z = np.unravel_index(voxels, self.geometry.tile_shape)
-        flat = np.ravel_multi_index((x + box[0].start, y + box[1].start, z + box[2].start), self.geometry.grid.shape)
-        row, column = np.nonzero(probabilities[:, 1:] > NEGLIGIBLE)
-        at = channels[column + 1] * self._tiles.size + flat[row]
-        self._sums.reshape(-1)[at] += probabilities[row, column + 1]
+    def add(self, found: Iterable[tuple[int, NDArray[np.float32]]]) -> None:
+        """Take in a tile: for each block that it covers, its number and its probabilities, rows sum to one."""
+        for number, probabilities in found:
+            self._sums[number] += probabilities
+            self._tiles[number] += 1
 
     def shares(self) -> Iterator[Share]:
-        """Every label that has the largest share somewhere, where that is; background first: what the labels leave."""
-        count = np.maximum(self._tiles, 1)
-        self._sums[0] = count - self._sums[1:].sum(axis=0)
-        for index, box in _boxes(self._sums.argmax(axis=0)):
-            yield Share(index, box, self._sums[index][box] / count[box])
+        """Every label that has the largest share somewhere, where that is; background first."""
+        shape = self.place.geometry.grid.shape
+        labels = np.zeros(shape, dtype=np.int32)
+        means = []
+        for (block, part), total, tiles in zip(self.place.blocks, self._sums, self._tiles, strict=True):
+            mean, channels = total / np.float32(max(tiles, 1)), part.channels.numpy()
+            if not tiles:
+                mean[:, 0] = 1
+            size = tuple(s.stop - s.start for s in block)
+            there = np.zeros(size, dtype=np.int32).reshape(-1)
+            there[part.voxels.numpy()] = channels[mean.argmax(axis=1)]
+            labels[block] = there.reshape(size)
+            means.append((block, size, part.voxels.numpy(), {int(c): k for k, c in enumerate(channels)}, mean))
+        for index, box in _boxes(labels):
+            values = np.full([s.stop - s.start for s in box], float(index == 0), dtype=np.float32)
+            for block, size, voxels, column, mean in means:
+                both = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, block, strict=True)]
+                if index in column and all(low < high for low, high in both):
+                    whole = np.full(size, float(index == 0), dtype=np.float32).reshape(-1)
+                    whole[voxels] = mean[:, column[index]]
+                    inside = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(both, block, strict=True))
+                    here = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(both, box, strict=True))
+                    values[here] = whole.reshape(size)[inside]
+            yield Share(index, box, values)
 
 
 def label_shares(labels: LabelVolume) -> Iterator[Share]:

@@ -94,7 +94,8 @@ def segment_slant(anatomy: "Anatomy", **params: Any) -> Labels:
     )
     scan = Grid(anatomy.scan.shape, anatomy.scan.affine)
     image = _network_input(head, model, fitted=chosen.normalise)
-    found = to_scan_grid(shares_of(image, model), model.geometry.grid, to_scan, scan)
+    shares = shares_of(image, model)
+    found = to_scan_grid(shares, model.geometry.grid, to_scan, scan, threads=torch.get_num_threads())
     values = np.array([0, *LABEL_IDS], dtype=np.int32)[found]
     missing = sorted(set(LABEL_IDS) - set(np.unique(values).tolist()))
     if missing:
@@ -145,15 +146,15 @@ def shares_of(image: FloatVolume, model: TileModel) -> Iterable[Share]:
     """What speaks for each label on the standard grid: probabilities of our networks, the vote of the published ones."""
     if not isinstance(model, CompactWeights):
         return label_shares(segment_standard(image, model))
-    mean = MeanShares(model.geometry)
+    mean = MeanShares(model.place)
 
-    def predicted(name: str) -> tuple[str, TileShares]:
-        return name, model.probabilities(name, image[model.geometry.box(name)])
+    def predicted(name: str) -> TileShares:
+        return model.probabilities(name, image[model.geometry.box(name)])
 
     # Tiles side by side, each on one core: faster than all cores on one tile, and the same on any number of cores.
     with _one_thread() as cores, ThreadPoolExecutor(cores) as pool:
-        for name, found in pool.map(predicted, model.geometry.names):
-            mean.add(name, *found)
+        for found in pool.map(predicted, model.geometry.names):
+            mean.add(found)
     return mean.shares()
 
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from efface.arrays import Affine, Grid, LabelVolume
 from efface.errors import InputError
 
+Box = tuple[slice, slice, slice]
+"""Voxels of a grid between two corners."""
 MAXIMUM_LABEL = 132
 """Label indices are 0 (background) to 132."""
 
@@ -72,7 +74,7 @@ class Geometry:
         """Names of all tiles, x slowest."""
         return tuple(name for name, _ in self._boxes())
 
-    def box(self, name: str) -> tuple[slice, slice, slice]:
+    def box(self, name: str) -> Box:
         """Voxels of the grid that a tile covers.
 
         Raises
@@ -86,7 +88,16 @@ class Geometry:
             raise InputError(msg)
         return boxes[name]
 
-    def _boxes(self) -> Iterator[tuple[str, tuple[slice, slice, slice]]]:
+    def blocks(self) -> list[Box]:
+        """The grid cut at every tile's border: each block lies in a tile as a whole, or outside it."""
+        edges = [
+            sorted({0, size, *starts, *(start + tile for start in starts)})
+            for size, starts, tile in zip(self.grid.shape, self.origins, self.tile_shape, strict=True)
+        ]
+        x, y, z = ([slice(a, b) for a, b in itertools.pairwise(e)] for e in edges)
+        return list(itertools.product(x, y, z))
+
+    def _boxes(self) -> Iterator[tuple[str, Box]]:
         for index in itertools.product(*[range(len(starts)) for starts in self.origins]):
             x, y, z = (
                 slice(starts[i], starts[i] + size)
@@ -126,6 +137,14 @@ aligned brain masks reach from -77 to 88 mm. Made smaller, brains have about the
 and all masks lie inside with at least 4 mm to spare. Symmetry makes a left-right flip one of the arrays."""
 
 
+def place_in(block: tuple[slice, ...], box: tuple[slice, ...]) -> Box | None:
+    """A block of the grid as voxels of a box that holds it, or None where it does not."""
+    if any(b.start < t.start or t.stop < b.stop for b, t in zip(block, box, strict=True)):
+        return None
+    x, y, z = (slice(b.start - t.start, b.stop - t.start) for b, t in zip(block, box, strict=True))
+    return x, y, z
+
+
 def fuse(tiles: Mapping[str, NDArray[Any]], geometry: Geometry) -> LabelVolume:
     """Fuse the tiles' labels by majority vote; ties go to the smallest label index.
 
@@ -150,17 +169,9 @@ def fuse(tiles: Mapping[str, NDArray[Any]], geometry: Geometry) -> LabelVolume:
     votes = _checked(tiles, geometry)
     boxes = {name: geometry.box(name) for name in geometry.names}
     fused = np.zeros(geometry.grid.shape, dtype=np.int32)
-    edges = [
-        sorted({0, size, *starts, *(start + tile for start in starts)})
-        for size, starts, tile in zip(geometry.grid.shape, geometry.origins, geometry.tile_shape, strict=True)
-    ]
-    for corner in itertools.product(*[itertools.pairwise(e) for e in edges]):
-        block = tuple(slice(a, b) for a, b in corner)
-        covering = [
-            votes[name][tuple(slice(b.start - t.start, b.stop - t.start) for b, t in zip(block, box, strict=True))]
-            for name, box in boxes.items()
-            if all(t.start <= b.start and b.stop <= t.stop for b, t in zip(block, box, strict=True))
-        ]
+    for block in geometry.blocks():
+        there = {name: place_in(block, box) for name, box in boxes.items()}
+        covering = [votes[name][part] for name, part in there.items() if part is not None]
         if covering:
             fused[block] = _mode(covering)
     return fused

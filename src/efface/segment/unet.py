@@ -172,6 +172,10 @@ class TileNet(nn.Module):
             Shape (n, k).
         """
         features = self.unet(tile)[0].flatten(1).index_select(1, voxels).T
+        return self.scores(features, channels, log_prior)
+
+    def scores(self, features: Tensor, channels: Tensor, log_prior: Tensor) -> Tensor:
+        """Scores of labels from the U-Net's features of voxels, shape (n, features); the rest as in `forward`."""
         scores = nn.functional.linear(features, self.head.weight[channels], self.head.bias[channels])
         return torch.addcmul(scores, log_prior, self.trust[channels])
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from efface.arrays import FloatVolume
 from efface.errors import InputError
 from efface.files import write_atomically
-from efface.segment.place import Place, TilePlace, load_place
-from efface.segment.tiles import EMBEDDED, PUBLISHED, Geometry
+from efface.segment.place import BoxPlace, Place, load_place
+from efface.segment.tiles import EMBEDDED, PUBLISHED, Geometry, place_in
 from efface.segment.unet import PUBLISHED_PLAN, Plan, TileNet, device, load_published
 
 PUBLISHED_PATHS = ("{name}/finetune_out/models/model_epoch_0027.pth", "{name}.pth", "{name}.pt")
@@ -47,8 +47,8 @@ class TileModel(Protocol):
         """Label indices of a tile from its normalised intensities, same shape."""
 
 
-TileShares = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
-"""Flat indices of voxels (n,), label indices (k,), and their probabilities (n, k)."""
+TileShares = list[tuple[int, NDArray[np.float32]]]
+"""For blocks of `Place.blocks`, which one, and the probabilities of its voxels and channels, shape (n, k)."""
 
 
 class PublishedWeights:
@@ -159,29 +159,36 @@ class CompactWeights:
         return predict_compact(self.network(name), self.place.tile(name), tile)
 
     def probabilities(self, name: str, tile: FloatVolume) -> TileShares:
-        """What the network of a tile holds probable."""
-        return compact_probabilities(self.network(name), self.place.tile(name), tile)
+        """What the network of a tile holds probable in the blocks that the tile covers."""
+        network, box = self.network(name), self.geometry.box(name)
+        found = []
+        with torch.inference_mode():
+            features = network.unet(_batch(tile))[0].permute(1, 2, 3, 0)
+            for number, (block, place) in enumerate(self.place.blocks):
+                if (part := place_in(block, box)) is None:
+                    continue
+                voxels, channels, log_prior = (t.to(device()) for t in (place.voxels, place.channels, place.log_prior))
+                there = features[part].reshape(-1, features.shape[-1])[voxels]
+                shares = torch.softmax(network.scores(there, channels, log_prior), dim=1)
+                found.append((number, shares.cpu().numpy()))
+        return found
 
 
-def compact_probabilities(network: TileNet, place: TilePlace, tile: FloatVolume) -> TileShares:
-    """Probabilities of labels in a tile by one of our networks."""
-    batch = torch.from_numpy(np.ascontiguousarray(tile, dtype=np.float32))[None, None]
-    with torch.inference_mode():
-        scores = network(
-            batch.to(device(), memory_format=torch.channels_last_3d),
-            *(t.to(device()) for t in (place.voxels, place.channels, place.log_prior)),
-        )
-        shares = torch.softmax(scores, dim=1).cpu().numpy()
-    return place.voxels.numpy(), place.channels.numpy(), shares
-
-
-def predict_compact(network: TileNet, place: TilePlace, tile: FloatVolume) -> NDArray[np.uint8]:
+def predict_compact(network: TileNet, place: BoxPlace, tile: FloatVolume) -> NDArray[np.uint8]:
     """Label indices of a tile by one of our networks; same shape."""
     labels = np.zeros(tile.size, dtype=np.uint8)
     if place.voxels.numel():
-        voxels, channels, shares = compact_probabilities(network, place, tile)
-        labels[voxels] = channels[shares.argmax(axis=1)]
+        with torch.inference_mode():
+            scores = network(_batch(tile), *(t.to(device()) for t in (place.voxels, place.channels, place.log_prior)))
+            best = scores.argmax(dim=1).cpu()
+        labels[place.voxels.numpy()] = place.channels[best].numpy()
     return labels.reshape(tile.shape)
+
+
+def _batch(tile: FloatVolume) -> torch.Tensor:
+    """A tile as our networks take it."""
+    batch = torch.from_numpy(np.ascontiguousarray(tile, dtype=np.float32))[None, None]
+    return batch.to(device(), memory_format=torch.channels_last_3d)
 
 
 def read_card(folder: Path) -> Card:
