@@ -12,7 +12,7 @@ from efface.anatomy import Anatomy
 from efface.arrays import Grid, Volume
 from efface.errors import AnatomyError, InputError
 from efface.segment import standard
-from efface.segment.labels import LABEL_IDS
+from efface.segment.labels import LABEL_IDS, MIRRORED
 from efface.segment.place import LOG_FLOOR, Place, build_place, load_place
 from efface.segment.shares import NEGLIGIBLE, MeanShares, Share, label_shares, to_scan_grid
 from efface.segment.slant import EMBEDDED, Geometry, open_weights, segment_slant, segment_standard
@@ -402,6 +402,44 @@ def test_shares_are_the_mean_of_the_tiles_that_cover_a_voxel():
     assert whole[0, 0, 0] == pytest.approx(0.55)
     assert whole[8, 10, 6] == pytest.approx(0.55 + 0.05 * 3.5)  # all eight
     np.testing.assert_allclose(background.values + whole, 1, atol=1e-6)
+
+
+def test_a_mirrored_tile_is_what_the_other_side_holds_of_the_mirrored_head(tmp_path):
+    torch.manual_seed(5)
+    levels = counts()
+    place = build_place(levels + levels[MIRRORED, ::-1], EMBEDDED)
+    assert place.symmetric
+    write_card(tmp_path, Card(TINY_COMPACT, (), stripped=False, training={}))
+    (tmp_path / "place.npz").write_bytes(place.to_bytes())
+    for name in ("1_2_3", "3_2_3"):
+        save_compact(tmp_path / f"{name}.pt", TileNet(TINY_COMPACT).state_dict())
+    model = CompactWeights(tmp_path)
+    tile = np.random.default_rng(0).normal(size=EMBEDDED.tile_shape).astype(np.float32)
+    here, there = dense(place, "1_2_3"), dense(place, "3_2_3")
+    found = here(model.probabilities("1_2_3", tile, mirrored=True))
+    other = there(model.probabilities("3_2_3", np.ascontiguousarray(tile[::-1])))
+    np.testing.assert_allclose(found, other[MIRRORED, ::-1], atol=1e-5)
+    assert np.abs(found - here(model.probabilities("1_2_3", tile))).max() > 0.01
+
+
+def test_heads_are_not_mirrored_where_labels_lie_unevenly():
+    assert not build_place(counts(), EMBEDDED).symmetric
+
+
+def dense(place, tile):
+    """Turns probabilities of blocks into a volume for each label, in the tile."""
+
+    def volume(found):
+        whole = np.zeros((CLASSES, *EMBEDDED.grid.shape), np.float32)
+        for number, probabilities in found:
+            block, part = place.blocks[number]
+            size = tuple(s.stop - s.start for s in block)
+            there = np.zeros((CLASSES, math.prod(size)), np.float32)
+            there[np.ix_(part.channels.numpy(), part.voxels.numpy())] = probabilities.T
+            whole[:, *block] = there.reshape(CLASSES, *size)
+        return whole[:, *EMBEDDED.box(tile)]
+
+    return volume
 
 
 def test_a_label_is_given_only_around_where_it_wins():

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from efface.errors import InputError
-from efface.segment.labels import BY_ID, LABELS
+from efface.segment.labels import BY_ID, LABELS, MIRRORED
+from efface.segment.shares import label_shares
 from efface.segment.standard import QUANTILES
 from efface.segment.tiles import EMBEDDED
 from efface.segment.unet import CLASSES, Plan, TileNet
 from efface.segment.weights import CompactWeights
 from efface.training import slant, slant_data
 from efface.training.augment import NOTHING, Amounts, Draw, apply, draw
-from efface.training.slant_data import FINE, TrainingHead, count_labels, flip_table, folds, halved, load_head
+from efface.training.slant_data import FINE, TrainingHead, count_labels, folds, halved, load_head
 from efface.training.slant_fit import Sampler, Schedule, fit, loss_of
 
 TINY = Plan((1, 2, 2, 2, 2, 3, 3, 3), (3, 3, 3, 2, 2, 2, 2, 3, 3))
@@ -56,7 +57,7 @@ def test_the_fine_grid_has_two_voxels_for_one():
 
 
 def test_every_label_has_its_partner_on_the_other_side():
-    table = flip_table()
+    table = MIRRORED
     assert table[LEFT] == RIGHT
     np.testing.assert_array_equal(table[table], np.arange(CLASSES))
     for label in LABELS:
@@ -288,8 +289,8 @@ def test_accuracy_is_the_dice_of_held_out_heads_only(cache, tmp_path, monkeypatc
     monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
     truth = halved(load_head(cache, "sub-1").labels)
     said = np.where(np.arange(truth.shape[1])[:, None] < 50, truth, 0)  # part of each caudate is missed
-    monkeypatch.setattr(slant, "segment_standard", lambda image, model: said.astype(np.int32))
     slant.main(["pretrain", str(cache), str(tmp_path), "--fold", "1", "--steps", "1"])
+    monkeypatch.setattr(slant, "shares_of", lambda image, model: label_shares(said.astype(np.int32)))
     slant.main(["evaluate", str(cache), str(tmp_path)])
     lines = [line.split("\t") for line in (tmp_path / "dice.tsv").read_text().splitlines()]
     assert {line[0] for line in lines[1:]} == {"sub-1"}

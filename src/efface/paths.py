@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-UNNAMED_SEGMENTER = "atlas"
+UNNAMED_SEGMENTER = "slant"
 """Whose segmentations have no ``seg-`` in their names: the default one's."""
 ORIGINAL = "original"
 """The description (``desc-``) of what belongs to the scan before defacing."""

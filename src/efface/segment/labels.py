@@ -80,6 +80,9 @@ LABELS: tuple[Label, ...] = _read_table()
 LABEL_IDS: tuple[int, ...] = tuple(label.id for label in LABELS)
 """The 132 BrainCOLOR ids, ascending."""
 
+MIRRORED: NDArray[np.int64] = np.array([0, *(LABEL_IDS.index(label.partner) + 1 for label in LABELS)], dtype=np.int64)
+"""Label index of the same structure on the other side, by label index, shape (133,); background is its own."""
+
 BY_ID: Mapping[int, Label] = MappingProxyType({label.id: label for label in LABELS})
 
 REGIONS: Mapping[str, tuple[int, ...]] = MappingProxyType(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface.errors import InputError
+from efface.segment.labels import MIRRORED
 from efface.segment.tiles import Box, Geometry
 from efface.segment.unet import CLASSES
 
@@ -61,6 +62,11 @@ class Place:
 
     geometry: Geometry
     levels: NDArray[np.uint8]
+
+    @functools.cached_property
+    def symmetric(self) -> bool:
+        """Whether the mirror image of a head has the mirror image of these frequencies."""
+        return bool(np.array_equal(self.levels, self.levels[MIRRORED, ::-1]))
 
     def tile(self, name: str) -> BoxPlace:
         """Frequencies in a tile.

@@ -143,13 +143,17 @@ def open_weights(weights: str | Path = "", compact: str | Path = "") -> TileMode
 
 
 def shares_of(image: FloatVolume, model: TileModel) -> Iterable[Share]:
-    """What speaks for each label on the standard grid: probabilities of our networks, the vote of the published ones."""
+    """What speaks for each label on the standard grid: probabilities of our networks, the vote of the published ones.
+
+    Every other tile is shown mirrored to our networks, so that most voxels are seen both ways: errors average out.
+    """
     if not isinstance(model, CompactWeights):
         return label_shares(segment_standard(image, model))
     mean = MeanShares(model.place)
 
     def predicted(name: str) -> TileShares:
-        return model.probabilities(name, image[model.geometry.box(name)])
+        mirrored = model.place.symmetric and sum(map(int, name.split("_"))) % 2 == 1
+        return model.probabilities(name, image[model.geometry.box(name)], mirrored=mirrored)
 
     # Tiles side by side, each on one core: faster than all cores on one tile, and the same on any number of cores.
     with _one_thread() as cores, ThreadPoolExecutor(cores) as pool:

@@ -88,6 +88,11 @@ class Geometry:
             raise InputError(msg)
         return boxes[name]
 
+    def mirror(self, name: str) -> str:
+        """The tile on the other side of the grid's middle along x, of a geometry whose tiles lie symmetrically."""
+        x, *others = name.split("_")
+        return "_".join((str(len(self.origins[0]) + 1 - int(x)), *others))
+
     def blocks(self) -> list[Box]:
         """The grid cut at every tile's border: each block lies in a tile as a whole, or outside it."""
         edges = [

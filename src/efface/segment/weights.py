@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from efface.arrays import FloatVolume
 from efface.errors import InputError
 from efface.files import write_atomically
+from efface.segment.labels import MIRRORED
 from efface.segment.place import BoxPlace, Place, load_place
 from efface.segment.tiles import EMBEDDED, PUBLISHED, Geometry, place_in
 from efface.segment.unet import PUBLISHED_PLAN, Plan, TileNet, device, load_published
@@ -158,17 +159,30 @@ class CompactWeights:
         """Label indices of a tile; background where no training head had anything else near."""
         return predict_compact(self.network(name), self.place.tile(name), tile)
 
-    def probabilities(self, name: str, tile: FloatVolume) -> TileShares:
-        """What the network of a tile holds probable in the blocks that the tile covers."""
-        network, box = self.network(name), self.geometry.box(name)
+    def probabilities(self, name: str, tile: FloatVolume, *, mirrored: bool = False) -> TileShares:
+        """What a network holds probable in the blocks that a tile covers.
+
+        Parameters
+        ----------
+        name, tile
+            Which tile, and its intensities.
+        mirrored
+            Show the tile's mirror image to the network of the tile on the other side, and mirror what it finds: right
+            because the grid and the label frequencies are symmetric, and because networks see mirror images in training.
+        """
+        network, box = self.network(self.geometry.mirror(name) if mirrored else name), self.geometry.box(name)
         found = []
         with torch.inference_mode():
-            features = network.unet(_batch(tile))[0].permute(1, 2, 3, 0)
+            features = network.unet(_batch(tile[::-1] if mirrored else tile))[0].permute(1, 2, 3, 0)
+            if mirrored:
+                features = features.flip(0)
             for number, (block, place) in enumerate(self.place.blocks):
                 if (part := place_in(block, box)) is None:
                     continue
                 voxels, channels, log_prior = (t.to(device()) for t in (place.voxels, place.channels, place.log_prior))
                 there = features[part].reshape(-1, features.shape[-1])[voxels]
+                if mirrored:
+                    channels = torch.from_numpy(MIRRORED)[channels.cpu()].to(device())
                 shares = torch.softmax(network.scores(there, channels, log_prior), dim=1)
                 found.append((number, shares.cpu().numpy()))
         return found

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from efface.arrays import Grid
+from efface.segment.labels import MIRRORED
 from efface.segment.standard import CLIP
 from efface.segment.tiles import EMBEDDED
-from efface.training.slant_data import FINE, flip_table
+from efface.training.slant_data import FINE
 
 CENTRE_MM = np.array([0.0, -15.0, 5.0])
 """Middle of the brain on the standard grid, about which heads are turned."""
@@ -168,7 +169,7 @@ def apply(
     inside = torch.stack([nearest[..., a].clamp(0, n - 1) for a, n in enumerate(FINE.shape)])
     found = labels[inside[0], inside[1], inside[2]].long()
     if what.mirrored:
-        found = torch.from_numpy(flip_table().astype(np.int64))[found]
+        found = torch.from_numpy(MIRRORED)[found]
 
     low, high = CLIP
     share = ((values - low) / (high - low)).clamp(0, 1) ** what.gamma

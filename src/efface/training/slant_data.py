@@ -21,7 +21,7 @@ from efface.files import write_atomically
 from efface.registration import resample
 from efface.scan import load_labels, load_scan
 from efface.segment.atlas import AVERAGE_TO_TEMPLATE
-from efface.segment.labels import LABELS, index_lookup
+from efface.segment.labels import MIRRORED, index_lookup
 from efface.segment.place import Place, build_place
 from efface.segment.prior import CORTEX, GROUPS, load_prior
 from efface.segment.sampling import sample_labels
@@ -231,12 +231,6 @@ def without_reference(name: str) -> bool:
     return name == ATLAS or name.endswith(UNPROVEN)
 
 
-def flip_table() -> NDArray[np.uint8]:
-    """Label index of the same structure on the other side, shape (133,)."""
-    index_of = {label.id: label.index for label in LABELS}
-    return np.array([0, *(index_of[label.partner] for label in LABELS)], dtype=np.uint8)
-
-
 def count_labels(heads: list[TrainingHead]) -> Place:
     """Label frequencies of heads and of their mirror images."""
     shape = tuple(n // 4 for n in FINE.shape)
@@ -247,7 +241,7 @@ def count_labels(heads: list[TrainingHead]) -> Place:
     for head in heads:
         flat = head.labels.astype(np.intp) * size + where
         counts += np.bincount(flat.ravel(), minlength=CLASSES * size).reshape(CLASSES, *shape)
-    counts += counts[flip_table()][:, ::-1]
+    counts += counts[MIRRORED][:, ::-1]
     return build_place(counts, EMBEDDED)
 
 
