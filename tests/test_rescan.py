@@ -85,7 +85,7 @@ def test_every_group_has_all_rows_and_images_on_the_grid_of_the_target(done, set
     first, second = (nib.load(s.path) for s in find_scans(settings.bids_dir)[:2])
     for session, target in (("1", second), ("2", first)):
         paths = UnitPaths(settings.out_dir, "01", session, f"sub-01_ses-{session}")
-        for path in (paths.resampled("rescanaffine"), paths.segmentation("rescanaffine", "atlas")):
+        for path in (paths.resampled("rescanaffine"), paths.segmentation("rescanaffine", settings.segmenter)):
             np.testing.assert_allclose(nib.load(path).affine, target.affine)
             assert nib.load(path).shape == target.shape
     whole = rescan[(rescan.region == "whole brain") & (rescan.measure == "dice")].set_index("method").value
@@ -97,7 +97,7 @@ def test_a_second_run_computes_nothing_and_what_is_missing_is_made_again(done, s
     count = len(done)
     assert run_all(settings).computed == 0
     assert len(done) == count
-    UnitPaths(settings.out_dir, "01", "2", "sub-01_ses-2").segmentation("rescanaffine", "atlas").unlink()
+    UnitPaths(settings.out_dir, "01", "2", "sub-01_ses-2").segmentation("rescanaffine", settings.segmenter).unlink()
     assert run_all(settings).computed == 1
     assert run_all(replace(settings, measures=("dice",))).computed == 0, "measured again from what is on disk"
     assert set(collect(settings.out_dir).rescan.measure) == {"dice"}

@@ -222,7 +222,7 @@ def test_unknown_parameter_is_refused():
 def test_empty_brain_is_an_anatomy_error(upright):
     volume, brain, _, to_template, _ = upright
     with pytest.raises(AnatomyError, match="0 ml cannot be a brain"):
-        segment(anatomy_of(volume, np.zeros_like(brain), to_template))
+        segment(anatomy_of(volume, np.zeros_like(brain), to_template), "atlas")
 
 
 @pytest.mark.parametrize("what", ["noise", "inverted contrast"])
@@ -249,7 +249,7 @@ def test_development_heads_agree_with_their_reference(subject):
     from efface.anatomy import Anatomy
     from efface.scan import load_scan
 
-    labels = segment(Anatomy(load_scan(HEADS / subject / f"anat/{subject}_T1w.nii.gz")))
+    labels = segment(Anatomy(load_scan(HEADS / subject / f"anat/{subject}_T1w.nii.gz")), "atlas")
     path = HEADS / f"derivatives/dlmuse/{subject}/anat/{subject}_desc-dlmuse_dseg.nii.gz"
     reference = np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
     assert dice(reference > 0, labels.values > 0) > 0.95
