@@ -102,7 +102,7 @@ class Local:
             with dask.config.set(config), _quiet(), _scratch() as scratch:
                 cluster = distributed.LocalCluster(
                     n_workers=self.jobs, threads_per_worker=1, processes=True, memory_limit=int(memory_gb * 2**30),
-                    dashboard_address=None, silence_logs=logging.CRITICAL, host="127.0.0.1", security=True,
+                    dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, host="127.0.0.1", security=True,
                     local_directory=str(scratch), worker_class=distributed.Nanny,
                 )  # fmt: skip
                 with cluster, distributed.Client(cluster, set_as_default=False) as client:
