@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import phantom
 from efface.arrays import Grid
-from efface.masks import box_of, largest_component, otsu_threshold
+from efface.masks import box_of, distance_mm, largest_component, otsu_threshold
 
 
 def test_the_largest_component_is_kept_and_corners_do_not_connect():
@@ -45,3 +46,14 @@ def test_a_box_holds_the_mask_and_ends_where_the_volume_does():
     mask[1, 2:5, 8] = mask[3, 4, 6] = True
     assert box_of(mask) == (slice(1, 4), slice(2, 5), slice(6, 9))
     assert box_of(mask, 2) == (slice(0, 6), slice(0, 7), slice(4, 9))
+
+
+def test_distances_are_those_of_scipy_bit_by_bit_everywhere_and_where_asked():
+    rng = np.random.default_rng(3)
+    mask = ndimage.gaussian_filter(rng.standard_normal((17, 18, 19)), 2) > -0.02
+    spacing = np.array([0.7, 1.1, 1.3])
+    known = ndimage.distance_transform_edt(mask, sampling=spacing)
+    chosen = rng.random(mask.shape) > 0.9
+    assert np.array_equal(distance_mm(mask, spacing), known)
+    assert np.array_equal(distance_mm(mask, spacing, chosen), known[chosen])
+    assert known.max() > 3

@@ -17,7 +17,7 @@ from scipy import ndimage
 from efface import registration, templates
 from efface.arrays import Affine, BoolVolume, FloatVolume, Grid, Volume
 from efface.errors import AnatomyError, InputError, RegistrationError
-from efface.masks import largest_component, otsu_threshold
+from efface.masks import distance_mm, largest_component, otsu_threshold
 from efface.registration import AffineResult
 from efface.scan import Scan
 
@@ -136,7 +136,7 @@ class Anatomy:
     @functools.cached_property
     def from_brain_mm(self) -> FloatVolume:
         """Distance of every voxel from the brain mask, 0 inside, same grid as the scan."""
-        distance = ndimage.distance_transform_edt(~self.brain, sampling=self.scan.spacing_mm)
+        distance = distance_mm(~self.brain, self.scan.spacing_mm)
         return np.ascontiguousarray(distance, dtype=np.float32)
 
     def _found_brain(self) -> BoolVolume:

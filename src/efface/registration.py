@@ -21,7 +21,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ def register_affine(
         candidates, starts_tried = [initial], 1
     candidates = _best([coarse.fit(matrix, dof, "50") for matrix in candidates], coarse)
     if telling is not None:
-        sure = _Pair.prepare(fixed, moving, telling, FINE_MM)
+        sure = fine.weighted(fixed, telling, FINE_MM)
         rivals = _different(candidates, coarse)[:RIVALS]
         if len(rivals) > 1:
             candidates = sorted(rivals, key=lambda m: _fit_of_both(m, dof, coarse, sure), reverse=True)
@@ -330,12 +330,13 @@ class _Pair:
     @classmethod
     def prepare(cls, fixed: Volume, moving: Volume, weight: BoolVolume | None, mm: float) -> "_Pair":
         small = _normalised(block_mean(fixed, mm))
-        if weight is None:
-            coarse_weight = np.ones(small.data.shape, np.float32)
-        else:
-            mean = block_mean(Volume(weight.astype(np.float32), fixed.affine), mm).data
-            coarse_weight = (mean >= min(0.5, float(mean.max()))).astype(np.float32)
-        return cls(small, _normalised(block_mean(moving, mm)), coarse_weight)
+        whole = cls(small, _normalised(block_mean(moving, mm)), np.ones(small.data.shape, np.float32))
+        return whole if weight is None else whole.weighted(fixed, weight, mm)
+
+    def weighted(self, fixed: Volume, weight: BoolVolume, mm: float) -> "_Pair":
+        """The same images, of which other voxels count."""
+        mean = block_mean(Volume(weight.astype(np.float32), fixed.affine), mm).data
+        return replace(self, weight=(mean >= min(0.5, float(mean.max()))).astype(np.float32))
 
     def fit(self, initial: Affine, dof: int, iterations: str, cost: str = LOCAL_COST) -> Affine:
         images: dict[str, Any] = {
@@ -518,5 +519,5 @@ def _to_sitk(volume: Volume) -> Any:
 def _displacement_ras(field: Any) -> Displacement:
     """RAS+ mm displacement (x, y, z, 3) of an ITK vector image (LPS mm, stored z, y, x)."""
     array = SimpleITK.GetArrayFromImage(field).transpose(2, 1, 0, 3)
-    displacement: Displacement = (array * np.array([-1.0, -1.0, 1.0])).astype(np.float32)
+    displacement: Displacement = (array * np.array([-1.0, -1.0, 1.0], array.dtype)).astype(np.float32)
     return displacement

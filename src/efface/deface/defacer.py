@@ -19,6 +19,7 @@ from efface.arrays import BoolVolume, FloatVolume
 from efface.deface.edit import Edit
 from efface.deface.features import EXPECTED, Feature, features_of, missing
 from efface.errors import FeatureError, InputError
+from efface.masks import distance_mm
 
 INCOMPLETE = ("refuse", "edit")
 NOSE_BOX, EYE_BOX = 1.33, 1.5
@@ -113,7 +114,7 @@ class _Canvas:
         head = self.anatomy.head[wide] & ~self._is_cut(wide)
         if head.all() or not head.any():
             return
-        inside, outside = (ndimage.distance_transform_edt(m, sampling=self.spacing_mm) for m in (head, ~head))
+        inside, outside = (distance_mm(m, self.spacing_mm) for m in (head, ~head))
         skin = np.where(head, inside, outside) <= SKIN_MM
         skin |= ndimage.binary_dilation(head) & ndimage.binary_dilation(~head)
         self._level(at, np.asarray(skin[_within(at, wide)]))
@@ -145,7 +146,7 @@ class _Canvas:
         grown = np.zeros([s.stop - s.start for s in wide], dtype=np.bool_)
         grown[_within(at, wide)] = voxels
         if self.margin_mm > 0 and voxels.any():
-            grown = ndimage.distance_transform_edt(~grown, sampling=self.spacing_mm) <= self.margin_mm
+            grown = distance_mm(~grown, self.spacing_mm) <= self.margin_mm
         return wide, grown
 
     def _level(self, at: tuple[slice, ...], voxels: BoolVolume) -> None:

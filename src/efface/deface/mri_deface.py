@@ -8,13 +8,14 @@ Bischoff-Grethe et al. "A technique for the deidentification of structural brain
 
 import numpy as np
 import SimpleITK
-from scipy import ndimage
+from numpy.typing import NDArray
 
 from efface import registration, templates
 from efface.anatomy import Anatomy
 from efface.arrays import Affine, BoolVolume, FloatVolume
 from efface.deface.edit import Edit
 from efface.errors import AnatomyError, InputError
+from efface.masks import box_of, distance_mm
 
 CERTAIN = 0.95
 """Brain prior from which a voxel tells the intensities of grey and white matter."""
@@ -66,10 +67,20 @@ def plan(
     to_average: Affine = np.asarray(np.linalg.inv(anatomy.from_average), dtype=np.float64)
     brain = registration.resample(templates.prior("brain"), scan.grid, to_average)
     face = registration.resample(templates.prior("face"), scan.grid, to_average)
-    away_mm = ndimage.distance_transform_edt(brain <= 0, sampling=scan.spacing_mm)
+    away_mm = _away_mm(brain > 0, scan.spacing_mm, margin_mm + shell_mm)
     shell = (away_mm > margin_mm) & (away_mm <= margin_mm + shell_mm)
     keep = (away_mm <= margin_mm) | (shell & looks_like_brain(scan.data, brain, distance))
     return Edit(np.ascontiguousarray((face > face_prior) & ~keep), 0.0, "mri_deface", params=given)
+
+
+def _away_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], limit_mm: float) -> NDArray[np.float64]:
+    """Distance from a mask, 0 inside; infinite where it is beyond a limit, as far as that saves time."""
+    away_mm = np.full(mask.shape, np.inf)
+    if mask.any():
+        room = np.ceil(min(limit_mm / float(spacing_mm.min()), max(mask.shape)))
+        at = box_of(mask, 1 + int(room))
+        away_mm[at] = distance_mm(~mask[at], spacing_mm)
+    return away_mm
 
 
 def looks_like_brain(data: FloatVolume, brain: FloatVolume, distance: float) -> BoolVolume:

@@ -17,6 +17,7 @@ from efface.anatomy import Anatomy
 from efface.arrays import Affine, BoolVolume, FloatVolume, Grid, Volume
 from efface.deface.edit import Edit
 from efface.errors import AnatomyError, InputError
+from efface.masks import box_of, distance_mm
 from efface.registration import Warp
 
 FITTING_MM = 4.0
@@ -204,10 +205,10 @@ def _new_face(parts: _Parts, noise: "_Noise", spacing_mm: NDArray[np.float64], t
     blended), and old tissue into new.
     """
     matched = _match(parts, spacing_mm)
-    to_kept_mm = ndimage.distance_transform_edt(~(parts.head & ~parts.face), sampling=spacing_mm)[parts.face]
+    to_kept_mm = distance_mm(~(parts.head & ~parts.face), spacing_mm, parts.face)
     turned = _smooth_step(to_kept_mm / parts.surface_mm[parts.face])
-    depth_mm = turned * _signed_mm(parts.shape > 0.5, spacing_mm)[parts.face]
-    depth_mm += (1 - turned) * _signed_mm(parts.head, spacing_mm)[parts.face]
+    depth_mm = turned * _signed_mm(parts.shape > 0.5, spacing_mm, parts.face)
+    depth_mm += (1 - turned) * _signed_mm(parts.head, spacing_mm, parts.face)
     inside = np.clip(0.5 + depth_mm / SKIN_MM, 0, 1)
     fresh = noise.over(matched[parts.face])
     faded = _smooth_step(to_kept_mm / taper_mm) if taper_mm > 0 else np.ones_like(to_kept_mm)
@@ -223,7 +224,7 @@ def _match(parts: _Parts, spacing_mm: NDArray[np.float64]) -> FloatVolume:
     Quantiles are those of the tissue in and near the region, in both; the gain is estimated on tissue that both
     have and that stays.
     """
-    near = ndimage.distance_transform_edt(~parts.face, sampling=spacing_mm) < NEAR_MM
+    near = distance_mm(~parts.face, spacing_mm) < NEAR_MM
     theirs, ours = near & (parts.shape > 0.5), near & parts.head
     if not theirs.any() or not ours.any():
         msg = "no tissue was found near the face: check that this is a whole head with its face"
@@ -261,17 +262,18 @@ class _Noise:
 
 def tissue_noise(data: FloatVolume, brain: BoolVolume) -> float:
     """Standard deviation of the noise inside the brain, from second differences, which tissue hardly has."""
+    at = box_of(brain, 3)
     kernel = np.array([1.0, -2.0, 1.0])
-    curved = data
+    curved = data[at]
     for axis in range(3):
         curved = ndimage.convolve1d(curved, kernel, axis=axis)
-    inside = np.abs(curved[ndimage.binary_erosion(brain, iterations=3)])
+    inside = np.abs(curved[ndimage.binary_erosion(brain[at], iterations=3)])
     return MAD_TO_SIGMA * float(np.median(inside)) / 6.0**1.5 if inside.size else 0.0
 
 
-def _signed_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance to the surface of a mask: positive inside, negative outside."""
-    inside, outside = (ndimage.distance_transform_edt(m, sampling=spacing_mm) for m in (mask, ~mask))
+def _signed_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], at: BoolVolume) -> NDArray[np.float64]:
+    """Distance of chosen voxels to the surface of a mask: positive inside, negative outside."""
+    inside, outside = (distance_mm(m, spacing_mm, at) for m in (mask, ~mask))
     return np.asarray(inside - outside, dtype=np.float64)
 
 

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from efface.anatomy import Anatomy
 from efface.arrays import BoolVolume, FloatVolume
-from efface.masks import box_of, largest_component
+from efface.masks import box_of, distance_mm, largest_component
 from efface.qc.pair import REAL_CHANGE
 from efface.qc.verdict import BrainEvidence, Point
 
@@ -93,7 +93,7 @@ def _depth_mm(anatomy: Anatomy, chosen: BoolVolume) -> NDArray[np.float32]:
 def _all_depths_mm(anatomy: Anatomy) -> NDArray[np.float64]:
     """Distance of each voxel of the brain's box from the nearest voxel outside the brain."""
     inside = np.pad(anatomy.brain[box_of(anatomy.brain)], 1)
-    depth = ndimage.distance_transform_edt(inside, sampling=anatomy.scan.spacing_mm)
+    depth = distance_mm(inside, anatomy.scan.spacing_mm)
     return np.asarray(depth[1:-1, 1:-1, 1:-1])
 
 
