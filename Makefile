@@ -1,10 +1,11 @@
 # Every target does all its own set-up into .venv.
 #   make demo   the whole study on an embedded cohort of four virtual people, ending with the path of report.html
 #   make test   the test suite
+#   make bench  what everything costs, into docs/benchmarks.md and docs/capacity.md (about an hour)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers setup
+.PHONY: demo test bench lint types layers setup
 
 setup: .venv/.installed
 
@@ -18,6 +19,9 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: setup
+	$(BIN)/python benchmarks/all.py
 
 lint: setup
 	$(BIN)/ruff check src tests

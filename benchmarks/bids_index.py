@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from pages import put, table
+
 FILES = (
     "anat/{stem}_T1w.nii.gz", "anat/{stem}_T1w.json", "anat/{stem}_FLAIR.nii.gz",
     "func/{stem}_task-rest_run-1_bold.nii.gz", "func/{stem}_task-rest_run-2_bold.nii.gz",
@@ -27,12 +29,13 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--folder", type=Path, help="where the trees are made (default: the temporary folder)")
     parser.add_argument("--peer", action="store_true", help="measure bids2table too")
+    parser.add_argument("--write", type=Path, help="a page that takes the table between its marks")
     parser.add_argument("--statement", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.statement:
         measure(options.statement, options.folder)
         return
-    print("subjects\tprogram\tscans or files\tseconds\tpeak MB")
+    rows = []
     for subjects in options.subjects:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
             root = Path(name, "bids")
@@ -41,7 +44,12 @@ def main() -> None:
             for program, statement in programs.items():
                 words = [sys.executable, __file__, "--statement", statement, "--folder", str(root)]
                 done = subprocess.run(words, check=True, capture_output=True, text=True)
-                print(f"{subjects}\t{program}\t{done.stdout.strip()}", flush=True)
+                rows.append([f"{subjects:,}", program, *done.stdout.split()])
+                print(*rows[-1], sep="\t", flush=True)
+    made = table(("subjects", "program", "scans or files", "seconds", "peak MB"), rows)
+    print(made)
+    if options.write:
+        put(options.write, "index", made)
 
 
 def make_tree(root: Path, subjects: int) -> None:

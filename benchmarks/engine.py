@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pages import put, table
+
 from efface.study.clusters import Local
 from efface.study.engine import Engine, Outcome
 
@@ -42,25 +44,30 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def overhead(tasks: int, jobs: int) -> None:
+def overhead(tasks: int, jobs: int) -> list[list[str]]:
     before, start = peak_mb(), time.perf_counter()
     with Engine(Local(jobs)) as engine:
         list(engine.run([Nothing("first")]))
         started, cpu, small = time.perf_counter(), time.process_time(), peak_mb()
-        print(f"start of {jobs} workers\t{started - start:.1f} s", flush=True)
         done = sum(1 for _ in engine.run(Nothing(f"sub-{i:06d}") for i in range(tasks)))
         wall, cpu = time.perf_counter() - started, time.process_time() - cpu
         if done != tasks:
             sys.exit(f"{done} of {tasks} tasks came back")
-    print(f"{tasks} no-op tasks\t{1000 * wall / tasks:.2f} ms each\t{1000 * cpu / tasks:.2f} ms of processor each")
-    print(
-        f"peak memory of scheduler and command\t{before:.0f} MB before, {small:.0f} after 1, {peak_mb():.0f} after all"
-    )
+    memory = f"{before:.0f} MB before, {small:.0f} MB after one task, {peak_mb():.0f} MB after all"
+    return [
+        [f"start of {jobs} workers", f"{started - start:.1f} s", "–"],
+        [
+            f"{tasks:,} no-op units, each",
+            f"{1000 * wall / tasks:.2f} ms ({1000 * cpu / tasks:.2f} of processor)",
+            "< 2 ms",
+        ],
+        ["peak memory of scheduler and command", memory, "–"],
+    ]
 
 
-def resume(units: int) -> None:
+def resume(units: int) -> list[list[str]]:
     from efface.study import Settings, Study
-    from efface.study.recipes import KEY, STATE, state_of, write_recipe
+    from efface.study.recipes import STATE, state_of, write_recipe
     from efface.study.unit import Unit
 
     with tempfile.TemporaryDirectory() as name:
@@ -85,7 +92,6 @@ def resume(units: int) -> None:
             write_recipe(path, recipe, Warnings=["as long as a real one"] * 4)
         paths.results.write_text("a table\n" * 900)
         write_recipe(paths.results, recipe, **{STATE: [state_of(unit.source)]})
-        assert KEY in paths.results.with_suffix(".json").read_text()
         template = [path.relative_to(out) for path in (out / "sub-000000").rglob("*") if path.is_file()]
         for i in range(1, units):
             for path in template:
@@ -95,7 +101,8 @@ def resume(units: int) -> None:
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
         if (summary.scans, summary.computed, len(summary.failures)) != (units, 0, 0):
             sys.exit(f"expected nothing to do; received {summary}")
-    print(f"finished study of {units} scans, six methods\t{wall:.1f} s\t{cpu:.1f} s of processor\t{peak_mb():.0f} MB")
+    what = f"finished study of {units:,} scans, six methods: that nothing is to do"
+    return [[what, f"{wall:.1f} s ({cpu:.1f} of processor), {peak_mb():.0f} MB", "< 30 s"]]
 
 
 def main() -> None:
@@ -103,9 +110,12 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--units", type=int, default=10_000)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--write", type=Path, help="a page that takes the table between its marks")
     options = parser.parse_args()
-    overhead(options.tasks, options.jobs)
-    resume(options.units)
+    made = table(("what", "measured", "asked"), overhead(options.tasks, options.jobs) + resume(options.units))
+    print(made)
+    if options.write:
+        put(options.write, "engine", made)
 
 
 if __name__ == "__main__":

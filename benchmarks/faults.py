@@ -1,11 +1,11 @@
 """What a study survives: the command `efface study` is killed, starved, shut out and misled, then simply run again.
 
-``python benchmarks/faults.py [--only NAME ...] [--kills 20] [--write docs/scale.md]``: three virtual people of the demo
+``python benchmarks/faults.py [--only NAME ...] [--kills 20] [--write docs/scale.md]``: two virtual people of the demo
 cohort (4 mm voxels), one method, two segmentations each, with real registrations. First an undisturbed run; then each
 fault in an OUT of its own, and the same command again. Lost is what then differs, byte by byte, from the undisturbed
 run's files (all of them: images, masks, recipes, verdicts, tables; not the seconds that steps took).
 
-About half an hour on two cores. Full and read-only disks are small tmpfs and read-only mounts, which need root.
+About twenty minutes on two cores. Full and read-only disks are small tmpfs and read-only mounts, which need root.
 """
 
 import argparse
@@ -144,7 +144,7 @@ def killed_worker(ground: Ground, out: Path) -> tuple[str, str]:
 def killed_scheduler(ground: Ground, out: Path) -> tuple[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port = free.getsockname()[0]
     address = f"tcp://127.0.0.1:{port}"
     running: list[subprocess.Popen[bytes]] = []
 
@@ -194,7 +194,7 @@ def interrupted(ground: Ground, out: Path) -> tuple[str, str]:
         family = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)
         said = ended(process)
-        left = psutil.wait_procs(family, timeout=20)[1]
+        left = psutil.wait_procs(family, timeout=20)[0]
         return "Ctrl-C (SIGINT to the group)", f"{said}; {len(left)} processes left"
 
 
@@ -246,7 +246,7 @@ def time_limit(ground: Ground, out: Path) -> tuple[str, str]:
 
 
 def corrupt(ground: Ground, out: Path) -> tuple[str, str]:
-    path = sorted(ground.bids.glob("sub-*/**/*_T1w.nii.gz"))[1]
+    path = sorted(ground.bids.glob("sub-*/**/*_T1w.nii.gz"))[0]
     good, times = path.read_bytes(), path.stat()
     bad = bytearray(good)
     bad[len(bad) // 2] ^= 0xFF
@@ -258,7 +258,7 @@ def corrupt(ground: Ground, out: Path) -> tuple[str, str]:
     finally:
         path.write_bytes(good)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    return "one byte of the second scan flipped; then mended", f"{others} of 3 scans done; {said}"
+    return "one byte of the first scan flipped; then mended", f"{others} of 2 scans done; {said}"
 
 
 def twice(ground: Ground, out: Path) -> tuple[str, str]:
@@ -303,7 +303,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        ground = Ground(root, make_cohort(root / "bids", people=3, sessions=1, mm=4.0), {}, 0.0, options.kills)
+        ground = Ground(root, make_cohort(root / "bids", people=2, sessions=1, mm=4.0), {}, 0.0, options.kills)
         start = time.perf_counter()
         run(ground.command(root / "whole"), expected=0)
         ground.seconds = time.perf_counter() - start

@@ -5,6 +5,7 @@ all. The single worker is kept to one core, so that it has one thread too; on tw
 """
 
 import argparse
+import contextlib
 import os
 import resource
 import subprocess
@@ -13,11 +14,44 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 from pages import put, table
 
 from efface.cohort import make_cohort
 
+LEAST_S = 10.0
+"""A child that has worked less is no worker, or has not begun."""
 EFFACE = str(Path(sys.executable).with_name("efface"))
+
+
+HEADER = (
+    "workers of one thread", "seconds", "of which its workers waited for a core that others used", "processor s",
+    "scans a minute", "times as fast", "without the waiting",
+)  # fmt: skip
+
+
+def watched(process: "subprocess.Popen[bytes]") -> float:
+    """Wait for a command; seconds for which its workers' busiest threads were ready to run and were not, on average."""
+    waited: dict[int, float] = {}
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            for worker in psutil.Process(process.pid).children(recursive=True):
+                threads = [busy_and_waiting(path) for path in Path(f"/proc/{worker.pid}/task").glob("*/schedstat")]
+                busy, waiting = max(threads, default=(0.0, 0.0))
+                if busy > LEAST_S:
+                    waited[worker.pid] = waiting
+        time.sleep(1.0)
+    if process.returncode != 0:
+        sys.exit(f"exit code {process.returncode}")
+    return sum(waited.values()) / max(1, len(waited))
+
+
+def busy_and_waiting(path: Path) -> tuple[float, float]:
+    try:
+        busy, waiting, _ = path.read_text().split()
+    except OSError:
+        return 0.0, 0.0
+    return int(busy) / 1e9, int(waiting) / 1e9
 
 
 def main() -> None:
@@ -31,7 +65,7 @@ def main() -> None:
     if len(cores) < 2:
         sys.exit("two cores are needed")
     rows: list[list[object]] = []
-    seconds: list[float] = []
+    seconds: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as name:
         root = make_cohort(Path(name, "bids"), people=options.people, sessions=1, mm=options.mm)
         for jobs in (1, 2):
@@ -39,14 +73,16 @@ def main() -> None:
             words = [EFFACE, "study", str(root), str(Path(name, f"out{jobs}")), "participant", "--jobs", str(jobs)]
             words += ["--methods", "quickshear", "--rescan", "none", "--segmenter", options.segmenter]
             start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+            waited = watched(subprocess.Popen(words, stdout=subprocess.DEVNULL))
             wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            rows.append([jobs, f"{wall:.0f}", f"{cpu:.0f}", f"{60 * options.people / wall:.2f}"])
-            seconds.append(wall)
-            rows[-1].append(f"{seconds[0] / wall:.2f}")
+            seconds.append((wall, wall - waited))
+            faster = (f"{first / now:.2f}" for first, now in zip(seconds[0], seconds[-1], strict=True))
+            rows.append(
+                [jobs, f"{wall:.0f}", f"{waited:.0f}", f"{cpu:.0f}", f"{60 * options.people / wall:.2f}", *faster]
+            )
             print(*rows[-1], sep="\t", flush=True)
-    made = table(("workers of one thread", "seconds", "processor s", "scans a minute", "times as fast"), rows)
+    made = table(HEADER, rows)
     print(made)
     if options.write:
         put(options.write, "throughput", made)
