@@ -460,7 +460,7 @@ def _participants(study: Any, cluster: Any, subjects: Sequence[str] = (), sessio
     rescans = f", {summary.rescans} rescans, {summary.rescans_computed} computed" if summary.rescans else ""
     print(f"{out_dir}: {summary.scans} scans, {summary.computed} computed{rescans}, {len(summary.failures)} failures")
     for row in summary.failures:
-        print(f"failed: {row.scan} {row.method} ({row.measure}): {row.reason}", file=sys.stderr)
+        print(_one_line(f"failed: {row.scan} {row.method} ({row.measure}): {row.reason}"), file=sys.stderr)
     return SOME_FAILED if summary.failures else DONE
 
 

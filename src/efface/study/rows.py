@@ -51,6 +51,8 @@ class Row:
     reason: str = ""
 
 
+UNENCODABLE = "backslashreplace"
+"""Names of files need not be text."""
 COLUMNS = tuple(f.name for f in fields(Row))
 STATISTICS = (
     "measure", "level", "region", "method", "implementation", "reference", "test", "n", "scans", "effect_is", "effect",
@@ -66,7 +68,7 @@ def rows_to_tsv(rows: Iterable[Row]) -> bytes:
     """Format rows as a table; numbers with six significant digits, missing values as ``n/a``."""
     lines = ["\t".join(COLUMNS)]
     lines += ["\t".join(_cell(value) for value in astuple(row)) for row in rows]
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode(errors=UNENCODABLE)
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
@@ -77,7 +79,7 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
         sep="\t", index=False, na_rep=NOT_AVAILABLE, float_format="%.6g", lineterminator="\n",
         quoting=csv.QUOTE_NONE, escapechar="\\",
     )  # fmt: skip
-    write_atomically(path, lines.encode(), force=True)
+    write_atomically(path, lines.encode(errors=UNENCODABLE), force=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -118,4 +120,5 @@ def require_columns(frame: pd.DataFrame, path: Path, columns: Sequence[str]) -> 
 def _cell(value: str | float) -> str:
     if isinstance(value, float):
         return NOT_AVAILABLE if math.isnan(value) else f"{value:.6g}"
-    return " ".join(str(value).split()) or NOT_AVAILABLE
+    words = " ".join(str(value).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words) or NOT_AVAILABLE
