@@ -84,7 +84,7 @@ def resume(units: int) -> list[list[str]]:
         unit = Unit(study.scans(["000000"])[0], settings)
         recipe = {**unit.settings_recipe(), "input_sha256": "0" * 64}
         paths = unit.paths
-        images = [paths.segmentation(method, "atlas") for method in ("original", *settings.methods)]
+        images = [paths.segmentation(m, s) for m in ("original", *settings.methods) for s in settings.segmenters]
         images += map(paths.defaced, settings.methods)
         for path in (*images, *map(paths.mask, settings.methods), *map(paths.quality, settings.methods), paths.brain()):
             path.write_bytes(bytes(1000))

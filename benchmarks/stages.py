@@ -137,11 +137,11 @@ def _resampled(scan: Scan, mm: float, path: Path) -> Path:
 def rows_of(results: dict[str, dict[str, dict[str, float]]]) -> tuple[list[str], list[list[str]]]:
     """The table: stages by sizes, and the exponent of their growth with voxels."""
     sizes = list(results)
-    header = ["stage", *(f"{mm} mm: s, processor s, MB" for mm in sizes), "grows as voxels to the power of"]
+    header = ["stage", *(f"{mm} mm: processor s, peak MB" for mm in sizes), "grows as voxels to the power of"]
     rows = []
     for name in results[sizes[0]]:
         cells = [results[mm].get(name) for mm in sizes]
-        words = [f"{c['seconds']:.1f}, {c['processor']:.1f}, {c['peak_mb']:.0f}" if c else "–" for c in cells]
+        words = [f"{c['processor']:.1f}, {c['peak_mb']:.0f}" if c else "–" for c in cells]
         known = [c for c in cells if c]
         first, last = known[0], known[-1]
         growth = "–"
