@@ -1,12 +1,15 @@
 """Examples, training and scoring of the network that finds features."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import average as average_head
+from efface.anatomy import head_mask
 from efface.arrays import Volume
 from efface.deface import feature_net
 from efface.deface.feature_net import FeatureNet, network_grid
@@ -14,7 +17,8 @@ from efface.registration import resample
 from efface.templates import FEATURE_LABELS
 from efface.training import defacer, feature_examples
 from efface.training.defacer import Schedule, cross_validate, evaluate, folds, save_weights, table, train
-from efface.training.feature_examples import AVERAGE, SIDE, Head, average_example, example, label_centres
+from efface.training.feature_examples import AVERAGE, SIDE, Head, average_example, example, label_centres, with_lips
+from efface.training.priors import LabelledHead, Located, label_head
 
 EARS, NOSE = FEATURE_LABELS["ears"], FEATURE_LABELS["nose"]
 
@@ -39,7 +43,8 @@ def tiny_head(name: str = "tiny", seed: int = 0) -> Head:
 @pytest.fixture
 def small_examples(monkeypatch):
     """Examples of 24 voxels a side, on which a step is quick (on 16, torch 2.13 reads what it never wrote)."""
-    monkeypatch.setattr(feature_examples, "SIDE", 24)
+    monkeypatch.setattr(defacer, "SIDE", 24)
+    monkeypatch.setattr(defacer, "BATCH", 1)
     monkeypatch.setattr(defacer, "EVERY", 2)
 
 
@@ -92,6 +97,13 @@ USUAL_FRONT = np.array([0.0, 0.985, -0.17])
 """From between the ears to the nose, in the average head."""
 
 
+@pytest.fixture
+def whole_field_of_view(monkeypatch):
+    """Nothing is cut off, nothing comes in on the other side."""
+    monkeypatch.setattr(feature_examples, "_field_of_view", lambda image, target, inside, rng: (image, target, inside))
+
+
+@pytest.mark.usefixtures("whole_field_of_view")
 def test_easy_examples_are_hardly_turned_and_hard_ones_are(average):
     easy, hard = tilts(average, 0.0), tilts(average, 1.0)
     assert min(len(easy), len(hard)) > 10
@@ -100,6 +112,7 @@ def test_easy_examples_are_hardly_turned_and_hard_ones_are(average):
     assert hard.max() > 25
 
 
+@pytest.mark.usefixtures("whole_field_of_view")
 def test_easy_examples_are_never_upside_down(average):
     for seed in range(20):
         _, labels = example(average, (seed,), 0.0)
@@ -108,7 +121,8 @@ def test_easy_examples_are_never_upside_down(average):
             assert mouth[:, 2].mean() < nose[:, 2].mean()
 
 
-def test_what_is_missing_is_gone_from_image_and_labels_alike(average):
+def test_what_is_missing_is_gone_from_image_and_labels_alike(average, monkeypatch):
+    monkeypatch.setattr(feature_examples, "MISSING", {"nothing": 0.8, "features": 0.1, "face": 0.1})
     missing, whole = 0, 0
     for seed in range(60):
         data, labels = feature_examples._with_something_missing(average, np.random.default_rng(seed))
@@ -126,6 +140,81 @@ def test_what_is_missing_is_gone_from_image_and_labels_alike(average):
         assert data[where][0] < np.median(average.data[where])
     assert whole > 35
     assert missing > 5
+
+
+def test_a_hole_takes_the_signal_and_no_part_of_a_nose_or_mouth_smaller_than_half_is_left(average):
+    gone = set()
+    for seed in range(12):
+        data, labels = feature_examples._with_a_hole(average, np.random.default_rng(seed))
+        assert not (labels[average.features == 0]).any()
+        assert (data <= average.data + 1e-3).all()
+        for name in ("nose", "mouth"):
+            number = FEATURE_LABELS[name]
+            share = (labels == number).sum() / (average.features == number).sum()
+            assert share == 0 or share >= 0.5
+            if share == 0:
+                gone.add(name)
+                dark = data[average.features == number] < 0.5 * average.data[average.features == number]
+                assert dark.mean() > 0.4
+    assert gone == {"nose", "mouth"}
+
+
+def test_folds_share_examples_and_the_next_time_round_they_are_mirrored(monkeypatch):
+    monkeypatch.setattr(defacer, "POOL", 2)
+    monkeypatch.setattr(defacer, "BATCH", 1)
+    head, made = tiny_head("a", 3), []
+    monkeypatch.setattr(defacer, "example", lambda *args: made.append(args) or example(*args))
+    schedule = Schedule(8, 1e-3, small=1.0)
+    images = [defacer._batch([head], 5, step, schedule)[0].numpy()[0, 0] for step in range(2, 7)]
+    assert len(made) == 2
+    assert images[0].shape == (feature_examples.SMALL_SIDE,) * 3
+    assert not np.array_equal(images[0], images[1])
+    assert np.array_equal(images[2], images[0][::-1])
+    assert np.array_equal(images[4], images[0])
+
+
+# Lips
+
+
+def located_average() -> LabelledHead:
+    volume = average_head.volume(2.0)
+    points = np.moveaxis(np.indices(volume.data.shape), 0, -1) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    head = head_mask(volume)
+    return label_head(Located(volume, head, np.zeros_like(head), points, np.eye(4)), "head")
+
+
+@pytest.fixture(scope="module")
+def lips_near(average) -> Volume:
+    return feature_examples.where_lips_can_be(average)
+
+
+def test_the_mouth_is_both_lips(average, lips_near):
+    head = located_average()
+    for features in (average.features, with_lips(head, lips_near)):
+        z = head.points[features == FEATURE_LABELS["mouth"]][:, 2]
+        assert z.min() < -106
+        assert z.max() > -88
+
+
+def test_noise_before_the_lips_is_not_mouth(lips_near):
+    head = located_average()
+    before = (np.abs(head.points - (1, 119, -94)) < (27, 5, 10)).all(axis=-1) & ~head.head
+    assert before.sum() > 100
+    data = np.where(before, np.median(head.volume.data[head.head]), head.volume.data).astype(np.float32)
+    noisy = replace(head, head=head.head | before, volume=Volume(data, head.volume.affine))
+    without, found = (with_lips(h, lips_near) == FEATURE_LABELS["mouth"] for h in (head, noisy))
+    assert (found & before).sum() < 0.5 * before.sum()
+    moved = np.mean(head.points[found], axis=0) - np.mean(head.points[without], axis=0)
+    assert np.linalg.norm(moved) < 4
+
+
+def test_lips_without_signal_are_no_mouth(lips_near):
+    head = located_average()
+    dark = np.linalg.norm(head.points - (1, 100, -97), axis=-1) < 45
+    volume = Volume(np.where(dark, 0.05 * head.volume.data, head.volume.data).astype(np.float32), head.volume.affine)
+    features = with_lips(replace(head, volume=volume), lips_near)
+    assert not (features == FEATURE_LABELS["mouth"]).any()
+    assert (features == FEATURE_LABELS["eyes"]).any()
 
 
 def test_the_average_head_is_an_example_with_two_eyes_a_nose_two_ears_and_a_mouth(average):
@@ -150,16 +239,18 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch
     heads, schedule = [tiny_head("a", 1), tiny_head("b", 2)], Schedule(5, 1e-2, ramp=3)
     expected = states(train(heads, tmp_path / "whole", schedule))
 
-    def stops(head, seed, difficulty):
-        if seed[1] == 3:
-            raise KeyboardInterrupt
-        return example(head, seed, difficulty)
+    batch = defacer._batch
 
-    monkeypatch.setattr(defacer, "example", stops)
+    def stops(heads, seed, step, schedule):
+        if step == 3:
+            raise KeyboardInterrupt
+        return batch(heads, seed, step, schedule)
+
+    monkeypatch.setattr(defacer, "_batch", stops)
     with pytest.raises(KeyboardInterrupt):
         train(heads, tmp_path / "stopped", schedule)
     seen = []
-    monkeypatch.setattr(defacer, "example", lambda head, seed, d: seen.append(seed[1]) or example(head, seed, d))
+    monkeypatch.setattr(defacer, "_batch", lambda h, seed, step, s: seen.append(step) or batch(h, seed, step, s))
     resumed = states(train(heads, tmp_path / "stopped", schedule))
     assert seen == [2, 3, 4], "it goes on after the checkpoint of step 2"
     assert same(resumed, expected)
@@ -173,7 +264,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch
 def test_a_finished_run_is_read_not_repeated(tmp_path, monkeypatch):
     heads, schedule = [tiny_head()], Schedule(2, 1e-2)
     first = train(heads, tmp_path, schedule)
-    monkeypatch.setattr(defacer, "example", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(defacer, "_batch", lambda *_: pytest.fail("trained again"))
     again = train(heads, tmp_path, schedule)
     assert same(states(first), states(again))
     assert not again.training
@@ -216,7 +307,7 @@ def test_it_trains_in_bfloat16_only_where_the_processor_has_it(tmp_path, monkeyp
 
 @pytest.mark.usefixtures("small_examples")
 def test_training_lowers_the_loss(tmp_path):
-    train([tiny_head()], tmp_path, Schedule(24, 2e-3, ramp=10_000))
+    train([tiny_head()], tmp_path, Schedule(32, 3e-3, ramp=10_000))
     losses = [float(line.split(",")[1]) for line in (tmp_path / "log.csv").read_text().splitlines()]
     assert np.mean(losses[-3:]) < 0.93 * np.mean(losses[:3])
 

@@ -13,15 +13,24 @@ from scipy.spatial.transform import Rotation
 
 from efface import templates
 from efface.anatomy import head_mask
-from efface.arrays import Affine, FloatVolume
+from efface.arrays import Affine, FloatVolume, Volume
 from efface.deface.feature_net import GRID_MM, normalised
+from efface.deface.features import EXPECTED
+from efface.masks import largest_component
 from efface.registration import block_mean
 from efface.templates import FEATURE_LABELS
-from efface.training.priors import WORKING_MM, Located, label_head, label_heads
+from efface.training.landmarks import LIPS
+from efface.training.priors import LEAST_ML, WORKING_MM, LabelledHead, Located, label_head, label_heads
 
-SIDE = 48
-"""Voxels of an example's side: 240 mm."""
+SIDE, SMALL_SIDE = 48, 40
+"""Voxels of an example's side: 240 and 200 mm."""
 AVERAGE = "average"
+LIPS_REACH_MM, LIPS_SIGNAL, LIPS_BLUR_MM, SKIN_MM = 4.0, 0.35, 2.0, 6.0
+"""How far from the average head's mouth lips can be, and how bright, of the skin's brightness, when smoothed."""
+MISSING = {"nothing": 0.68, "features": 0.1, "face": 0.14, "hole": 0.08}
+"""How often what is missing."""
+HOLE_MM = (16.0, 36.0)
+"""Radius of a hole without signal."""
 ROTATION_DEG, SCALE, SHIFT_MM, NOISE = 40.0, 0.12, 15.0, 0.08
 
 
@@ -52,8 +61,12 @@ class Head:
 
 def prepare(bids_dir: Path, cache: Path) -> list[Head]:
     """Label the average head and the heads of a data set; where they were located before is read from the cache."""
-    people = [Head(h.name, h.volume.data, h.features, h.face, h.volume.affine) for h in label_heads(bids_dir, cache)]
-    return [average_example(), *people]
+    average = average_example()
+    near = where_lips_can_be(average)
+    people = [
+        Head(h.name, h.volume.data, with_lips(h, near), h.face, h.volume.affine) for h in label_heads(bids_dir, cache)
+    ]
+    return [average, *people]
 
 
 def average_example() -> Head:
@@ -63,11 +76,55 @@ def average_example() -> Head:
     points = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     head = head_mask(volume)
     found = label_head(Located(volume, head, np.zeros_like(head), points, np.eye(4)), AVERAGE)
-    return Head(AVERAGE, volume.data, found.features, found.face, volume.affine)
+    return Head(AVERAGE, volume.data, with_lips(found), found.face, volume.affine)
 
 
-def example(head: Head, seed: tuple[int, ...], difficulty: float = 1.0) -> tuple[FloatVolume, NDArray[np.int64]]:
-    """One random variation of a head: intensities in [0, 1] and labels, both shape (48, 48, 48), 5 mm.
+def where_lips_can_be(average: Head) -> Volume:
+    """1 within `LIPS_REACH_MM` of the average head's mouth, else 0."""
+    elsewhere = average.features != FEATURE_LABELS["mouth"]
+    distance = ndimage.distance_transform_edt(elsewhere, sampling=np.linalg.norm(average.affine[:3, :3], axis=0))
+    return Volume((distance <= LIPS_REACH_MM).astype(np.float32), average.affine)
+
+
+def with_lips(head: LabelledHead, near: Volume | None = None) -> NDArray[np.uint8]:
+    """Features of a head with both lips as its mouth.
+
+    Parameters
+    ----------
+    head
+        Carries the features to start from.
+    near
+        Not 0 in the average head's mm where lips can be: registration is right within some millimetres, and what is
+        farther away is noise, moustache or cheek. None for the average head itself.
+
+    Notes
+    -----
+    Lips are tissue that stands out from the noise: a head whose lips have no signal has no mouth to be found.
+    """
+    spacing_mm = head.volume.grid.spacing_mm
+    features = np.where(head.features == FEATURE_LABELS["mouth"], np.uint8(0), head.features)
+    tissue = head.head & (features == 0)
+    if near is not None:
+        smooth = ndimage.gaussian_filter(head.volume.data, LIPS_BLUR_MM / spacing_mm, truncate=2)
+        skin = head.head & (ndimage.distance_transform_edt(head.head, sampling=spacing_mm) < SKIN_MM)
+        back = np.linalg.inv(near.affine)
+        index = np.moveaxis(head.points @ back[:3, :3].T + back[:3, 3], -1, 0)
+        there = ndimage.map_coordinates(near.data.astype(np.uint8), index, order=0) > 0
+        tissue &= there & (smooth > LIPS_SIGNAL * np.median(smooth[skin]))
+    lips = np.zeros_like(tissue)
+    for lip in LIPS:
+        inside = lip.contains(head.points) & tissue
+        if inside.any():
+            lips |= largest_component(inside)
+    if lips.sum() * np.prod(spacing_mm) >= 1000 * LEAST_ML:
+        features[lips] = FEATURE_LABELS["mouth"]
+    return features
+
+
+def example(
+    head: Head, seed: tuple[int, ...], difficulty: float = 1.0, side: int = SIDE
+) -> tuple[FloatVolume, NDArray[np.int64]]:
+    """One random variation of a head: intensities in [0, 1] and labels, cubes of 5 mm voxels.
 
     Parameters
     ----------
@@ -77,6 +134,8 @@ def example(head: Head, seed: tuple[int, ...], difficulty: float = 1.0) -> tuple
         Decides everything.
     difficulty
         Between 0 and 1: how far turned, how often mirrored, how noisy; a network learns the simple cases first.
+    side
+        Voxels of a side; `SMALL_SIDE` is half the work for the network.
 
     Notes
     -----
@@ -86,8 +145,8 @@ def example(head: Head, seed: tuple[int, ...], difficulty: float = 1.0) -> tuple
     rng = np.random.default_rng(seed)
     data, labels = _with_something_missing(head, rng)
     data = _blurred(data, np.abs(head.affine[:3, :3]).sum(axis=0), rng)
-    matrix, offset = _pose(head, rng, difficulty)
-    shape = (SIDE, SIDE, SIDE)
+    matrix, offset = _pose(head, rng, difficulty, side)
+    shape = (side, side, side)
     image = ndimage.affine_transform(data, matrix, offset, shape, order=1, mode="grid-constant")
     # Negative outside the head's own field of view: nothing was measured there.
     inside = ndimage.affine_transform(
@@ -102,35 +161,59 @@ def example(head: Head, seed: tuple[int, ...], difficulty: float = 1.0) -> tuple
     return np.ascontiguousarray(np.flip(image, flips)), np.ascontiguousarray(np.flip(target, flips)).astype(np.int64)
 
 
-def _pose(head: Head, rng: np.random.Generator, difficulty: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Voxels of an example to voxels of the head."""
+def _pose(
+    head: Head, rng: np.random.Generator, difficulty: float, side: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Voxels of an example to voxels of the head; its middle is between those of the scan and of the features."""
     axis = rng.normal(size=3)
     angle = np.deg2rad(ROTATION_DEG) * difficulty * rng.beta(1.0, 1.2)
     turn = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()
     stretch = np.eye(3) * np.exp(rng.uniform(-SCALE, SCALE, 3)) + rng.normal(0, 0.03, (3, 3))
     to_mm = turn @ stretch * GRID_MM
-    centre_mm = head.affine[:3, :3] @ ((np.array(head.data.shape) - 1) / 2) + head.affine[:3, 3]
+    of_scan = (np.array(head.data.shape) - 1) / 2
+    centre = of_scan + rng.random() * (np.array(ndimage.center_of_mass(head.features > 0)) - of_scan)
+    centre_mm = head.affine[:3, :3] @ centre + head.affine[:3, 3]
     centre_mm = centre_mm + rng.uniform(-SHIFT_MM, SHIFT_MM, 3)
     to_voxel = np.linalg.inv(head.affine)
     matrix = to_voxel[:3, :3] @ to_mm
-    offset = to_voxel[:3, :3] @ centre_mm + to_voxel[:3, 3] - matrix @ np.full(3, (SIDE - 1) / 2)
+    offset = to_voxel[:3, :3] @ centre_mm + to_voxel[:3, 3] - matrix @ np.full(3, (side - 1) / 2)
     return matrix, offset
 
 
 def _with_something_missing(head: Head, rng: np.random.Generator) -> tuple[FloatVolume, NDArray[np.uint8]]:
-    chance = rng.random()
-    if chance > 0.2:
+    """The head as it is, or without a feature or two, without its face, or with a hole."""
+    kind = rng.choice(len(MISSING), p=list(MISSING.values()))
+    name = list(MISSING)[int(kind)]
+    if name == "nothing":
         return head.data, head.features
-    if chance > 0.1:
-        gone = head.face | (head.features > 0)
-        kept = [FEATURE_LABELS["ears"]] if rng.random() < 0.5 else []
-        gone &= ~np.isin(head.features, kept)
-    else:
+    if name == "hole":
+        return _with_a_hole(head, rng)
+    gone: NDArray[np.bool_]
+    if name == "features":
         chosen = rng.choice(list(FEATURE_LABELS.values()), rng.integers(1, 3), replace=False)
         gone = np.isin(head.features, chosen)
+    else:
+        kept = [FEATURE_LABELS["ears"]] if rng.random() < 0.5 else []
+        gone = (head.face | (head.features > 0)) & ~np.isin(head.features, kept)
     gone = ndimage.binary_dilation(gone, iterations=int(rng.integers(1, 4)))
     fill = 0.0 if rng.random() < 0.7 else float(np.percentile(head.data, rng.uniform(0, 30)))
     return np.where(gone, np.float32(fill), head.data), np.where(gone, np.uint8(0), head.features)
+
+
+def _with_a_hole(head: Head, rng: np.random.Generator) -> tuple[FloatVolume, NDArray[np.uint8]]:
+    """Without signal around a nose or a mouth, as metal in the teeth makes it; less than half a feature is none."""
+    present = [n for f in ("nose", "mouth") if (head.features == (n := FEATURE_LABELS[f])).any()]
+    if not present:
+        return head.data, head.features
+    centre = ndimage.center_of_mass(head.features == rng.choice(present))
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in head.data.shape], indexing="ij"), axis=-1) - np.array(centre)
+    distance = np.linalg.norm(index @ head.affine[:3, :3].T + rng.normal(0, 5, 3), axis=-1)
+    radius = rng.uniform(*HOLE_MM)
+    labels = np.where(distance < radius, np.uint8(0), head.features)
+    for number in FEATURE_LABELS.values():
+        if (labels == number).sum() < 0.5 * (head.features == number).sum():
+            labels[labels == number] = 0
+    return (head.data / (1 + np.exp((radius - distance) / 2))).astype(np.float32), labels
 
 
 def _blurred(data: FloatVolume, spacing_mm: NDArray[np.float64], rng: np.random.Generator) -> FloatVolume:
@@ -168,7 +251,7 @@ def _contrast(image: FloatVolume, inside: NDArray[np.bool_], rng: np.random.Gene
         knots = np.concatenate([[0.0], rng.uniform(0, 1, 5)])
         image = np.interp(image, np.linspace(0, 1, 6), knots).astype(np.float32)
     coarse = rng.normal(0, rng.uniform(0, 0.4), (4, 4, 4)).astype(np.float32)
-    field = ndimage.zoom(coarse, SIDE / 4, order=1, mode="nearest", grid_mode=True)
+    field = ndimage.zoom(coarse, image.shape[0] / 4, order=1, mode="nearest", grid_mode=True)
     return np.asarray(np.where(inside, image * np.exp(field), 0), dtype=np.float32)
 
 
@@ -180,7 +263,9 @@ def _noisy(image: FloatVolume, inside: NDArray[np.bool_], difficulty: float, rng
 
 def label_centres(head: Head, feature: str) -> list[NDArray[np.float64]]:
     """Centre of mass of each part of a feature, RAS+ mm: of eyes and ears the left and the right one."""
-    labels, count = ndimage.label(head.features == FEATURE_LABELS[feature])
+    there = head.features == FEATURE_LABELS[feature]
+    # There is one nose and one mouth, also where lips are apart.
+    labels, count = ndimage.label(there) if EXPECTED[feature] > 1 else (there.astype(int), int(there.any()))
     if count == 0:
         return []
     sizes = np.bincount(labels.ravel())[1:]
