@@ -79,7 +79,7 @@ def test_no_verdict_on_a_bad_scan_nor_against_one(inputs, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["good.nii.gz"]
 
 
-def test_in_a_study_every_bad_scan_is_a_row_with_one_line(inputs, tmp_path, monkeypatch):
+def test_in_a_study_every_bad_scan_is_a_row_with_one_line(inputs, tmp_path, monkeypatch, caplog):
     bids.stand_in(monkeypatch)
     folder, cases = inputs
     settings = Settings(folder, tmp_path / "out")
@@ -90,4 +90,5 @@ def test_in_a_study_every_bad_scan_is_a_row_with_one_line(inputs, tmp_path, monk
         if len(rows) != 3 or not rows[1].replace("\t", " ").isprintable() or outcome.failures[0].measure != "load":
             wrong[case.name] = outcome
     assert wrong == {}
+    assert [m for m in caplog.messages if not m.isprintable()] == []
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from efface._version import __version__
-from efface.errors import EffaceError, InputError, OutputError
+from efface.errors import EffaceError, InputError, OutputError, one_line
 from efface.paths import UNNAMED_SEGMENTER
 from efface.private import clean_up
 
@@ -460,7 +460,7 @@ def _participants(study: Any, cluster: Any, subjects: Sequence[str] = (), sessio
     rescans = f", {summary.rescans} rescans, {summary.rescans_computed} computed" if summary.rescans else ""
     print(f"{out_dir}: {summary.scans} scans, {summary.computed} computed{rescans}, {len(summary.failures)} failures")
     for row in summary.failures:
-        print(_one_line(f"failed: {row.scan} {row.method} ({row.measure}): {row.reason}"), file=sys.stderr)
+        print(one_line(f"failed: {row.scan} {row.method} ({row.measure}): {row.reason}"), file=sys.stderr)
     return SOME_FAILED if summary.failures else DONE
 
 
@@ -612,16 +612,11 @@ def _check_distinct(inputs: Sequence[str], outputs: Sequence[Path | None]) -> No
 
 def _warn(warnings: Sequence[str]) -> None:
     for warning in dict.fromkeys(warnings):
-        print(f"warning: {_one_line(warning)}", file=sys.stderr)
+        print(f"warning: {one_line(warning)}", file=sys.stderr)
 
 
 def _complain(message: str) -> None:
-    print(f"efface: error: {_one_line(message)}", file=sys.stderr)
-
-
-def _one_line(message: str) -> str:
-    """What is printed of a message that quotes a file name: no line breaks, nothing that steers a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
+    print(f"efface: error: {one_line(message)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -53,3 +53,8 @@ class DataPackageError(EffaceError, FileNotFoundError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+def one_line(message: str) -> str:
+    """What is shown of a message that quotes a file name: no line breaks, nothing that steers a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))

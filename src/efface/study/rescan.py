@@ -20,7 +20,7 @@ from typing import Any
 
 from efface.anatomy import Anatomy
 from efface.dataset import Source
-from efface.errors import EffaceError, OutputError
+from efface.errors import EffaceError, OutputError, one_line
 from efface.files import make_folder, remove_leftovers, write_atomically
 from efface.measure import measure
 from efface.paths import ORIGINAL, RescanPaths
@@ -247,7 +247,7 @@ class _Rescan:
         return (source.subject, source.session or "", source.stem, name, implementation, self.settings.segmenter)
 
     def fail(self, name: str, step: str, reason: str) -> None:
-        log.warning("%s: %s of %s failed: %s", self.task.name, step, name, reason)
+        log.warning("%s", one_line(f"{self.task.name}: {step} of {name} failed: {reason}"))
         self.rows.append(Row(*self.names(name), step, "", "", float("nan"), FAILED, reason))
 
     def finish(self, recipe: dict[str, Any] | None) -> Outcome:

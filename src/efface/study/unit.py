@@ -16,7 +16,7 @@ from efface.anatomy import Anatomy
 from efface.arrays import BoolVolume, LabelVolume
 from efface.dataset import Source
 from efface.deface import apply_edit, plan
-from efface.errors import AnatomyError, EffaceError, OutputError
+from efface.errors import AnatomyError, EffaceError, OutputError, one_line
 from efface.files import make_folder, remove_leftovers, write_atomically
 from efface.measure import measure
 from efface.paths import ORIGINAL, UnitPaths, recipe_of
@@ -312,7 +312,7 @@ class Unit:
 
     def fail(self, step: str, reason: str, method: str = ORIGINAL, segmenter: str = "") -> None:
         """Add a row that says what failed and why."""
-        log.warning("%s: %s of %s failed: %s", self.source.stem, step, method, reason)
+        log.warning("%s", one_line(f"{self.source.stem}: {step} of {method} failed: {reason}"))
         self.rows.append(failed_row(self.source, self.settings, step, reason, method, segmenter))
 
     @contextmanager
