@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 
@@ -17,7 +18,7 @@ from efface.errors import InputError, RegistrationError
 from efface.paths import RescanPaths, UnitPaths
 from efface.registration import AffineResult, register_affine, resample, rms_distance_mm
 from efface.scan import load_scan
-from efface.study import Settings, Study, align, collect, load_tables
+from efface.study import Settings, Study, align, collect, load_tables, unit
 from efface.study.rescan import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, Pair, RescanTask, pairs_of
 from efface.study.unit import run_unit
 
@@ -101,6 +102,35 @@ def test_a_second_run_computes_nothing_and_what_is_missing_is_made_again(done, s
     assert run_all(settings).computed == 1
     assert run_all(replace(settings, measures=("dice",))).computed == 0, "measured again from what is on disk"
     assert set(collect(settings.out_dir).rescan.measure) == {"dice"}
+
+
+def test_every_segmenter_of_the_study_has_its_rescans_and_a_failure_of_one_leaves_the_other(done, settings, monkeypatch):
+    both = replace(settings, segmenter="slant", also=("atlas",))
+    assert run_all(both).failures == ()
+    collect(both.out_dir)
+    rescan = pd.read_csv(both.out_dir / "rescan.tsv", sep="\t")
+    again = rescan[rescan.method.isin(RESCAN_GROUPS)]
+    assert (again.groupby(["segmenter", "method", "measure"]).size() == 143).all()
+    assert set(again.segmenter) == {"slant", "atlas"}
+    assert set(load_tables(both.out_dir).rescan.segmenter) == {"slant"}, "tables in memory are of the main segmenter"
+
+    working = unit.segment
+
+    def failing(anatomy, name="atlas", **params):
+        if name == "atlas":
+            msg = "planted"
+            raise RegistrationError(msg)
+        return working(anatomy, name, **params)
+
+    monkeypatch.setattr("efface.study.unit.segment", failing)
+    for session in ("1", "2"):
+        UnitPaths(both.out_dir, "01", session, f"sub-01_ses-{session}").segmentation("rescanaffine", "atlas").unlink()
+    (pair,) = pairs_of(find_scans(both.bids_dir))
+    failures = RescanTask(pair, both).run().failures
+    assert {(r.method, r.segmenter, r.measure) for r in failures} == {
+        (RESCAN_12, "atlas", "segment"),
+        (RESCAN_21, "atlas", "segment"),
+    }
 
 
 def test_two_kinds_of_registration_stand_beside_each_other(done, settings):

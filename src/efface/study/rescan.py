@@ -157,20 +157,26 @@ class _Rescan:
 
     def group(self, name: str, moving: Unit, fixed: Unit, moving_anatomy: Anatomy, fixed_anatomy: Anatomy) -> None:
         """Sample a scan on the fixed scan's grid, segment it, and compare with the fixed scan's own segmentation."""
-        step = "segment"
+        step = "resample" if name == RESAMPLED else "register"
         try:
-            original = fixed.segmentation(fixed_anatomy, ORIGINAL, self.settings.segmenter)
-            step = "resample" if name == RESAMPLED else "register"
-            scan = self.sampled(name, moving, fixed, moving_anatomy.scan, fixed_anatomy)
-            step = "segment"
-            labels = moving.segmentation(Anatomy(scan), self.description(name), self.settings.segmenter)
+            anatomy = Anatomy(self.sampled(name, moving, fixed, moving_anatomy.scan, fixed_anatomy))
         except OutputError:
             raise
         except EffaceError as error:
             self.fail(name, step, str(error))
             return
-        for found in measure(original, labels, scan.spacing_mm, self.settings.measures):
-            self.rows.append(Row(*self.names(name), found.measure, found.level, found.region, found.value))
+        for segmenter in self.settings.segmenters:
+            try:
+                original = fixed.segmentation(fixed_anatomy, ORIGINAL, segmenter)
+                labels = moving.segmentation(anatomy, self.description(name), segmenter)
+            except OutputError:
+                raise
+            except EffaceError as error:
+                self.fail(name, "segment", str(error), segmenter)
+                continue
+            for found in measure(original, labels, anatomy.scan.spacing_mm, self.settings.measures):
+                place = (found.measure, found.level, found.region)
+                self.rows.append(Row(*self.names(name, segmenter), *place, found.value))
 
     def sampled(self, name: str, moving: Unit, fixed: Unit, scan: Scan, fixed_anatomy: Anatomy) -> Scan:
         """The moving scan on the fixed grid: from an earlier run where its recipe is the same, else made now."""
@@ -201,11 +207,14 @@ class _Rescan:
 
     def images(self) -> Iterator[Any]:
         """Everything that an up-to-date comparison has on disk."""
-        for unit in (self.first, self.second):
-            yield unit.paths.segmentation(ORIGINAL, self.settings.segmenter)
-        for name, unit in ((RESCAN_12, self.first), (RESCAN_21, self.second), (RESAMPLED, self.first)):
+        groups = ((RESCAN_12, self.first), (RESCAN_21, self.second), (RESAMPLED, self.first))
+        for name, unit in groups:
             yield unit.paths.resampled(self.description(name))
-            yield unit.paths.segmentation(self.description(name), self.settings.segmenter)
+        for segmenter in self.settings.segmenters:
+            for unit in (self.first, self.second):
+                yield unit.paths.segmentation(ORIGINAL, segmenter)
+            for name, unit in groups:
+                yield unit.paths.segmentation(self.description(name), segmenter)
 
     def description(self, name: str) -> str:
         return RESAMPLED if name == RESAMPLED else f"rescan{self.settings.rescan}"
@@ -231,8 +240,7 @@ class _Rescan:
         """What decides all of the rows besides the scans, as JSON has it."""
         what = {
             "rescan": self.settings.rescan,
-            "segmenter": self.settings.segmenter,
-            "params": dict(self.settings.segmenter_params.get(self.settings.segmenter, {})),
+            "segmenters": {s: dict(self.settings.segmenter_params.get(s, {})) for s in self.settings.segmenters},
             "measures": list(self.settings.measures),
             "interpolation": INTERPOLATION,
             "finest_mm": FINEST_MM,
@@ -241,14 +249,15 @@ class _Rescan:
         }
         return dict(json.loads(json.dumps(what)))
 
-    def names(self, name: str) -> tuple[str, str, str, str, str, str]:
+    def names(self, name: str, segmenter: str) -> tuple[str, str, str, str, str, str]:
         source = self.second.source if name == RESCAN_21 else self.first.source
         implementation = RESAMPLE if name == RESAMPLED else self.settings.rescan
-        return (source.subject, source.session or "", source.stem, name, implementation, self.settings.segmenter)
+        return (source.subject, source.session or "", source.stem, name, implementation, segmenter)
 
-    def fail(self, name: str, step: str, reason: str) -> None:
+    def fail(self, name: str, step: str, reason: str, segmenter: str = "") -> None:
         log.warning("%s", one_line(f"{self.task.name}: {step} of {name} failed: {reason}"))
-        self.rows.append(Row(*self.names(name), step, "", "", float("nan"), FAILED, reason))
+        names = self.names(name, segmenter or self.settings.segmenter)
+        self.rows.append(Row(*names, step, "", "", float("nan"), FAILED, reason))
 
     def finish(self, recipe: dict[str, Any] | None) -> Outcome:
         """Write the rows, and the recipe only where nothing failed: what failed is tried again."""
