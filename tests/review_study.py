@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import phantom
-from efface.paths import ORIGINAL, UnitPaths, recipe_of
+from efface.paths import ORIGINAL, UNNAMED_SEGMENTER, UnitPaths, recipe_of
 from efface.qc import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QcClass, Verdict
 from efface.scan import Scan, load_scan
 from efface.study.quality import write_verdict
@@ -26,7 +26,7 @@ def make(root: Path, subjects: int = 2, *, verdicts: bool = True, name: str = "s
     """Originals in root/bids, results in root/out; every scan in another orientation."""
     out = root / "out"
     out.mkdir(parents=True)
-    settings = {"Methods": list(METHODS), "Segmenter": "atlas", "ProtectBrain": False, "MethodParameters": {}}
+    settings = {"Methods": list(METHODS), "Segmenter": UNNAMED_SEGMENTER, "ProtectBrain": False, "MethodParameters": {}}
     description = {"Name": "efface: phantoms", "Efface": settings, "DatasetLinks": {"raw": (root / "bids").as_uri()}}
     (out / "dataset_description.json").write_text(json.dumps(description))
     for number in range(subjects):
@@ -48,7 +48,7 @@ def one_scan(out: Path, scan: Scan, *, verdicts: bool = True) -> UnitPaths:
     face[:, :28] = False
     scan.save_like(truth.brain, paths.brain())
     labels = np.where(truth.brain, np.where(scan.data > 120, 44, 45), 0).astype(np.int32)
-    scan.save_like(labels, paths.segmentation(ORIGINAL, "atlas"))
+    scan.save_like(labels, paths.segmentation(ORIGINAL, UNNAMED_SEGMENTER))
     for method in METHODS:
         mask = {"quickshear": face, "mri_deface": face | (truth.brain & np.roll(face, -6, 1))}.get(method)
         mask = phantom.ellipsoid((75, -5, -10), (14, 20, 24)) if mask is None else mask
@@ -57,7 +57,7 @@ def one_scan(out: Path, scan: Scan, *, verdicts: bool = True) -> UnitPaths:
         stored[scan.ras_to_stored(mask)] = 0
         after = scan.with_stored(stored)
         after.save(paths.defaced(method))
-        scan.save_like(np.where(mask, 0, labels), paths.segmentation(method, "atlas"))
+        scan.save_like(np.where(mask, 0, labels), paths.segmentation(method, UNNAMED_SEGMENTER))
         recipe = {"Sources": [str(scan.path)], "Implementation": "native", "Parameters": {"buffer": 10}, "Warnings": []}
         recipe_of(paths.defaced(method)).write_text(json.dumps(recipe))
         if verdicts:

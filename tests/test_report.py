@@ -15,7 +15,7 @@ import phantom
 from efface.dataset import find_scans
 from efface.deface import METHODS
 from efface.measure.dice import NINE_REGIONS
-from efface.paths import GroupPaths, UnitPaths
+from efface.paths import UNNAMED_SEGMENTER, GroupPaths, UnitPaths
 from efface.report import (
     build,
     build_report,
@@ -136,7 +136,7 @@ def test_without_originals_no_original_is_read_but_near_its_brain(study, monkeyp
     monkeypatch.setattr(volumes, "load_original", load)
     monkeypatch.setattr(heads, "load_original", load)
     unit = UnitPaths(study.out_dir, "01", "1", "sub-01_ses-1")
-    seen = volumes.load_comparison(unit, "pydeface", "atlas", volumes.Privacy())
+    seen = volumes.load_comparison(unit, "pydeface", UNNAMED_SEGMENTER, volumes.Privacy())
     brain = seen.brain
     far = ~volumes.near_brain(brain, seen.affine)
     assert (seen.before[far] == 0).all()
@@ -161,7 +161,7 @@ def rescans(subjects=("01", "02", "03")):
     rng = np.random.default_rng(0)
     groups = (("pydeface", "native", 0.99), ("rescan-1-2", "affine", 0.9), ("rescan-2-1", "affine", 0.9))
     rows = [
-        (s, "1", f"sub-{s}_ses-1", m, i, "atlas", "dice", "region", region, base - rng.uniform(0, 0.05))
+        (s, "1", f"sub-{s}_ses-1", m, i, UNNAMED_SEGMENTER, "dice", "region", region, base - rng.uniform(0, 0.05))
         for s in subjects
         for m, i, base in groups
         for region in GROUPS
@@ -215,7 +215,7 @@ def test_the_worst_case_is_the_lowest_dice_and_the_typical_scan_the_median():
 
 def test_figure_3_shows_the_slice_that_changed_most(study):
     unit = UnitPaths(study.out_dir, "01", "1", "sub-01_ses-1")
-    seen = volumes.load_comparison(unit, "pydeface", "atlas", volumes.Privacy())
+    seen = volumes.load_comparison(unit, "pydeface", UNNAMED_SEGMENTER, volumes.Privacy())
     labels = seen.labels_before.copy()
     labels[:, :, 25][seen.labels_before[:, :, 25] > 0] = 23
     assert heads._most_changed(replace(seen, labels_after=labels)) == (2, 25)
