@@ -59,7 +59,7 @@ class Schedule:
 
 PRETRAINING = Schedule(500, 1.5e-3, 300, small=1.0)
 """On the average head alone, whose features are known and which is nobody."""
-TRAINING = Schedule(400, 1e-3, small=0.85)
+TRAINING = Schedule(700, 1e-3, small=0.85)
 
 
 @dataclass

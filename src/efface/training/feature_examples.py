@@ -19,14 +19,14 @@ from efface.deface.features import EXPECTED
 from efface.masks import largest_component
 from efface.registration import block_mean
 from efface.templates import FEATURE_LABELS
-from efface.training.landmarks import LIPS
+from efface.training.landmarks import FEATURES
 from efface.training.priors import LEAST_ML, WORKING_MM, LabelledHead, Located, label_head, label_heads
 
 SIDE, SMALL_SIDE = 48, 40
 """Voxels of an example's side: 240 and 200 mm."""
 AVERAGE = "average"
 LIPS_REACH_MM, LIPS_SIGNAL, LIPS_BLUR_MM, SKIN_MM = 4.0, 0.35, 2.0, 6.0
-"""How far from the average head's mouth lips can be, and how bright, of the skin's brightness, when smoothed."""
+"""How far from the average head's mouth a lip can be, and how bright, of the skin's brightness, when smoothed."""
 MISSING = {"nothing": 0.68, "features": 0.1, "face": 0.14, "hole": 0.08}
 """How often what is missing."""
 HOLE_MM = (16.0, 36.0)
@@ -62,9 +62,9 @@ class Head:
 def prepare(bids_dir: Path, cache: Path) -> list[Head]:
     """Label the average head and the heads of a data set; where they were located before is read from the cache."""
     average = average_example()
-    near = where_lips_can_be(average)
+    near = where_the_mouth_can_be(average)
     people = [
-        Head(h.name, h.volume.data, with_lips(h, near), h.face, h.volume.affine) for h in label_heads(bids_dir, cache)
+        Head(h.name, h.volume.data, with_mouth(h, near), h.face, h.volume.affine) for h in label_heads(bids_dir, cache)
     ]
     return [average, *people]
 
@@ -76,30 +76,32 @@ def average_example() -> Head:
     points = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     head = head_mask(volume)
     found = label_head(Located(volume, head, np.zeros_like(head), points, np.eye(4)), AVERAGE)
-    return Head(AVERAGE, volume.data, with_lips(found), found.face, volume.affine)
+    return Head(AVERAGE, volume.data, with_mouth(found), found.face, volume.affine)
 
 
-def where_lips_can_be(average: Head) -> Volume:
+def where_the_mouth_can_be(average: Head) -> Volume:
     """1 within `LIPS_REACH_MM` of the average head's mouth, else 0."""
     elsewhere = average.features != FEATURE_LABELS["mouth"]
     distance = ndimage.distance_transform_edt(elsewhere, sampling=np.linalg.norm(average.affine[:3, :3], axis=0))
     return Volume((distance <= LIPS_REACH_MM).astype(np.float32), average.affine)
 
 
-def with_lips(head: LabelledHead, near: Volume | None = None) -> NDArray[np.uint8]:
-    """Features of a head with both lips as its mouth.
+def with_mouth(head: LabelledHead, near: Volume | None = None) -> NDArray[np.uint8]:
+    """Features of a head, with the upper lip where it can be seen as its mouth.
 
     Parameters
     ----------
     head
         Carries the features to start from.
     near
-        Not 0 in the average head's mm where lips can be: registration is right within some millimetres, and what is
+        Not 0 in the average head's mm where a mouth can be: registration is right within some millimetres, and what is
         farther away is noise, moustache or cheek. None for the average head itself.
 
     Notes
     -----
-    Lips are tissue that stands out from the noise: a head whose lips have no signal has no mouth to be found.
+    The lip is tissue that stands out from the noise: a head whose lips have no signal has no mouth to be found. The
+    lower lip is left out: carried from the average head it is noise in some scans, chin in others, and apart where the
+    mouth is open.
     """
     spacing_mm = head.volume.grid.spacing_mm
     features = np.where(head.features == FEATURE_LABELS["mouth"], np.uint8(0), head.features)
@@ -111,13 +113,11 @@ def with_lips(head: LabelledHead, near: Volume | None = None) -> NDArray[np.uint
         index = np.moveaxis(head.points @ back[:3, :3].T + back[:3, 3], -1, 0)
         there = ndimage.map_coordinates(near.data.astype(np.uint8), index, order=0) > 0
         tissue &= there & (smooth > LIPS_SIGNAL * np.median(smooth[skin]))
-    lips = np.zeros_like(tissue)
-    for lip in LIPS:
-        inside = lip.contains(head.points) & tissue
-        if inside.any():
-            lips |= largest_component(inside)
-    if lips.sum() * np.prod(spacing_mm) >= 1000 * LEAST_ML:
-        features[lips] = FEATURE_LABELS["mouth"]
+    mouth = tissue & np.any([shape.contains(head.points) for shape in FEATURES["mouth"]], axis=0)
+    if mouth.any():
+        mouth = largest_component(mouth)
+    if mouth.sum() * np.prod(spacing_mm) >= 1000 * LEAST_ML:
+        features[mouth] = FEATURE_LABELS["mouth"]
     return features
 
 
@@ -264,7 +264,7 @@ def _noisy(image: FloatVolume, inside: NDArray[np.bool_], difficulty: float, rng
 def label_centres(head: Head, feature: str) -> list[NDArray[np.float64]]:
     """Centre of mass of each part of a feature, RAS+ mm: of eyes and ears the left and the right one."""
     there = head.features == FEATURE_LABELS[feature]
-    # There is one nose and one mouth, also where lips are apart.
+    # There is one nose and one mouth, also where noise tears them apart.
     labels, count = ndimage.label(there) if EXPECTED[feature] > 1 else (there.astype(int), int(there.any()))
     if count == 0:
         return []

@@ -55,9 +55,6 @@ FEATURES: Mapping[str, tuple[Ellipsoid | Box, ...]] = MappingProxyType(
 """Left and right of eyes and ears are separate shapes, left (x < 0) first; of ears, what is near the skin."""
 EAR_DEPTH_MM = 6.0
 
-LIPS = (Box((-27.0, 88.0, -102.0), (29.0, 125.0, -82.0)), Box((-27.0, 84.0, -112.0), (29.0, 112.0, -102.0)))
-"""Upper and lower lip: what the network of Defacer is taught as mouth. The priors' mouth is the upper lip alone."""
-
 EARS_REACH = (Box((-125.0, -36.0, -86.0), (-66.0, 24.0, -8.0)), Box((57.0, -46.0, -88.0), (118.0, 14.0, -10.0)))
 """Where ears that stand out from the head can be: they vary more than an affine and a smooth warp follow."""
 
