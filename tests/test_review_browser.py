@@ -237,6 +237,21 @@ def test_a_thousand_scans_open_and_scroll(driver, tmp_path):
         assert page.js("document.querySelectorAll('.row').length") < 60
 
 
+def test_who_scrolls_while_the_first_case_loads_is_not_thrown_back(driver, tmp_path):
+    out = review_study.make(tmp_path, subjects=1)
+    review_study.multiply(out, 100)
+    hasty = "new MutationObserver(() => document.getElementById('list')?.scrollTo(0, 1e9)).observe(document, {"
+    hasty += "subtree: true, attributes: true, attributeFilter: ['data-ready']});"
+    script = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": hasty})
+    try:
+        with review_study.serving(out, "--reviewer", "Ann") as (_, url):
+            page = Page(driver, url)
+            page.ready_to_vote()
+            page.wait("[...document.querySelectorAll('.row')].at(-1).dataset.index === '299'")
+    finally:
+        driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 def test_a_scan_whose_original_is_gone_is_shown_defaced_only(viewer, tmp_path):
     out = review_study.make(tmp_path, subjects=1)
     for path in Path(tmp_path / "bids").rglob("*.nii.gz"):

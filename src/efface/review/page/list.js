@@ -22,11 +22,13 @@ export class List {
     this.draw();
   }
 
+  // Brings a newly chosen case into sight; who has scrolled away from it since is left where they are.
   select(current) {
+    const changed = current !== this.current;
     this.current = current;
     const at = this.cases.indexOf(current) * ROW_PX;
     const { scrollTop, clientHeight } = this.box;
-    if (at >= 0 && (at < scrollTop || at + ROW_PX > scrollTop + clientHeight)) {
+    if (changed && at >= 0 && (at < scrollTop || at + ROW_PX > scrollTop + clientHeight)) {
       this.box.scrollTop = Math.max(0, at - clientHeight / 2);
     }
     this.draw();

@@ -483,11 +483,13 @@ async function main() {
   listen();
   try {
     const study = await loadStudy();
+    const wanted = decodeURIComponent(location.hash.slice(1));
+    const first = state.cases.find((one) => one.id === wanted) ?? state.cases.find((one) => !one.verdict) ?? state.cases[0];
+    state.list.select(first);
     document.body.dataset.ready = study.cases.length;
     state.viewer = await startViewer();
-    const wanted = decodeURIComponent(location.hash.slice(1));
     show("after");
-    await open(state.cases.find((one) => one.id === wanted) ?? state.cases.find((one) => !one.verdict) ?? state.cases[0]);
+    await open(state.current ?? first);
   } catch (error) {
     complain(error);
   }
