@@ -144,9 +144,9 @@ def test_an_eye_found_in_the_air_changes_nothing_there(plan, anatomy, features, 
 
 
 def test_the_nose_stays_cut_where_eyes_and_mouth_reach_into_its_box(plan, anatomy, features):
-    edit = plan(margin_mm=6.0)
+    edit = plan(mouth_margin_mm=6.0)
     box = boxed(next(f for f in features if f.name == "nose"), anatomy, 1.33)
-    others = plan("eyes", "mouth", margin_mm=6.0).mask
+    others = plan("eyes", "mouth", mouth_margin_mm=6.0).mask
     assert (others & box).sum() > 20, "they must be in each other's way"
     assert not apply_edit(anatomy.scan, edit).data[box].any()
 
@@ -178,18 +178,18 @@ def test_the_mouth_becomes_one_bright_value(plan, anatomy):
     assert np.median(before) < value < before.max()
 
 
-@pytest.mark.parametrize("name", ["ears", "mouth"])
+@pytest.mark.parametrize(("name", "option"), [("ears", "margin_mm"), ("mouth", "mouth_margin_mm")])
 @pytest.mark.parametrize("margin_mm", [0.0, 2.0, 7.0])
-def test_ears_and_mouth_are_changed_as_far_around_as_asked(plan, anatomy, features, name, margin_mm):
+def test_ears_and_mouth_are_changed_as_far_around_as_asked(plan, anatomy, features, name, option, margin_mm):
     voxels = voxels_of(features, anatomy, name)
     distance = ndimage.distance_transform_edt(~voxels, sampling=anatomy.scan.spacing_mm)
-    assert np.array_equal(plan(name, margin_mm=margin_mm).mask, distance <= margin_mm)
+    assert np.array_equal(plan(name, **{option: margin_mm}).mask, distance <= margin_mm)
 
 
-def test_without_a_margin_given_it_is_two_millimetres(plan):
+def test_without_margins_given_they_are_two_and_ten_millimetres(plan):
     edit = plan()
-    assert edit.params["margin_mm"] == 2.0
-    assert np.array_equal(edit.mask, plan(margin_mm=2.0).mask)
+    assert (edit.params["margin_mm"], edit.params["mouth_margin_mm"]) == (2.0, 10.0)
+    assert np.array_equal(edit.mask, plan(margin_mm=2.0, mouth_margin_mm=10.0).mask)
 
 
 def test_noise_is_the_same_for_the_same_scan_and_another_for_another(plan, anatomy):
@@ -266,7 +266,8 @@ def test_another_word_for_incomplete_is_refused(plan, anatomy, word):
         defacer.plan(anatomy, incomplete=word)
 
 
+@pytest.mark.parametrize("name", ["margin_mm", "mouth_margin_mm"])
 @pytest.mark.parametrize("margin_mm", [-0.1, 50.1, np.nan, np.inf])
-def test_a_margin_out_of_range_is_refused(anatomy, margin_mm):
-    with pytest.raises(InputError, match=re.escape(f"margin_mm must be between 0 and 50; received {margin_mm}")):
-        defacer.plan(anatomy, margin_mm=margin_mm)
+def test_a_margin_out_of_range_is_refused(anatomy, name, margin_mm):
+    with pytest.raises(InputError, match=re.escape(f"{name} must be between 0 and 50; received {margin_mm}")):
+        defacer.plan(anatomy, **{name: margin_mm})

@@ -7,7 +7,7 @@ learning technology." Journal of Medical Internet Research 22 (2020) e22739.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import SimpleITK
@@ -30,7 +30,7 @@ NEIGHBOURHOOD_MM = 3.0
 NOISE_SHARE = 0.8
 
 
-def plan(anatomy: Anatomy, *, incomplete: str = "refuse", margin_mm: float = 2.0) -> Edit:
+def plan(anatomy: Anatomy, *, incomplete: str = "refuse", margin_mm: float = 2.0, mouth_margin_mm: float = 10.0) -> Edit:
     """Decide what Defacer changes, and to what.
 
     Parameters
@@ -41,7 +41,9 @@ def plan(anatomy: Anatomy, *, incomplete: str = "refuse", margin_mm: float = 2.0
         ``refuse`` (as the original) when not exactly two eyes, one nose, two ears and one mouth are found;
         ``edit`` changes those that are, with a warning.
     margin_mm
-        Ears and mouth are changed this far beyond their predicted voxels (the original's were labelled generously).
+        Ears are changed this far beyond their predicted voxels (the original's were labelled generously).
+    mouth_margin_mm
+        The mouth is: our network finds the upper lip, and both lips are to be hidden.
 
     Raises
     ------
@@ -61,19 +63,20 @@ def plan(anatomy: Anatomy, *, incomplete: str = "refuse", margin_mm: float = 2.0
     if incomplete not in INCOMPLETE:
         msg = f"incomplete must be one of {', '.join(INCOMPLETE)}; received {incomplete}"
         raise InputError(msg)
-    if not 0 <= margin_mm <= 50:
-        msg = f"margin_mm must be between 0 and 50; received {margin_mm}"
-        raise InputError(msg)
+    for name, margin in (("margin_mm", margin_mm), ("mouth_margin_mm", mouth_margin_mm)):
+        if not 0 <= margin <= 50:
+            msg = f"{name} must be between 0 and 50; received {margin}"
+            raise InputError(msg)
     scan = anatomy.scan
     found = features_of(scan)
     warnings = _complain(found, incomplete)
-    canvas = _Canvas(anatomy, margin_mm)
+    canvas = _Canvas(anatomy, {"ears": margin_mm, "mouth": mouth_margin_mm})
     for name, hide in (("nose", canvas.cut), ("eyes", canvas.blind), ("ears", canvas.drown), ("mouth", canvas.shut)):
         for feature in found:
             if feature.name == name:
                 hide(feature)
     counts = {name: sum(f.name == name for f in found) for name in EXPECTED}
-    params = {"incomplete": incomplete, "margin_mm": margin_mm, "found": counts}
+    params = {"incomplete": incomplete, "margin_mm": margin_mm, "mouth_margin_mm": mouth_margin_mm, "found": counts}
     return Edit(canvas.mask, canvas.values[canvas.mask], "defacer", params=params, warnings=warnings)
 
 
@@ -94,9 +97,9 @@ def _complain(found: Iterable[Feature], incomplete: str) -> tuple[str, ...]:
 class _Canvas:
     """New values and where they are; one method hides one kind of feature."""
 
-    def __init__(self, anatomy: Anatomy, margin_mm: float) -> None:
+    def __init__(self, anatomy: Anatomy, margins_mm: Mapping[str, float]) -> None:
         scan = anatomy.scan
-        self.anatomy, self.margin_mm, self.grid = anatomy, margin_mm, scan.grid
+        self.anatomy, self.margins_mm, self.grid = anatomy, margins_mm, scan.grid
         self.spacing_mm = scan.spacing_mm
         self.values: FloatVolume = scan.data.copy()
         self.mask: BoolVolume = np.zeros(scan.shape, dtype=np.bool_)
@@ -142,11 +145,12 @@ class _Canvas:
 
     def _voxels(self, feature: Feature) -> tuple[tuple[slice, ...], BoolVolume]:
         at, voxels = feature.voxels(self.grid)
-        wide = _grown(at, np.ceil(self.margin_mm / self.spacing_mm).astype(int), self.grid.shape)
+        margin_mm = self.margins_mm[feature.name]
+        wide = _grown(at, np.ceil(margin_mm / self.spacing_mm).astype(int), self.grid.shape)
         grown = np.zeros([s.stop - s.start for s in wide], dtype=np.bool_)
         grown[_within(at, wide)] = voxels
-        if self.margin_mm > 0 and voxels.any():
-            grown = distance_mm(~grown, self.spacing_mm) <= self.margin_mm
+        if margin_mm > 0 and voxels.any():
+            grown = distance_mm(~grown, self.spacing_mm) <= margin_mm
         return wide, grown
 
     def _level(self, at: tuple[slice, ...], voxels: BoolVolume) -> None:
