@@ -160,6 +160,19 @@ def test_a_folder_that_becomes_read_only_ends_the_run_and_loses_nothing(study, s
     assert len(here.tables().failures) == 0
 
 
+def test_a_folder_that_becomes_read_only_in_the_middle_of_a_step_is_said_in_one_line(small_disk):
+    def step():
+        with time_limit(60, small_disk / ".a_step_stopped.txt", "step"):
+            subprocess.run(["mount", "--bind", str(small_disk), str(small_disk)], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(small_disk)], check=True)
+
+    try:
+        with pytest.raises(OutputError, match="is read-only: choose a folder you can write to"):
+            step()
+    finally:
+        subprocess.run(["umount", str(small_disk)], check=True)
+
+
 def test_a_corrupt_scan_amid_a_cohort_is_a_row_and_all_others_are_done(study):
     path = find_scans(study.settings.bids_dir)[0].path
     data = bytearray(path.read_bytes())

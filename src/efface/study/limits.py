@@ -33,7 +33,7 @@ def time_limit(seconds: float, path: Path, what: str) -> Iterator[None]:
     StepTimeoutError
         At once, where `path` says that the step was stopped before.
     OutputError
-        If `path` cannot be written.
+        If `path` cannot be written, or not be removed at the end.
     """
     trace = ""
     with contextlib.suppress(OSError):
@@ -51,7 +51,14 @@ def time_limit(seconds: float, path: Path, what: str) -> Iterator[None]:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-            path.unlink(missing_ok=True)
+            _forget(path)
+
+
+def _forget(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # the folder became read-only meanwhile
+        raise cannot_write(path, error) from error
 
 
 def _place(trace: str) -> str:
