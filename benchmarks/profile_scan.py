@@ -1,6 +1,6 @@
 """Where the time of one scan goes: six methods, seven segmentations, Dice, quality control, as `efface study` runs them.
 
-``python benchmarks/profile_scan.py [--mm 1] [--segmenter atlas] [--out DIR] [--top 40]``: a virtual person of the demo
+``python benchmarks/profile_scan.py [--mm 1] [--segmenter slant] [--out DIR] [--top 40]``: a virtual person of the demo
 cohort, in this process, under cProfile. Prints wall and processor time of every step, the peak memory, and the functions
 that took most themselves. OUT stays, so that two versions can be compared byte by byte (`diff -r`).
 """
@@ -25,7 +25,7 @@ from efface.study.unit import Unit
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mm", type=float, default=1.0)
-    parser.add_argument("--segmenter", default="atlas")
+    parser.add_argument("--segmenter", default="slant")
     parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
     parser.add_argument("--top", type=int, default=40)
     options = parser.parse_args()

@@ -29,7 +29,7 @@ def main(out_dir: Path) -> None:
     pairs = [(m, s) for m in methods for s in dict.fromkeys(rows.segmenter) if (m, s) in table.columns]
     scans = rows.groupby(["method"]).scan.nunique()
     print("scans:", ", ".join(f"{m} {scans[m]}" for m in methods))
-    print("\n| region | ", " | ".join(f"{m}, {s}" for m, s in pairs), "|\n|---|", "---|" * len(pairs), sep="")
+    print("\n| region | ", " | ".join(f"{m}, {s}" for m, s in pairs), " |\n|---|", "---|" * len(pairs), sep="")
     for region, values in table.iterrows():
         print(f"| {region} |", " | ".join(f"{values[pair]:.3f}" for pair in pairs), "|")
 

@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=4)
     parser.add_argument("--mm", type=float, default=2.0)
-    parser.add_argument("--segmenter", default="atlas")
+    parser.add_argument("--segmenter", default="slant")
     parser.add_argument("--write", type=Path, help="a page that takes the table between its marks")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
