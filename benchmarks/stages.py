@@ -75,7 +75,8 @@ def measure(path: Path, segmenters: list[str]) -> dict[str, dict[str, float]]:
     defaced: dict[str, Scan] = {}
     for method in METHODS:
         with stage(f"deface: {method}"):
-            edit = plan(anatomy, method, protect_brain=False)
+            params = {"incomplete": "edit"} if method == "defacer" else {}
+            edit = plan(anatomy, method, protect_brain=False, **params)
             defaced[method] = apply_edit(scan, edit)
     for method in METHODS:
         with stage(f"quality control: {method}"):
