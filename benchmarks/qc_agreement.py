@@ -1,17 +1,19 @@
 """Automatic verdicts against the eyes of a reader who has not seen them: contact sheets, votes, comparison.
 
+    python benchmarks/qc_agreement.py edits HEADS OUT --cache DIR [--protect-brain] [--subjects 01 02]
     python benchmarks/qc_agreement.py misplaced HEADS OUT --cache DIR     # edits that went wrong, of known methods
     python benchmarks/qc_agreement.py sheets SHEETS OUT.. --cache DIR     # pictures of every case, in random order
     python benchmarks/qc_agreement.py record SHEETS OUT.. --votes FILE    # what was seen, into each study's votes
     python benchmarks/qc_agreement.py judge OUT.. --cache DIR             # automatic verdicts, where there are none yet
     python benchmarks/qc_agreement.py compare OUT.. --reviewer NAME --table FILE.tsv
 
-OUT is the output of ``efface study HEADS OUT participant`` (``--protect-brain`` for one, without for another), or of
-``misplaced``. A sheet shows eight cases without name, method or verdict: the face before and after, from two sides, and
-four slices of the original with the edit's outline. Two cases whose voxels are the same are one picture; the vote on it
-is recorded for both. FILE holds a line for each picture: ``03.5 2 brain cut at the temporal pole``, that is sheet and
-place, the key of the verdict (1 Success, 2 Failure I, 3 Failure II), and a note. Votes are recorded as the review page
-records them, blind, in the study's append-only log; a case that has a vote of that name is refused.
+OUT is the output of ``efface study HEADS OUT participant``, or of ``edits`` (all methods, as a study does them, without
+segmentation; Defacer edits what it finds) or ``misplaced``. A sheet shows eight cases without name, method or verdict:
+the face before and after, from two sides, and four slices of the original with the edit's outline. Two cases whose
+voxels are the same are one picture; the vote on it is recorded for both. FILE holds a line for each picture:
+``03.5 2 brain cut at the temporal pole``, that is sheet and place, the key of the verdict (1 Success, 2 Failure I,
+3 Failure II), and a note. Votes are recorded as the review page records them, blind, in the study's append-only log; a
+case that has a vote of that name is refused.
 
 The sheets show faces: keep them to yourself. The table holds numbers only.
 """
@@ -20,6 +22,7 @@ import argparse
 import csv
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +33,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from efface.anatomy import Anatomy
-from efface.dataset import find_scans
-from efface.deface import apply_edit, plan
+from efface.dataset import Source, find_scans
+from efface.deface import METHODS, apply_edit, plan
 from efface.errors import EffaceError
 from efface.measure import cohen_kappa
 from efface.paths import GroupPaths, UnitPaths
@@ -62,18 +65,25 @@ NUMBERS = ("score", "brain_damaged_ml", "brain_edited_ml", "face_changed", "feat
 # Edits that went wrong
 
 
+def edits(heads: Path, out: Path, cache: Path, subjects: list[str], *, protect_brain: bool) -> None:
+    """Every method on every head."""
+    describe(out, heads, METHODS, "every method", protect_brain=protect_brain)
+    for source in find_scans(heads):
+        if subjects and source.subject.removeprefix("sub-") not in subjects:
+            continue
+        anatomy = cached_anatomy(load_scan(source.path), source.stem, cache)
+        for method in METHODS:
+            chosen = {"incomplete": "edit"} if method == "defacer" else {}
+            keep(source, anatomy, anatomy, method, out, {}, protect_brain=protect_brain, **chosen)
+        print(source.stem, flush=True)
+
+
 def misplaced(heads: Path, out: Path, cache: Path) -> None:
     """Two methods a head, given a position of the average head that is off: turned and shifted at random."""
-    out.mkdir(parents=True, exist_ok=True)
-    settings = {"Methods": list(MISPLACED_BY), "Segmenter": "atlas", "ProtectBrain": False, "MethodParameters": {}}
-    content = {"Name": "efface: misplaced edits", "Efface": settings, "DatasetLinks": {"raw": heads.as_uri()}}
-    GroupPaths(out).description.write_text(json.dumps(content))
+    describe(out, heads, MISPLACED_BY, "misplaced edits", protect_brain=False)
     for source in find_scans(heads):
         anatomy = cached_anatomy(load_scan(source.path), source.stem, cache)
         rng = np.random.default_rng([SEED, anatomy.scan.seed])
-        paths = UnitPaths(out, source.subject, source.session, source.stem)
-        (paths.folder / "anat").mkdir(parents=True, exist_ok=True)
-        anatomy.scan.save_like(anatomy.brain, paths.brain(), force=True)
         for method in rng.choice(MISPLACED_BY, 2, replace=False):
             off = np.eye(4)
             off[:3, :3] = Rotation.from_rotvec(rng.normal(0, TURN_DEG, 3), degrees=True).as_matrix()
@@ -81,17 +91,36 @@ def misplaced(heads: Path, out: Path, cache: Path) -> None:
             wrong = Anatomy(anatomy.scan)
             place = {name: moved(getattr(anatomy, name), off) for name in ("registration", "refined")}
             wrong.__dict__.update(place, brain=anatomy.brain, head=anatomy.head)
-            try:
-                edit = plan(wrong, str(method), protect_brain=False)
-            except EffaceError as error:
-                print(source.stem, method, error)
-                continue
-            anatomy.scan.save_like(edit.mask, paths.mask(method), force=True)
-            apply_edit(anatomy.scan, edit).save(paths.defaced(method), force=True)
-            recipe = {"method": str(method), "average_head_off_by": off.tolist()}
-            write_recipe(paths.defaced(method), recipe, Sources=[str(source.path)], Implementation="native",
-                         Parameters=dict(edit.params), Warnings=list(edit.warnings))  # fmt: skip
+            about = {"average_head_off_by": off.tolist()}
+            keep(source, anatomy, wrong, str(method), out, about, protect_brain=False)
         print(source.stem, flush=True)
+
+
+def describe(out: Path, heads: Path, methods: Sequence[str], what: str, *, protect_brain: bool) -> None:
+    """Make the folder look like a study's."""
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {"Methods": list(methods), "Segmenter": "atlas", "ProtectBrain": protect_brain, "MethodParameters": {}}
+    content = {"Name": f"efface: {what}", "Efface": settings, "DatasetLinks": {"raw": heads.as_uri()}}
+    GroupPaths(out).description.write_text(json.dumps(content))
+
+
+def keep(
+    source: Source, anatomy: Anatomy, believed: Anatomy, method: str, out: Path, about: dict[str, object],
+    *, protect_brain: bool, **params: object,
+) -> None:  # fmt: skip
+    """Write what a method does where the anatomy is believed to be so; a method that refuses is said."""
+    paths = UnitPaths(out, source.subject, source.session, source.stem)
+    (paths.folder / "anat").mkdir(parents=True, exist_ok=True)
+    anatomy.scan.save_like(anatomy.brain, paths.brain(), force=True)
+    try:
+        edit = plan(believed, method, protect_brain=protect_brain, **params)
+    except EffaceError as error:
+        print(source.stem, method, error)
+        return
+    anatomy.scan.save_like(edit.mask, paths.mask(method), force=True)
+    apply_edit(anatomy.scan, edit).save(paths.defaced(method), force=True)
+    write_recipe(paths.defaced(method), {"method": method, **about}, Sources=[str(source.path)], Implementation="native",
+                 Parameters=dict(edit.params), Warnings=list(edit.warnings))  # fmt: skip
 
 
 def moved(found: AffineResult, off: np.ndarray) -> AffineResult:
@@ -282,7 +311,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     wanted = {
-        "misplaced": ("heads", "out", "--cache"), "sheets": ("folder", "studies", "--cache"),
+        "edits": ("heads", "out", "--cache"), "misplaced": ("heads", "out", "--cache"),
+        "sheets": ("folder", "studies", "--cache"),
         "record": ("folder", "studies", "--votes", "--reviewer"), "judge": ("studies", "--cache"),
         "compare": ("studies", "--reviewer", "--table"),
     }  # fmt: skip
@@ -292,8 +322,14 @@ def main() -> None:
             kind = str if argument == "--reviewer" else Path
             must = {"required": True} if argument.startswith("--") else {}
             command.add_argument(argument, type=kind, **must, **({"nargs": "+"} if argument == "studies" else {}))
+        if name == "edits":
+            command.add_argument("--protect-brain", action="store_true")
+            command.add_argument("--subjects", nargs="*", default=[])
     options = parser.parse_args()
-    if options.command == "misplaced":
+    if options.command == "edits":
+        heads = options.heads.resolve()
+        edits(heads, options.out, options.cache, options.subjects, protect_brain=options.protect_brain)
+    elif options.command == "misplaced":
         misplaced(options.heads.resolve(), options.out, options.cache)
     elif options.command == "sheets":
         sheets(options.folder, options.studies, options.cache)

@@ -25,8 +25,6 @@ from efface.training.priors import LEAST_ML, WORKING_MM, LabelledHead, Located, 
 SIDE, SMALL_SIDE = 48, 40
 """Voxels of an example's side: 240 and 200 mm."""
 AVERAGE = "average"
-LIPS_REACH_MM, LIPS_SIGNAL, LIPS_BLUR_MM, SKIN_MM = 4.0, 0.35, 2.0, 6.0
-"""How far from the average head's mouth a lip can be, and how bright, of the skin's brightness, when smoothed."""
 MISSING = {"nothing": 0.68, "features": 0.1, "face": 0.14, "hole": 0.08}
 """How often what is missing."""
 HOLE_MM = (16.0, 36.0)
@@ -62,9 +60,9 @@ class Head:
 def prepare(bids_dir: Path, cache: Path) -> list[Head]:
     """Label the average head and the heads of a data set; where they were located before is read from the cache."""
     average = average_example()
-    near = where_the_mouth_can_be(average)
+    mouth = mouth_of(average)
     people = [
-        Head(h.name, h.volume.data, with_mouth(h, near), h.face, h.volume.affine) for h in label_heads(bids_dir, cache)
+        Head(h.name, h.volume.data, with_mouth(h, mouth), h.face, h.volume.affine) for h in label_heads(bids_dir, cache)
     ]
     return [average, *people]
 
@@ -79,44 +77,37 @@ def average_example() -> Head:
     return Head(AVERAGE, volume.data, with_mouth(found), found.face, volume.affine)
 
 
-def where_the_mouth_can_be(average: Head) -> Volume:
-    """1 within `LIPS_REACH_MM` of the average head's mouth, else 0."""
-    elsewhere = average.features != FEATURE_LABELS["mouth"]
-    distance = ndimage.distance_transform_edt(elsewhere, sampling=np.linalg.norm(average.affine[:3, :3], axis=0))
-    return Volume((distance <= LIPS_REACH_MM).astype(np.float32), average.affine)
+def mouth_of(average: Head) -> Volume:
+    """1 in the average head's mouth, else 0."""
+    return Volume((average.features == FEATURE_LABELS["mouth"]).astype(np.float32), average.affine)
 
 
-def with_mouth(head: LabelledHead, near: Volume | None = None) -> NDArray[np.uint8]:
-    """Features of a head, with the upper lip where it can be seen as its mouth.
+def with_mouth(head: LabelledHead, average_mouth: Volume | None = None) -> NDArray[np.uint8]:
+    """Features of a head, its mouth where the average head's upper lip comes to lie.
 
     Parameters
     ----------
     head
         Carries the features to start from.
-    near
-        Not 0 in the average head's mm where a mouth can be: registration is right within some millimetres, and what is
-        farther away is noise, moustache or cheek. None for the average head itself.
+    average_mouth
+        Not 0 in the average head's mouth; None for the average head itself.
 
     Notes
     -----
-    The lip is tissue that stands out from the noise: a head whose lips have no signal has no mouth to be found. The
-    lower lip is left out: carried from the average head it is noise in some scans, chin in others, and apart where the
-    mouth is open.
+    Whether it is tissue does not matter: lips are noise in some scans and a hole without signal in others, and what
+    stands out there is moustache, chin or cheek; where the mouth is can still be told from the face around it. The lower
+    lip is left out: carried from the average head it is chin in some heads, and apart where the mouth is open.
     """
-    spacing_mm = head.volume.grid.spacing_mm
     features = np.where(head.features == FEATURE_LABELS["mouth"], np.uint8(0), head.features)
-    tissue = head.head & (features == 0)
-    if near is not None:
-        smooth = ndimage.gaussian_filter(head.volume.data, LIPS_BLUR_MM / spacing_mm, truncate=2)
-        skin = head.head & (ndimage.distance_transform_edt(head.head, sampling=spacing_mm) < SKIN_MM)
-        back = np.linalg.inv(near.affine)
+    if average_mouth is None:
+        shapes = np.any([shape.contains(head.points) for shape in FEATURES["mouth"]], axis=0)
+        mouth = largest_component(head.head & (features == 0) & shapes)
+    else:
+        back = np.linalg.inv(average_mouth.affine)
         index = np.moveaxis(head.points @ back[:3, :3].T + back[:3, 3], -1, 0)
-        there = ndimage.map_coordinates(near.data.astype(np.uint8), index, order=0) > 0
-        tissue &= there & (smooth > LIPS_SIGNAL * np.median(smooth[skin]))
-    mouth = tissue & np.any([shape.contains(head.points) for shape in FEATURES["mouth"]], axis=0)
-    if mouth.any():
-        mouth = largest_component(mouth)
-    if mouth.sum() * np.prod(spacing_mm) >= 1000 * LEAST_ML:
+        carried = ndimage.map_coordinates(average_mouth.data.astype(np.uint8), index, order=0) > 0
+        mouth = largest_component(carried & (features == 0)) if carried.any() else carried
+    if mouth.sum() * np.prod(head.volume.grid.spacing_mm) >= 1000 * LEAST_ML:
         features[mouth] = FEATURE_LABELS["mouth"]
     return features
 
