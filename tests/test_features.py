@@ -228,6 +228,18 @@ def test_components_smaller_than_three_tenths_of_the_largest_are_dropped(size, k
     assert [f.volume_ml for f in found] == pytest.approx([12.5, size * 0.125] if kept else [12.5])
 
 
+@pytest.mark.parametrize(("feature", "gap", "parts"), [("mouth", 4, 1), ("mouth", 5, 2), ("nose", 4, 1), ("eyes", 1, 2)])
+def test_a_mouth_with_a_hole_in_the_middle_is_one_mouth_and_two_eyes_are_two(feature, gap, parts):
+    labels = np.zeros(SHAPE, int)
+    labels[3:6, 8:11, 9:12] = FEATURE_LABELS[feature]
+    labels[6 + gap : 9 + gap, 8:11, 9:12] = FEATURE_LABELS[feature]
+    found = given_features(labels)
+    assert len(found) == parts
+    assert sum(f.volume_ml for f in found) == pytest.approx(54 * 0.125)
+    together = np.max([f.lead.data for f in found], axis=0)
+    assert np.array_equal(together > 0, labels > 0)
+
+
 @pytest.mark.parametrize(("size", "kept"), [(3, False), (4, True)])
 def test_specks_are_no_features(size, kept):
     labels = np.zeros(SHAPE, int)

@@ -23,6 +23,8 @@ EXPECTED: Mapping[str, int] = MappingProxyType({"eyes": 2, "nose": 1, "ears": 2,
 SMALLEST_SHARE = 0.3
 """Components smaller than this share of the feature's largest are dropped."""
 LEAST_VOXELS = 4
+GAP_VOXELS = 4
+"""A nose or a mouth in pieces that lie this near is one: metal in the teeth makes a hole in the middle of a mouth."""
 FOREGROUND = 0.5
 """Probability of being any feature from which a voxel is one."""
 
@@ -101,7 +103,7 @@ def missing(features: Iterable[Feature]) -> dict[str, int]:
 
 
 def _components(name: str, mask: NDArray[np.bool_], lead: NDArray[np.float32], grid: Grid) -> list[Feature]:
-    labels, count = ndimage.label(mask)
+    labels, count = _parts(mask) if EXPECTED[name] == 1 else ndimage.label(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
     found = []
@@ -118,3 +120,9 @@ def _components(name: str, mask: NDArray[np.bool_], lead: NDArray[np.float32], g
             Feature(name, centre, float(sizes[index]) * voxel_ml, Volume(field.astype(np.float32), grid.affine))
         )
     return found
+
+
+def _parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Connected components, those with at most `GAP_VOXELS` between them taken as one."""
+    joined, count = ndimage.label(ndimage.binary_dilation(mask, iterations=GAP_VOXELS // 2))
+    return np.where(mask, joined, 0), count

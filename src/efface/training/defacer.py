@@ -37,7 +37,7 @@ SEED = 20211
 WARM_UP = 30
 BATCH = 2
 """Examples a step. With one alone, torch takes another convolution that is half as fast."""
-POOL = 320
+POOL = 640
 """Different examples of all heads together; the next time round they come mirrored. One takes a quarter of a step."""
 FEATURE_WEIGHT = 3.0
 """Weight of a feature's voxel in the cross-entropy; with 10, a network marked twice the volume of the labels."""
@@ -59,7 +59,7 @@ class Schedule:
 
 PRETRAINING = Schedule(500, 1.5e-3, 300, small=1.0)
 """On the average head alone, whose features are known and which is nobody."""
-TRAINING = Schedule(700, 1e-3, small=0.85)
+TRAINING = Schedule(1500, 1e-3, small=0.85)
 
 
 @dataclass
@@ -168,7 +168,7 @@ def _batch(heads: Sequence[Head], seed: int, step: int, schedule: Schedule) -> t
     return intensities.to(memory_format=torch.channels_last_3d), labels
 
 
-@functools.lru_cache(maxsize=600)
+@functools.lru_cache(maxsize=1200)
 def _variation(head: Head, seed: tuple[int, ...], difficulty: float, side: int) -> tuple[FloatVolume, NDArray[np.uint8]]:
     """An example, kept: folds share heads, and with them their examples."""
     image, target = example(head, seed, difficulty, side)

@@ -192,7 +192,10 @@ def _with_something_missing(head: Head, rng: np.random.Generator) -> tuple[Float
 
 
 def _with_a_hole(head: Head, rng: np.random.Generator) -> tuple[FloatVolume, NDArray[np.uint8]]:
-    """Without signal around a nose or a mouth, as metal in the teeth makes it; less than half a feature is none."""
+    """Without signal around a nose or a mouth, as metal in the teeth makes it.
+
+    A mouth stays where it is, as in the labels of heads (`with_mouth`); of another feature, less than half is none.
+    """
     present = [n for f in ("nose", "mouth") if (head.features == (n := FEATURE_LABELS[f])).any()]
     if not present:
         return head.data, head.features
@@ -200,7 +203,8 @@ def _with_a_hole(head: Head, rng: np.random.Generator) -> tuple[FloatVolume, NDA
     index = np.stack(np.meshgrid(*[np.arange(n) for n in head.data.shape], indexing="ij"), axis=-1) - np.array(centre)
     distance = np.linalg.norm(index @ head.affine[:3, :3].T + rng.normal(0, 5, 3), axis=-1)
     radius = rng.uniform(*HOLE_MM)
-    labels = np.where(distance < radius, np.uint8(0), head.features)
+    kept = (distance >= radius) | (head.features == FEATURE_LABELS["mouth"])
+    labels = np.where(kept, head.features, np.uint8(0))
     for number in FEATURE_LABELS.values():
         if (labels == number).sum() < 0.5 * (head.features == number).sum():
             labels[labels == number] = 0
