@@ -1,6 +1,6 @@
 """Whether Defacer's network still finds nose or mouth in defaced scans: ``python benchmarks/defaced_before.py OUT``.
 
-OUT is the output of a study, or of ``qc_agreement.py edits``. Where it finds neither, a scan is warned of as defaced before.
+OUT is the output of a study, or of ``qc_agreement.py edits``. A scan with neither is warned of as defaced before.
 After Defacer and mri_reface there is something to be found: values in place of a face, or another face.
 """
 
