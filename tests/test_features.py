@@ -228,8 +228,8 @@ def test_components_smaller_than_three_tenths_of_the_largest_are_dropped(size, k
     assert [f.volume_ml for f in found] == pytest.approx([12.5, size * 0.125] if kept else [12.5])
 
 
-@pytest.mark.parametrize(("feature", "gap", "parts"), [("mouth", 4, 1), ("mouth", 5, 2), ("nose", 4, 1), ("eyes", 1, 2)])
-def test_a_mouth_with_a_hole_in_the_middle_is_one_mouth_and_two_eyes_are_two(feature, gap, parts):
+@pytest.mark.parametrize(("feature", "gap", "parts"), [("mouth", 4, 1), ("nose", 4, 1), ("nose", 5, 2), ("eyes", 1, 2)])
+def test_a_nose_or_a_mouth_in_pieces_is_one_and_two_eyes_are_two(feature, gap, parts):
     labels = np.zeros(SHAPE, int)
     labels[3:6, 8:11, 9:12] = FEATURE_LABELS[feature]
     labels[6 + gap : 9 + gap, 8:11, 9:12] = FEATURE_LABELS[feature]
@@ -238,6 +238,29 @@ def test_a_mouth_with_a_hole_in_the_middle_is_one_mouth_and_two_eyes_are_two(fea
     assert sum(f.volume_ml for f in found) == pytest.approx(54 * 0.125)
     together = np.max([f.lead.data for f in found], axis=0)
     assert np.array_equal(together > 0, labels > 0)
+
+
+@pytest.mark.parametrize(("hole", "parts"), [(5, 1), (10, 1), (11, 2)])
+def test_the_hole_in_the_middle_of_a_mouth_is_part_of_it_unless_it_is_wider_than_a_mouth(hole, parts):
+    labels = np.zeros(SHAPE, int)
+    labels[3:6, 8:11, 9:12] = FEATURE_LABELS["mouth"]
+    labels[3:6, 8:11, 12 + hole : 15 + hole] = FEATURE_LABELS["mouth"]
+    found = given_features(labels)
+    assert len(found) == parts
+    together = np.max([f.lead.data for f in found], axis=0) > 0
+    expected = labels > 0
+    if parts == 1:
+        expected[3:6, 8:11, 9 : 15 + hole] = True
+    assert np.array_equal(together, expected)
+    assert sum(f.volume_ml for f in found) == pytest.approx(expected.sum() * 0.125)
+
+
+def test_a_speck_beyond_the_gap_makes_no_mouth_wider():
+    labels = np.zeros(SHAPE, int)
+    labels[3:6, 8:11, 9:12] = FEATURE_LABELS["mouth"]
+    labels[12:14, 8:10, 9] = FEATURE_LABELS["mouth"]
+    (mouth,) = given_features(labels)
+    assert mouth.volume_ml == pytest.approx(27 * 0.125)
 
 
 @pytest.mark.parametrize(("size", "kept"), [(3, False), (4, True)])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import Delaunay
 
 from efface.arrays import BoolVolume, Grid, Volume
 from efface.registration import resample
@@ -25,6 +26,8 @@ SMALLEST_SHARE = 0.3
 LEAST_VOXELS = 4
 GAP_VOXELS = 4
 """A nose or a mouth in pieces that lie this near is one: metal in the teeth makes a hole in the middle of a mouth."""
+HOLE_VOXELS = 10
+"""A mouth on either side of a hole no wider than a mouth is one, and the hole is part of it."""
 FOREGROUND = 0.5
 """Probability of being any feature from which a voxel is one."""
 
@@ -103,14 +106,18 @@ def missing(features: Iterable[Feature]) -> dict[str, int]:
 
 
 def _components(name: str, mask: NDArray[np.bool_], lead: NDArray[np.float32], grid: Grid) -> list[Feature]:
-    labels, count = _parts(mask) if EXPECTED[name] == 1 else ndimage.label(mask)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    labels, count = _parts(mask, GAP_VOXELS) if EXPECTED[name] == 1 else ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    large = np.flatnonzero(sizes >= max(LEAST_VOXELS, SMALLEST_SHARE * sizes.max()))
+    if name == "mouth" and len(large) > 1:
+        labels, count = _whole(labels, large)
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)
+        large = np.arange(1, count + 1)
     voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
     found = []
-    for index in np.argsort(-sizes, kind="stable"):
-        if sizes[index] < max(LEAST_VOXELS, SMALLEST_SHARE * sizes.max()):
-            continue
-        part = labels == index + 1
+    for index in large[np.argsort(-sizes[large], kind="stable")]:
+        part = labels == index
         centre = grid.affine[:3, :3] @ np.argwhere(part).mean(axis=0) + grid.affine[:3, 3]
         # Its own neighbourhood only, so that a dropped or another component cannot come in.
         others = (labels > 0) & ~part
@@ -122,7 +129,25 @@ def _components(name: str, mask: NDArray[np.bool_], lead: NDArray[np.float32], g
     return found
 
 
-def _parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """Connected components, those with at most `GAP_VOXELS` between them taken as one."""
-    joined, count = ndimage.label(ndimage.binary_dilation(mask, iterations=GAP_VOXELS // 2))
+def _parts(mask: NDArray[np.bool_], gap: int) -> tuple[NDArray[np.int32], int]:
+    """Connected components, those with at most `gap` voxels between them taken as one."""
+    joined, count = ndimage.label(ndimage.binary_dilation(mask, iterations=gap // 2))
     return np.where(mask, joined, 0), count
+
+
+def _whole(labels: NDArray[np.int32], large: NDArray[np.int_]) -> tuple[NDArray[np.int32], int]:
+    """The large components of a mouth: those on the two sides of a hole are one, with all that is between them."""
+    joined, count = _parts(np.isin(labels, large), HOLE_VOXELS)
+    for index in range(1, count + 1):
+        part = joined == index
+        if len(np.unique(labels[part])) > 1:
+            joined[_hull(part) & (joined == 0)] = index
+    return joined, count
+
+
+def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels whose centre lies in the convex hull of a mask's voxels."""
+    at = np.argwhere(mask)
+    corners = (at[:, None] + np.array(list(np.ndindex(2, 2, 2))) - 0.5).reshape(-1, 3)
+    inside = Delaunay(np.unique(corners, axis=0)).find_simplex(np.argwhere(np.ones_like(mask))) >= 0
+    return np.asarray(inside.reshape(mask.shape))
