@@ -16,10 +16,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from efface.anatomy import Anatomy
-from efface.scan import load_scan
-from efface.segment import REGIONS, segment
-from efface.segment.labels import LABEL_IDS
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.io.scan import load_scan
+from efface.segmentation import REGIONS, segment
+from efface.segmentation.labels import LABEL_IDS
 
 
 def dice_rows(reference: NDArray[np.int32], found: NDArray[np.int32]) -> dict[str, float]:
@@ -47,7 +47,7 @@ def main() -> None:
     results = {}
     print("\t".join(["subject", *columns, "anatomy_s", "segment_s", "peak_gb"]))
     for subject in subjects:
-        anatomy = Anatomy(load_scan(options.heads / subject / "anat" / f"{subject}_T1w.nii.gz"))
+        anatomy = HeadAnatomy(load_scan(options.heads / subject / "anat" / f"{subject}_T1w.nii.gz"))
         start = time.perf_counter()
         _ = anatomy.brain, anatomy.from_average
         middle = time.perf_counter()

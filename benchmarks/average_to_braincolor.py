@@ -1,4 +1,4 @@
-"""Make `AVERAGE_TO_TEMPLATE` of efface.segment.atlas: the affine from the average head to the BrainCOLOR template.
+"""Make `AVERAGE_TO_TEMPLATE` (efface.segmentation): the affine from the average head to the BrainCOLOR template.
 
     python benchmarks/average_to_braincolor.py
 
@@ -8,10 +8,10 @@ Brain mask of the average head (deepbet), N4, multi-start affine to the composed
 import numpy as np
 from deepbet import BrainExtraction
 
-from efface.registration import register_affine
-from efface.segment.atlas import prepare_brain
-from efface.segment.prior import load_prior
-from efface.templates import average_head
+from efface.anatomy.templates import average_head
+from efface.segmentation.atlas.atlas_prior import load_prior
+from efface.segmentation.atlas.pipeline import prepare_brain
+from efface.spatial.registration import register_affine
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ FILES = (
     "func/{stem}_task-rest_run-1_bold.nii.gz", "func/{stem}_task-rest_run-2_bold.nii.gz",
     "func/{stem}_task-rest_run-1_bold.json",
 )  # fmt: skip
-EFFACE = "from efface.dataset import find_scans; found = find_scans(root)"
+EFFACE = "from efface.bids.query import find_scans; found = find_scans(root)"
 PEER = "import bids2table; found = bids2table.index_dataset(root)"
 
 

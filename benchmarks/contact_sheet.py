@@ -15,9 +15,9 @@ import nibabel as nib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from efface.paths import recipe_of
-from efface.report.slices import PLANES, Views, strip
-from efface.scan import load_labels, load_mask, load_scan
+from efface.bids.derivatives import recipe_of
+from efface.io.scan import load_labels, load_mask, load_scan
+from efface.visualization.slices import PLANES, Views, strip
 
 HEIGHT_PX, COLUMNS = 150, 4
 

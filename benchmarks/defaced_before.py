@@ -8,8 +8,8 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from efface.deface.features import find_features
-from efface.scan import load_scan
+from efface.anatomy.landmarks import find_features
+from efface.io.scan import load_scan
 
 
 def main() -> None:

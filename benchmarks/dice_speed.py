@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
-from efface.measure import compare_labels
-from efface.segment.labels import LABEL_IDS
+from efface.metrics import compare_labels
+from efface.segmentation.labels import LABEL_IDS
 
 REPEATS = 7
 

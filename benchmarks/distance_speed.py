@@ -11,10 +11,10 @@ import time
 import numpy as np
 from scipy import ndimage
 
-from efface.measure import compare_labels, compare_surfaces
-from efface.scan import load_labels
-from efface.segment.labels import LABELS
-from efface.templates import braincolor_labels
+from efface.anatomy.templates import braincolor_labels
+from efface.io.scan import load_labels
+from efface.metrics import compare_labels, compare_surfaces
+from efface.segmentation.labels import LABELS
 
 
 def by_transforms(a: np.ndarray, b: np.ndarray, spacing_mm: np.ndarray) -> list[float]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from pages import put, table
 
-from efface.study.clusters import Local
-from efface.study.engine import Engine, Outcome
+from efface.study.backends import Local
+from efface.study.executor import Engine, Outcome
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def overhead(tasks: int, jobs: int) -> list[list[str]]:
 
 def resume(units: int) -> list[list[str]]:
     from efface.study import Settings, Study
-    from efface.study.recipes import STATE, state_of, write_recipe
-    from efface.study.unit import Unit
+    from efface.study.provenance import STATE, state_of, write_recipe
+    from efface.study.scan_job import Unit
 
     with tempfile.TemporaryDirectory() as name:
         root, out = Path(name, "bids"), Path(name, "out")

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from efface.anatomy import Anatomy
-from efface.measure.dice import compare_labels
-from efface.paths import recipe_of
-from efface.scan import load_scan
-from efface.segment import segment
-from efface.segment.labels import Labels
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.bids.derivatives import recipe_of
+from efface.io.scan import load_scan
+from efface.metrics.dice import compare_labels
+from efface.segmentation import segment
+from efface.segmentation.labels import Labels
 
 
 def main(out_dir: Path, trainings: dict[str, Path]) -> None:
@@ -47,7 +47,7 @@ def main(out_dir: Path, trainings: dict[str, Path]) -> None:
 
 def labels_of(path: Path, trainings: dict[str, Path]) -> dict[str, Labels]:
     """Segmentations by each of the networks; pose, brain and what is resampled are found once for all of them."""
-    anatomy = Anatomy(load_scan(path))
+    anatomy = HeadAnatomy(load_scan(path))
     return {name: segment(anatomy, "slant", compact=str(folder / "weights")) for name, folder in trainings.items()}
 
 

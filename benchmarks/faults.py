@@ -30,7 +30,7 @@ from pages import put, table
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import phantom
-from efface.files import LEFTOVER
+from efface.io.atomic import LEFTOVER
 from efface.study import collect
 
 SCANS = 8

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from efface import registration, templates
-from efface.anatomy import Anatomy
-from efface.dataset import find_scans
-from efface.deface import METHODS, Edit, apply_edit, plan
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.skin import head_surface
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.bids.query import find_scans
+from efface.defacing import METHODS, Edit, apply_edit, plan
 from efface.errors import EffaceError
-from efface.render import render_view
-from efface.scan import load_scan
-from efface.surface import head_surface
-from efface.templates import FEATURE_LABELS
+from efface.io.scan import load_scan
+from efface.spatial import registration
+from efface.visualization.face_rendering import render_view
 
 COLUMNS = ("scan", "method", "seconds", "voxels", "ml", "head_ml", "brain_voxels", *FEATURE_LABELS, "note")
 VIEWS = ("frontal", "three_quarter_left", "profile_right")
@@ -29,7 +30,7 @@ PARAMS = {"defacer": {"incomplete": "edit"}}
 """So that a head whose mouth lies outside the field of view still gives a row; the note says it."""
 
 
-def feature_skin(anatomy: Anatomy) -> dict[str, np.ndarray]:
+def feature_skin(anatomy: HeadAnatomy) -> dict[str, np.ndarray]:
     """Of each feature the voxels at the surface of the head: the average head's label, grown, on the scan's grid."""
     back = np.linalg.inv(anatomy.from_average)
     labels = registration.resample(templates.prior("features"), anatomy.scan.grid, back, order=0)
@@ -38,7 +39,7 @@ def feature_skin(anatomy: Anatomy) -> dict[str, np.ndarray]:
     return {name: (labels == number) & skin for name, number in FEATURE_LABELS.items()}
 
 
-def row(anatomy: Anatomy, edit: Edit, seconds: float, skin: dict[str, np.ndarray]) -> dict[str, object]:
+def row(anatomy: HeadAnatomy, edit: Edit, seconds: float, skin: dict[str, np.ndarray]) -> dict[str, object]:
     ml = float(np.prod(anatomy.scan.spacing_mm)) / 1000
     shares = {name: f"{edit.mask[where].mean():.2f}" if where.any() else "n/a" for name, where in skin.items()}
     return {
@@ -67,7 +68,7 @@ def main() -> None:
             if options.subjects and source.stem not in options.subjects:
                 continue
             start = time.perf_counter()
-            anatomy = Anatomy(load_scan(source.path))
+            anatomy = HeadAnatomy(load_scan(source.path))
             shared = (anatomy.head, anatomy.brain, anatomy.from_average, anatomy.from_brain_mm)
             spent = time.perf_counter() - start
             table.writerow({"scan": source.stem, "method": "(anatomy)", "seconds": f"{spent:.1f}", "note": len(shared)})
@@ -93,7 +94,7 @@ def main() -> None:
                 save(options.pictures / f"{source.stem}.png", pictures)
 
 
-def views(anatomy: Anatomy, volume: object, threshold: float | None) -> np.ndarray:
+def views(anatomy: HeadAnatomy, volume: object, threshold: float | None) -> np.ndarray:
     surface = head_surface(volume, threshold=threshold)
     return np.hstack([render_view(surface, view, anatomy.from_average)[::2, ::2] for view in VIEWS])
 

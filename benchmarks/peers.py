@@ -25,12 +25,13 @@ from pages import put, table
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
-from efface import registration, templates
-from efface.anatomy import Anatomy, brain_mask
-from efface.cohort import make_cohort
-from efface.dataset import find_scans
-from efface.deface import apply_edit, plan
-from efface.scan import Scan, load_scan
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy, brain_mask
+from efface.bids.query import find_scans
+from efface.defacing import apply_edit, plan
+from efface.io.scan import Scan, load_scan
+from efface.simulation.cohort import make_cohort
+from efface.spatial import registration
 
 HEADER = ("task", "program", "seconds", "processor s", "result")
 TASK_WARP = "average head to scan, deformable"
@@ -46,7 +47,7 @@ def timed(work: Callable[[], object]) -> tuple[object, str, str]:
     return result, f"{wall:.1f}", f"{cpu:.1f}"
 
 
-def quickshear(anatomy: Anatomy, folder: Path) -> list[Row]:
+def quickshear(anatomy: HeadAnatomy, folder: Path) -> list[Row]:
     scan, task = anatomy.scan, "quickshear, brain mask given"
     edit, wall, cpu = timed(lambda: apply_edit(scan, plan(anatomy, "quickshear", protect_brain=False)))
     ours = np.asarray(edit.stored)  # type: ignore[attr-defined]
@@ -129,7 +130,7 @@ def main() -> None:
         root = make_cohort(Path(name, "people"), people=1, sessions=1, mm=options.mm)
         scan = load_scan(find_scans(root)[0].path)
         rows = deepbet(scan)
-        anatomy = Anatomy(scan)
+        anatomy = HeadAnatomy(scan)
         assert anatomy.head.any()
         assert anatomy.from_brain_mm.size
         rows += quickshear(anatomy, Path(name))

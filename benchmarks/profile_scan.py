@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from efface.cohort import make_cohort
-from efface.dataset import find_scans
+from efface.bids.query import find_scans
+from efface.simulation.cohort import make_cohort
 from efface.study import Settings
-from efface.study.unit import Unit
+from efface.study.scan_job import Unit
 
 
 def main() -> None:

@@ -28,9 +28,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from efface.anatomy import Anatomy
-from efface.deface import pydeface
-from efface.scan import Scan, load_scan
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing import pydeface
+from efface.io.scan import Scan, load_scan
 
 FAR_MM = 16.0
 SUFFIX = "_changed_mask.nii.gz"
@@ -56,7 +56,7 @@ def changed_by_defacing_only(scan: Scan, reference: np.ndarray, ours: np.ndarray
 def row(path: Path, reference_path: Path) -> str:
     scan = load_scan(path)
     reference = scan.stored_to_ras(np.asarray(nib.load(reference_path).dataobj) > 0)
-    anatomy = Anatomy(scan)
+    anatomy = HeadAnatomy(scan)
     start = time.perf_counter()
     ours = pydeface.plan(anatomy).mask
     seconds = time.perf_counter() - start

@@ -32,23 +32,23 @@ from qc_validation import TUNED_ON, auroc, cached_anatomy
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from efface.anatomy import Anatomy
-from efface.dataset import Source, find_scans
-from efface.deface import METHODS, apply_edit, plan
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.skin import head_surface
+from efface.bids.derivatives import GroupPaths, UnitPaths
+from efface.bids.query import T1wScan, find_scans
+from efface.defacing import METHODS, apply_edit, plan
 from efface.errors import EffaceError
-from efface.measure import cohen_kappa
-from efface.paths import GroupPaths, UnitPaths
-from efface.qc import judge
-from efface.registration import AffineResult
-from efface.render import render_view
-from efface.report.slices import brightest
+from efface.io.scan import Scan, load_mask, load_scan
+from efface.metrics import cohen_kappa
+from efface.quality import judge
 from efface.review import Session
-from efface.scan import Scan, load_mask, load_scan
-from efface.study.quality import read_quality, write_quality, write_verdict
-from efface.study.recipes import write_recipe
-from efface.study.rows import NOT_AVAILABLE
-from efface.surface import head_surface
-from efface.votes import VERDICTS, current_votes
+from efface.spatial.registration import AffineResult
+from efface.study.provenance import write_recipe
+from efface.study.quality_tables import read_quality, write_quality, write_verdict
+from efface.study.ratings import VERDICTS, current_votes
+from efface.study.records import NOT_AVAILABLE
+from efface.visualization.face_rendering import render_view
+from efface.visualization.slices import brightest
 
 VIEWS = ("frontal", "three_quarter_left")
 TILE_PX, GAP_PX, HEADER_PX = 190, 2, 16
@@ -88,7 +88,7 @@ def misplaced(heads: Path, out: Path, cache: Path) -> None:
             off = np.eye(4)
             off[:3, :3] = Rotation.from_rotvec(rng.normal(0, TURN_DEG, 3), degrees=True).as_matrix()
             off[:3, 3] = rng.normal(0, SHIFT_MM, 3)
-            wrong = Anatomy(anatomy.scan)
+            wrong = HeadAnatomy(anatomy.scan)
             place = {name: moved(getattr(anatomy, name), off) for name in ("registration", "refined")}
             wrong.__dict__.update(place, brain=anatomy.brain, head=anatomy.head)
             about = {"average_head_off_by": off.tolist()}
@@ -105,7 +105,7 @@ def describe(out: Path, heads: Path, methods: Sequence[str], what: str, *, prote
 
 
 def keep(
-    source: Source, anatomy: Anatomy, believed: Anatomy, method: str, out: Path, about: dict[str, object],
+    source: T1wScan, anatomy: HeadAnatomy, believed: HeadAnatomy, method: str, out: Path, about: dict[str, object],
     *, protect_brain: bool, **params: object,
 ) -> None:  # fmt: skip
     """Write what a method does where the anatomy is believed to be so; a method that refuses is said."""

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from efface.anatomy import Anatomy
-from efface.dataset import find_scans
-from efface.qc import judge
-from efface.scan import Scan, load_scan
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.bids.query import find_scans
+from efface.io.scan import Scan, load_scan
+from efface.quality import judge
 
 
-def planted(anatomy: Anatomy) -> list[np.ndarray]:
+def planted(anatomy: HeadAnatomy) -> list[np.ndarray]:
     """Intensities after four edits; the one with most to do comes first."""
     scan, brain = anatomy.scan, anatomy.brain
     to_average = np.linalg.inv(anatomy.from_average) @ scan.affine

@@ -27,12 +27,13 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from efface import registration, templates
-from efface.anatomy import Anatomy
-from efface.dataset import find_scans
-from efface.deface.features import find_features
-from efface.qc import QcClass, judge
-from efface.scan import Scan, load_scan
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.landmarks import find_features
+from efface.bids.query import find_scans
+from efface.io.scan import Scan, load_scan
+from efface.quality import QcClass, judge
+from efface.spatial import registration
 
 TUNED_ON = ("sub-01", "sub-04", "sub-07", "sub-11", "sub-child")
 GROW_MM = {"eyes": 10.0, "nose": 8.0, "mouth": 8.0, "ears": 10.0}
@@ -52,7 +53,7 @@ OK, ONE, TWO = QcClass.SUCCESS, QcClass.FAILURE_I, QcClass.FAILURE_II
 class Truth:
     """What is known of a head without quality control."""
 
-    anatomy: Anatomy
+    anatomy: HeadAnatomy
     brain: np.ndarray
     features: dict[str, np.ndarray]
     points_mm: np.ndarray
@@ -66,7 +67,7 @@ class Truth:
         return np.asarray(ndimage.distance_transform_edt(~mask, sampling=self.anatomy.scan.spacing_mm))
 
 
-def known(anatomy: Anatomy, labels: Path) -> Truth:
+def known(anatomy: HeadAnatomy, labels: Path) -> Truth:
     scan = anatomy.scan
     brain = anatomy.brain
     if labels.is_file():
@@ -166,9 +167,9 @@ def by_geometry(truth: Truth, removed: np.ndarray) -> QcClass | None:
     return None if 0.2 < gone < 0.45 else ONE if gone < 1 / 3 else OK
 
 
-def cached_anatomy(scan: Scan, stem: str, folder: Path | None) -> Anatomy:
+def cached_anatomy(scan: Scan, stem: str, folder: Path | None) -> HeadAnatomy:
     """The anatomy, kept on disk between runs."""
-    anatomy = Anatomy(scan)
+    anatomy = HeadAnatomy(scan)
     path = folder / f"{stem}_anatomy.pkl" if folder else None
     if path and path.is_file():
         anatomy.__dict__.update(pickle.loads(path.read_bytes()))

@@ -12,8 +12,9 @@ import nibabel as nib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from efface import registration, templates
-from efface.arrays import Volume
+from efface.anatomy import templates
+from efface.spatial import registration
+from efface.spatial.types import Volume
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PSR", "SRA", "IPL")
 

@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 
-from efface.arrays import Grid, Volume
-from efface.registration import resample
-from efface.render import SIZE_PX, VIEWS, render_view
-from efface.surface import head_surface
-from efface.templates import average_head
+from efface.anatomy.skin import head_surface
+from efface.anatomy.templates import average_head
+from efface.spatial.registration import resample
+from efface.spatial.types import Grid, Volume
+from efface.visualization.face_rendering import SIZE_PX, VIEWS, render_view
 
 SHAPE, SPACING_MM = (192, 256, 256), 0.9
 REPEATS = 3

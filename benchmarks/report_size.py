@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from efface.deface import METHODS
-from efface.measure.dice import NINE_REGIONS, WHOLE_BRAIN
-from efface.paths import ORIGINAL, GroupPaths, UnitPaths
+from efface.bids.derivatives import ORIGINAL, GroupPaths, UnitPaths
+from efface.defacing import METHODS
+from efface.io.scan import load_scan
+from efface.metrics.dice import NINE_REGIONS, WHOLE_BRAIN
 from efface.report import build_report
-from efface.scan import load_scan
-from efface.segment.labels import LABELS
-from efface.study.rows import write_table
+from efface.segmentation.labels import LABELS
+from efface.study.records import write_table
 
 SHAPE = (44, 56, 52)
 REGIONS = (*((WHOLE_BRAIN, WHOLE_BRAIN),), *(("region", r) for r in NINE_REGIONS), *(("label", x.name) for x in LABELS))

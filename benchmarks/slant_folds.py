@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from efface.segment.labels import REGION_NAMES
+from efface.segmentation.labels import REGION_NAMES
 
 MEAN = "mean of 132 labels"
 

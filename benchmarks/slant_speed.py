@@ -17,9 +17,10 @@ from typing import Any
 
 STARTED = time.perf_counter(), time.process_time()
 
-import efface.anatomy  # noqa: E402
-from efface import api, registration  # noqa: E402
-from efface.segment import slant  # noqa: E402
+import efface.anatomy.head_anatomy  # noqa: E402
+from efface import _api as api  # noqa: E402
+from efface.segmentation.slant import pipeline as slant  # noqa: E402
+from efface.spatial import registration  # noqa: E402
 
 
 def timed(owner: Any, name: str) -> None:
@@ -45,7 +46,7 @@ def report(name: str, wall: float, cpu: float) -> None:
 def main(scan: str, weights: str = "") -> None:
     report("imports", *STARTED)
     timed(registration, "register_affine")
-    timed(efface.anatomy, "brain_mask")
+    timed(efface.anatomy.head_anatomy, "brain_mask")
     for name in ("scan_to_template", "standardise", "open_weights", "shares_of", "to_scan_grid"):
         timed(slant, name)
     with tempfile.TemporaryDirectory() as folder:

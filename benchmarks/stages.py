@@ -20,24 +20,24 @@ from pathlib import Path
 import numpy as np
 from pages import put, table
 
-from efface.arrays import Grid
-from efface.cohort import make_cohort
-from efface.dataset import find_scans
-from efface.scan import Scan, load_scan
+from efface.bids.query import find_scans
+from efface.io.scan import Scan, load_scan
+from efface.simulation.cohort import make_cohort
+from efface.spatial.types import Grid
 
 COLUMNS = ("voxels", "seconds", "processor", "peak_mb", "bytes")
 
 
 def measure(path: Path, segmenters: list[str]) -> dict[str, dict[str, float]]:
     """Run every stage of one scan."""
-    import efface.registration  # noqa: F401 - imports are measured apart
-    from efface.anatomy import Anatomy, brain_mask
-    from efface.deface import METHODS, apply_edit, plan
-    from efface.deface.features import features_of
-    from efface.measure import measure as measures
-    from efface.qc import judge
-    from efface.segment import segment
-    from efface.templates import average_head
+    import efface.spatial.registration  # noqa: F401 - imports are measured apart
+    from efface.anatomy.head_anatomy import HeadAnatomy, brain_mask
+    from efface.anatomy.landmarks import features_of
+    from efface.anatomy.templates import average_head
+    from efface.defacing import METHODS, apply_edit, plan
+    from efface.metrics import measure as measures
+    from efface.quality import judge
+    from efface.segmentation import segment
 
     found: dict[str, dict[str, float]] = {}
 
@@ -58,7 +58,7 @@ def measure(path: Path, segmenters: list[str]) -> dict[str, dict[str, float]]:
         assert scan.data.size
         assert scan.sha256
     voxels = scan.data.size
-    anatomy = Anatomy(scan)
+    anatomy = HeadAnatomy(scan)
     with stage("anatomy: head"):
         assert anatomy.head.any()
     with stage("anatomy: average head registered"):
@@ -85,7 +85,7 @@ def measure(path: Path, segmenters: list[str]) -> dict[str, dict[str, float]]:
         with stage(f"segment: {segmenter}"):
             before = segment(anatomy, segmenter).values
         with stage(f"segment: {segmenter}, a defaced scan with its own anatomy"):
-            after = segment(Anatomy(defaced["quickshear"]), segmenter).values
+            after = segment(HeadAnatomy(defaced["quickshear"]), segmenter).values
     with stage("Dice of 132 labels and nine regions"):
         measures(before, after, scan.spacing_mm, ("dice",))
     with tempfile.TemporaryDirectory() as name:
@@ -102,10 +102,10 @@ def measure(path: Path, segmenters: list[str]) -> dict[str, dict[str, float]]:
 
 def warm_up() -> None:
     """Load what a process loads once."""
-    from efface.anatomy import _extractor
-    from efface.deface.feature_net import trained_network
-    from efface.segment.prior import load_prior
-    from efface.segment.slant import open_weights
+    from efface.anatomy.head_anatomy import _extractor
+    from efface.anatomy.landmark_network import trained_network
+    from efface.segmentation.atlas.atlas_prior import load_prior
+    from efface.segmentation.slant.pipeline import open_weights
 
     for load in (_extractor, trained_network, load_prior, open_weights):
         load()
@@ -126,7 +126,7 @@ def person(mm: float, folder: Path) -> Path:
 def _resampled(scan: Scan, mm: float, path: Path) -> Path:
     import nibabel as nib
 
-    from efface.registration import resample
+    from efface.spatial.registration import resample
 
     x, y, z = (math.floor((n - 1) * s / mm) + 1 for n, s in zip(scan.shape, scan.spacing_mm, strict=True))
     affine = scan.affine @ np.diag([*(mm / scan.spacing_mm), 1.0])

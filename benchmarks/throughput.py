@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 from pages import put, table
 
-from efface.cohort import make_cohort
+from efface.simulation.cohort import make_cohort
 
 LEAST_S = 10.0
 """A child that has worked less is no worker, or has not begun."""

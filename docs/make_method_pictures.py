@@ -13,12 +13,12 @@ import numpy as np
 from panels import PLANES, Panel, grey_slice, row, save, stack, tinted_slice, voxel_of
 from PIL import Image
 
-from efface.anatomy import Anatomy
-from efface.cohort import make_cohort
-from efface.deface import METHODS, Edit, apply_edit, plan
-from efface.render import render_view
-from efface.scan import Scan, load_scan
-from efface.surface import Surface, head_surface
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.skin import Surface, head_surface
+from efface.defacing import METHODS, Edit, apply_edit, plan
+from efface.io.scan import Scan, load_scan
+from efface.simulation.cohort import make_cohort
+from efface.visualization.face_rendering import render_view
 
 PERSON = 2
 """Whose mouth and nose stand out from the noise; others lose parts of their lips in it."""
@@ -42,7 +42,7 @@ def virtual_person() -> Scan:
 class Drawing:
     """Panels of one head before and after."""
 
-    def __init__(self, anatomy: Anatomy) -> None:
+    def __init__(self, anatomy: HeadAnatomy) -> None:
         self.anatomy, self.scan = anatomy, anatomy.scan
         self.white = float(np.percentile(self.scan.data[anatomy.head], WHITE))
         self.at = dict(zip(PLANES, voxel_of(EYES_MM, anatomy.from_average, self.scan.grid), strict=True))
@@ -81,7 +81,7 @@ class Drawing:
 
 def main(methods: list[str]) -> None:
     start = time.perf_counter()
-    anatomy = Anatomy(virtual_person())
+    anatomy = HeadAnatomy(virtual_person())
     drawing = Drawing(anatomy)
     columns = [drawing.small("before", anatomy.scan)]
     for method in methods or METHODS:

@@ -6,11 +6,12 @@ from panels import Panel, grey_slice, row, save, stack, tinted_slice, voxel_of
 from PIL import Image
 from scipy import ndimage
 
-from efface import registration, templates
-from efface.arrays import FloatVolume, Volume
-from efface.render import Highlight, Rgb, render_view
-from efface.surface import Surface, head_surface
-from efface.templates import FEATURE_LABELS, PRIOR_GRID
+from efface.anatomy import templates
+from efface.anatomy.skin import Surface, head_surface
+from efface.anatomy.templates import FEATURE_LABELS, PRIOR_GRID
+from efface.spatial import registration
+from efface.spatial.types import FloatVolume, Volume
+from efface.visualization.face_rendering import Highlight, Rgb, render_view
 
 AT_MM = (1.0, 78.0, -41.0)
 """On the midline, through nose and mouth; and below the eyes, through the nose's root and the ears."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from efface.arrays import Affine, BoolVolume, FloatVolume, Grid
+from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid
 
 PICTURES = Path(__file__).with_name("pictures")
 PLANES = ("sagittal", "coronal", "axial")

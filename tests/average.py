@@ -3,11 +3,11 @@
 import nibabel as nib
 import numpy as np
 
-from efface import templates
-from efface.anatomy import Anatomy
-from efface.arrays import FloatVolume, Volume
-from efface.registration import AffineResult, block_mean, resample
-from efface.scan import load_scan
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.io.scan import load_scan
+from efface.spatial.registration import AffineResult, block_mean, resample
+from efface.spatial.types import FloatVolume, Volume
 
 
 def volume(mm: float = 3.0) -> Volume:
@@ -15,12 +15,12 @@ def volume(mm: float = 3.0) -> Volume:
     return block_mean(templates.average_head(), mm)
 
 
-def anatomy(data: FloatVolume | None = None, mm: float = 3.0, *, located: bool = True) -> Anatomy:
+def anatomy(data: FloatVolume | None = None, mm: float = 3.0, *, located: bool = True) -> HeadAnatomy:
     """The average head, or other intensities on its grid, in its own place; the brain is where every head's is."""
     whole = volume(mm)
     values = whole.data if data is None else data
     scan = load_scan(nib.Nifti1Image(np.rint(values).astype(np.int16), whole.affine))
-    found = Anatomy(scan, brain=resample(templates.prior("brain"), scan.grid) > 0.5)
+    found = HeadAnatomy(scan, brain=resample(templates.prior("brain"), scan.grid) > 0.5)
     if located:
         found.__dict__["registration"] = AffineResult(np.eye(4), 1.0, converged=True, reason="", dof=12, starts=1)
     return found

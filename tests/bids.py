@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import phantom
-from efface.qc import (
+from efface.quality import (
     FACE_FEATURES,
     BrainEvidence,
     FaceEvidence,
@@ -14,8 +14,8 @@ from efface.qc import (
     QcClass,
     Verdict,
 )
-from efface.registration import AffineResult
-from efface.segment.labels import Labels, Provenance
+from efface.segmentation.labels import Labels, Provenance
+from efface.spatial.registration import AffineResult
 
 SCANS = ("sub-01/ses-1", "sub-01/ses-2", "sub-02/ses-1")
 
@@ -55,12 +55,12 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
         return Labels(values.astype(np.int32), (), Provenance(name, "0", {}))
 
     affine = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
-    monkeypatch.setattr("efface.study.unit.segment", segment)
+    monkeypatch.setattr("efface.study.scan_job.segment", segment)
     if not judged:
-        monkeypatch.setattr("efface.study.unit.judge", untouched)
-    monkeypatch.setattr("efface.anatomy.brain_mask", lambda data: truth.brain)
-    monkeypatch.setattr("efface.anatomy.registration.register_affine", lambda *args, **kwargs: affine)
-    monkeypatch.setattr("efface.deface.defacer.features_of", phantom.features_of)
-    monkeypatch.setattr("efface.deface.checks.features_of", phantom.features_of)
-    monkeypatch.setattr("efface.registration.register_deformable", phantom.no_warp)
+        monkeypatch.setattr("efface.study.scan_job.judge", untouched)
+    monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: truth.brain)
+    monkeypatch.setattr("efface.anatomy.head_anatomy.registration.register_affine", lambda *args, **kwargs: affine)
+    monkeypatch.setattr("efface.defacing.defacer.features_of", phantom.features_of)
+    monkeypatch.setattr("efface.defacing.screening.features_of", phantom.features_of)
+    monkeypatch.setattr("efface.spatial.registration.register_deformable", phantom.no_warp)
     return done

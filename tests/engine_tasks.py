@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efface.errors import OutputError, StepTimeoutError
-from efface.study.engine import Outcome
-from efface.study.limits import stopped, time_limit
+from efface.study.executor import Outcome
+from efface.study.watchdog import stopped, time_limit
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from efface.arrays import Affine, BoolVolume, Volume
-from efface.deface.features import Feature
-from efface.registration import Warp
-from efface.scan import Scan
+from efface.anatomy.landmarks import FacialLandmark
+from efface.io.scan import Scan
+from efface.spatial.registration import Warp
+from efface.spatial.types import Affine, BoolVolume, Volume
 
 SHAPE = (40, 48, 44)
 SPACING_MM = (4.5, 4.5, 5.0)
@@ -192,10 +192,10 @@ FEATURES = {
 """Where a network would find the features of the phantom; its left ear is no more than skin."""
 
 
-def features_of(scan: Scan) -> tuple[Feature, ...]:
+def features_of(scan: Scan) -> tuple[FacialLandmark, ...]:
     """The features of a phantom, on its own grid."""
     return tuple(
-        Feature(name, np.zeros(3), 1.0, Volume(np.where(ellipsoid(*shape), 1.0, -1.0), scan.affine))
+        FacialLandmark(name, np.zeros(3), 1.0, Volume(np.where(ellipsoid(*shape), 1.0, -1.0), scan.affine))
         for name, shapes in FEATURES.items()
         for shape in shapes
     )

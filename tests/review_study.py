@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import phantom
-from efface.paths import ORIGINAL, UNNAMED_SEGMENTER, UnitPaths, recipe_of
-from efface.qc import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QcClass, Verdict
-from efface.scan import Scan, load_scan
-from efface.study.quality import write_verdict
+from efface.bids.derivatives import ORIGINAL, UNNAMED_SEGMENTER, UnitPaths, recipe_of
+from efface.io.scan import Scan, load_scan
+from efface.quality import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QcClass, Verdict
+from efface.study.quality_tables import write_verdict
 
 METHODS = ("quickshear", "mri_deface", "pydeface")
 VERDICTS = {"quickshear": ("Success", 0.05), "mri_deface": ("Failure II", 0.93), "pydeface": ("Failure I", 0.8)}

@@ -6,12 +6,13 @@ from scipy import ndimage
 
 import phantom
 from conftest import HEADS
-from efface import anatomy, templates
-from efface.anatomy import Anatomy, head_mask
-from efface.arrays import Volume
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy, head_mask
+from efface.anatomy.head_anatomy import head_anatomy as anatomy
 from efface.errors import AnatomyError, InputError, RegistrationError
-from efface.registration import AffineResult, resample
-from efface.scan import Scan, load_scan
+from efface.io.scan import Scan, load_scan
+from efface.spatial.registration import AffineResult, resample
+from efface.spatial.types import Volume
 
 
 @pytest.fixture
@@ -19,9 +20,9 @@ def scan(tmp_path) -> Scan:
     return load_scan(phantom.write(tmp_path / "head.nii", "LPS").path)
 
 
-def placed(scan: Scan, matrix: np.ndarray, *, converged: bool = True, **given) -> Anatomy:
+def placed(scan: Scan, matrix: np.ndarray, *, converged: bool = True, **given) -> HeadAnatomy:
     """An anatomy whose average head lies as `matrix` says."""
-    out = Anatomy(scan, **given)
+    out = HeadAnatomy(scan, **given)
     out.__dict__["registration"] = AffineResult(matrix, 0.3, converged, "" if converged else "too poor", 12, 1)
     return out
 
@@ -32,7 +33,7 @@ def placed(scan: Scan, matrix: np.ndarray, *, converged: bool = True, **given) -
 @pytest.mark.parametrize("orientation", phantom.ORIENTATIONS)
 def test_the_head_mask_covers_the_head_in_any_orientation(tmp_path, orientation):
     truth = phantom.write(tmp_path / "head.nii", orientation)
-    assert phantom.dice(Anatomy(load_scan(truth.path)).head, truth.inside) > 0.95
+    assert phantom.dice(HeadAnatomy(load_scan(truth.path)).head, truth.inside) > 0.95
 
 
 @pytest.mark.parametrize("factor", [0.01, 300.0])
@@ -77,12 +78,12 @@ def test_a_given_brain_is_used_and_none_is_looked_for(scan, monkeypatch):
     monkeypatch.setattr(anatomy, "brain_mask", lambda data: pytest.fail("looked for the brain"))
     monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: pytest.fail("registered the head"))
     brain = phantom.head().brain
-    assert np.array_equal(Anatomy(scan, brain=brain).brain, brain)
+    assert np.array_equal(HeadAnatomy(scan, brain=brain).brain, brain)
 
 
 def test_a_given_brain_of_numbers_becomes_a_mask(scan):
     brain = phantom.head().brain
-    found = Anatomy(scan, brain=(7 * brain).astype(np.uint8)).brain
+    found = HeadAnatomy(scan, brain=(7 * brain).astype(np.uint8)).brain
     assert found.dtype == np.bool_
     assert np.array_equal(found, brain)
 
@@ -91,14 +92,14 @@ def test_a_given_brain_of_numbers_becomes_a_mask(scan):
 def test_a_given_brain_of_another_shape_is_refused(scan, change):
     brain = change(phantom.head().brain)
     with pytest.raises(InputError, match=r"brain mask must have the scan's shape .* received") as caught:
-        Anatomy(scan, brain=brain)
+        HeadAnatomy(scan, brain=brain)
     assert str(phantom.SHAPE) in str(caught.value)
     assert str(brain.shape) in str(caught.value)
 
 
 def test_an_empty_given_brain_is_refused(scan):
     with pytest.raises(InputError, match="brain mask is empty; expected"):
-        Anatomy(scan, brain=np.zeros(scan.shape, bool))
+        HeadAnatomy(scan, brain=np.zeros(scan.shape, bool))
 
 
 def test_an_upright_brain_is_looked_for_once_in_the_scan_itself(scan, monkeypatch):
@@ -124,7 +125,7 @@ def test_a_brain_of_impossible_volume_is_refused(scan, monkeypatch, radius_mm, m
 
 def test_a_given_brain_may_have_any_volume(scan):
     small = phantom.ellipsoid((0, 0, 0), (20, 20, 20))
-    assert np.array_equal(Anatomy(scan, brain=small).brain, small)
+    assert np.array_equal(HeadAnatomy(scan, brain=small).brain, small)
 
 
 def test_a_turned_brain_is_found_upright_and_brought_back(tmp_path, monkeypatch):
@@ -158,7 +159,7 @@ def test_each_part_is_computed_once_and_only_when_asked_for(scan, monkeypatch):
     monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: calls.append("register") or result)
     monkeypatch.setattr(anatomy, "brain_mask", lambda data: calls.append("brain") or phantom.head().brain)
     monkeypatch.setattr(anatomy, "head_mask", lambda volume: calls.append("head") or phantom.head().inside)
-    found = Anatomy(scan)
+    found = HeadAnatomy(scan)
     assert calls == []
     assert found.head is found.head
     assert calls == ["head"]
@@ -172,7 +173,7 @@ def test_the_average_head_is_registered_to_the_scan(scan, monkeypatch):
     seen = []
     result = AffineResult(phantom.rotation(5), 0.9, True, "", 12, 1)
     monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: seen.extend(a) or result)
-    assert np.array_equal(Anatomy(scan).from_average, phantom.rotation(5))
+    assert np.array_equal(HeadAnatomy(scan).from_average, phantom.rotation(5))
     assert seen[0] is templates.average_head()
     assert np.array_equal(seen[1].data, scan.data)
 
@@ -190,7 +191,7 @@ def test_the_warnings_of_the_scan_are_the_anatomy_s(tmp_path):
     truth.path.write_bytes(raw)
     scan = load_scan(truth.path)
     assert len(scan.warnings) == 1
-    assert Anatomy(scan).warnings == scan.warnings
+    assert HeadAnatomy(scan).warnings == scan.warnings
 
 
 @pytest.mark.heads
@@ -200,4 +201,4 @@ def test_the_brain_of_a_real_head_agrees_with_its_reference():
     scan = load_scan(HEADS / "sub-05/anat/sub-05_T1w.nii.gz")
     labels = load_scan(HEADS / "derivatives/dlmuse/sub-05/anat/sub-05_desc-dlmuse_dseg.nii.gz")
     reference = ndimage.binary_closing(np.asarray(labels.data > 0), iterations=3)
-    assert phantom.dice(Anatomy(scan).brain, reference) > 0.93
+    assert phantom.dice(HeadAnatomy(scan).brain, reference) > 0.93

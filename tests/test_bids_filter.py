@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from efface.bids_filter import load_filter
+from efface.bids.filters import load_filter
 from efface.errors import InputError
 
 SCAN = {"sub": "01", "ses": "02", "acq": "mprage", "run": "01", "suffix": "T1w", "ext": ".nii.gz", "datatype": "anat"}

@@ -6,14 +6,14 @@ import pytest
 from scipy import ndimage
 
 import phantom
-from efface import registration
-from efface.anatomy import Anatomy
-from efface.arrays import Grid, Volume
-from efface.deface import apply_edit, plan
-from efface.deface.carry import carry_edit, same_grid
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing import apply_edit, plan
+from efface.defacing.propagation import carry_edit, same_grid
 from efface.errors import RegistrationError
-from efface.registration import AffineResult, resample
-from efface.scan import load_scan
+from efface.io.scan import load_scan
+from efface.spatial import registration
+from efface.spatial.registration import AffineResult, resample
+from efface.spatial.types import Grid, Volume
 
 TURN = np.array([[0.995, -0.0998, 0, 4.0], [0.0998, 0.995, 0, -3.0], [0, 0, 1, 2.0], [0, 0, 0, 1]])
 """Scan mm to the other image's mm."""
@@ -22,7 +22,7 @@ TURN = np.array([[0.995, -0.0998, 0, 4.0], [0.0998, 0.995, 0, -3.0], [0, 0, 1, 2
 @pytest.fixture
 def anatomy(tmp_path):
     scan = load_scan(phantom.write(tmp_path / "t1.nii.gz", "LPS").path)
-    return Anatomy(scan, phantom.head().brain)
+    return HeadAnatomy(scan, phantom.head().brain)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_beyond_the_scans_field_of_view_the_cut_goes_on_and_is_warned_of(monkeyp
     affine = anatomy.scan.affine.copy()
     affine[:3, 3] += affine[:3, 2] * 8
     short = load_scan(nib.Nifti1Image(cropped.astype(np.int16), affine))
-    small = Anatomy(short, anatomy.brain[:, :, 8:])
+    small = HeadAnatomy(short, anatomy.brain[:, :, 8:])
     carried = carry_edit(
         type(edit)(edit.mask[:, :, 8:], 0.0, "quickshear"), small, other_image(np.eye(4)), protect_brain=True
     )
@@ -109,7 +109,7 @@ def test_an_image_that_is_not_aligned_is_refused(monkeypatch, anatomy, edit, cas
 def test_a_real_flair_is_defaced_with_its_t1():
     from conftest import HEADS
 
-    anatomy = Anatomy(load_scan(HEADS / "sub-01/anat/sub-01_T1w.nii.gz"))
+    anatomy = HeadAnatomy(load_scan(HEADS / "sub-01/anat/sub-01_T1w.nii.gz"))
     flair = load_scan(HEADS / "sub-01/anat/sub-01_FLAIR.nii.gz")
     assert not same_grid(anatomy.scan, flair)
     edit = plan(anatomy, "pydeface")
@@ -117,5 +117,5 @@ def test_a_real_flair_is_defaced_with_its_t1():
     # The two were taken in one session and lie within 3 mm of each other: no transform is a fair first look.
     unmoved = resample(Volume(edit.mask.astype(np.float32), anatomy.scan.affine), flair.grid) > 0.5
     seen = resample(Volume(np.ones(anatomy.scan.shape, np.float32), anatomy.scan.affine), flair.grid) > 0.99
-    head = Anatomy(flair).head & seen
+    head = HeadAnatomy(flair).head & seen
     assert phantom.dice(carried.mask & head, unmoved & head) > 0.85

@@ -13,7 +13,7 @@ import efface
 import phantom
 from cli_runner import run
 from efface.cli import build_parser
-from efface.deface import METHODS
+from efface.defacing import METHODS
 
 
 @pytest.fixture
@@ -182,4 +182,4 @@ def test_the_python_functions_take_images_and_give_images(scan):
     np.testing.assert_array_equal(np.asarray(defaced.image.dataobj)[~changed], np.asarray(image.dataobj)[~changed])
     frame = efface.dice(defaced.mask, defaced.mask)
     assert frame.attrs["warnings"]  # 1 is no BrainCOLOR label
-    assert efface.deface.METHODS is METHODS
+    assert efface.defacing.METHODS is METHODS

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from efface.errors import ClusterError
-from efface.study.clusters import Batch, Remote
-from efface.study.engine import Engine
+from efface.study.backends import Batch, Remote
+from efface.study.executor import Engine
 from engine_tasks import Fine, Slow, Threads
 
 pytestmark = pytest.mark.slow
@@ -62,12 +62,12 @@ def test_a_scheduler_killed_and_started_again_loses_nothing(dask, tmp_path):
 
 
 def test_a_scheduler_that_stays_away_ends_the_run_in_one_line(dask, tmp_path, monkeypatch):
-    monkeypatch.setattr("efface.study.clusters.CONNECT_S", 20.0)
+    monkeypatch.setattr("efface.study.backends.CONNECT_S", 20.0)
     with Engine(Remote(dask.address)) as engine:
         outcomes = engine.run([Slow(tmp_path, f"slow{i}") for i in range(12)])
         next(outcomes)
         dask.kill()
-        monkeypatch.setattr("efface.study.clusters.CONNECT_S", 0.5)
+        monkeypatch.setattr("efface.study.backends.CONNECT_S", 0.5)
         with pytest.raises(ClusterError, match=f"no dask scheduler answers at {dask.address}"):
             list(outcomes)
     assert len(list(tmp_path.glob("slow*"))) < 24

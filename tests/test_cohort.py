@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from efface import cohort, templates
-from efface.arrays import Grid, Volume
+from efface.anatomy import templates
 from efface.errors import DataPackageError, InputError, MissingDependencyError, OutputError
-from efface.registration import Warp, resample
-from efface.scan import Scan, load_mask, load_scan
+from efface.io.scan import Scan, load_mask, load_scan
+from efface.simulation import cohort
+from efface.spatial.registration import Warp, resample
+from efface.spatial.types import Grid, Volume
 
 COARSE = {"people": 2, "sessions": 2, "seed": 7, "mm": 4.0}
 

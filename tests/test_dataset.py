@@ -5,8 +5,8 @@ import time
 import pytest
 
 import bids
-from efface.bids_filter import load_filter
-from efface.dataset import find_scans
+from efface.bids.filters import load_filter
+from efface.bids.query import find_scans
 from efface.errors import InputError
 
 

@@ -16,13 +16,15 @@ from scipy import ndimage
 
 import phantom
 from conftest import HEADS
-from efface import deface, registration, templates
-from efface.anatomy import Anatomy
-from efface.deface import METHODS, Edit, apply_edit, checks, defacer, protected_region, quickshear
-from efface.deface.edit import without
+from efface import defacing
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing import METHODS, Edit, apply_edit, defacer, protected_region, quickshear, screening
+from efface.defacing.edit import without
 from efface.errors import AnatomyError, InputError, RegistrationError
-from efface.registration import AffineResult
-from efface.scan import Scan, load_scan
+from efface.io.scan import Scan, load_scan
+from efface.spatial import registration
+from efface.spatial.registration import AffineResult
 
 PARAMS = {"quickshear": {"buffer": 2.0}}
 """The default buffer is in voxels, which are large here."""
@@ -37,20 +39,20 @@ def at(matrix: np.ndarray, *, converged: bool = True) -> AffineResult:
     return AffineResult(matrix, 0.9, converged, "" if converged else "the score is 0.1, expected 0.5", 12, 1)
 
 
-def known(scan: Scan, brain: np.ndarray, orientation: str = "RAS", *, converged: bool = True) -> Anatomy:
+def known(scan: Scan, brain: np.ndarray, orientation: str = "RAS", *, converged: bool = True) -> HeadAnatomy:
     """The anatomy of a phantom, whose brain and position are known and need not be found."""
-    out = Anatomy(scan, brain=brain)
+    out = HeadAnatomy(scan, brain=brain)
     out.__dict__["registration"] = at(phantom.pose(orientation), converged=converged)
     return out
 
 
-def stored_anatomy(folder: Path, orientation: str = "RAS", dtype: str = "int16", **options) -> Anatomy:
+def stored_anatomy(folder: Path, orientation: str = "RAS", dtype: str = "int16", **options) -> HeadAnatomy:
     truth = phantom.write(folder / f"{orientation}.nii", orientation, dtype, **options)
     return known(load_scan(truth.path), truth.brain, orientation)
 
 
-def planned(anatomy: Anatomy, method: str, **options) -> Edit:
-    return deface.plan(anatomy, method, **{**PARAMS.get(method, {}), **options})
+def planned(anatomy: HeadAnatomy, method: str, **options) -> Edit:
+    return defacing.plan(anatomy, method, **{**PARAMS.get(method, {}), **options})
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -61,12 +63,12 @@ def _what_is_found_is_known():
         patch.setattr(registration, "refine_affine", lambda fixed, moving, initial: at(initial))
         patch.setattr(registration, "register_deformable", phantom.no_warp)
         patch.setattr(defacer, "features_of", phantom.features_of)
-        patch.setattr(checks, "features_of", phantom.features_of)
+        patch.setattr(screening, "features_of", phantom.features_of)
         yield
 
 
 @pytest.fixture
-def anatomy(tmp_path) -> Anatomy:
+def anatomy(tmp_path) -> HeadAnatomy:
     return stored_anatomy(tmp_path)
 
 
@@ -155,7 +157,7 @@ def test_the_recipe_names_method_and_parameters(anatomy, method):
     assert edit.params.items() >= PARAMS.get(method, {}).items()
 
 
-def endangered(folder: Path, method: str, orientation: str) -> tuple[Anatomy, dict[str, float]]:
+def endangered(folder: Path, method: str, orientation: str) -> tuple[HeadAnatomy, dict[str, float]]:
     """A head whose brain, or the margin around it, a method cuts unless the brain is protected."""
     truth = phantom.write(folder / "head.nii", orientation)
     intruding = truth.brain | phantom.ellipsoid((-3, 85, -30), (15, 15, 15))
@@ -176,8 +178,8 @@ def endangered(folder: Path, method: str, orientation: str) -> tuple[Anatomy, di
 @pytest.mark.parametrize("orientation", ["LAS", "oblique"])
 def test_protection_keeps_the_brain_and_its_margin_and_counts_what_it_saved(tmp_path, method, orientation):
     anatomy, params = endangered(tmp_path, method, orientation)
-    free = deface.plan(anatomy, method, protect_brain=False, **params)
-    safe = deface.plan(anatomy, method, **params)
+    free = defacing.plan(anatomy, method, protect_brain=False, **params)
+    safe = defacing.plan(anatomy, method, **params)
     region = protected_region(anatomy)
     assert region[anatomy.brain].all()
     assert not (safe.mask & region).any()
@@ -195,13 +197,13 @@ def test_protection_keeps_the_brain_and_its_margin_and_counts_what_it_saved(tmp_
 @pytest.mark.parametrize("shape", [(39, 48, 44), (48, 40, 44), (40, 48)])
 def test_a_brain_mask_of_another_shape_is_refused(anatomy, method, shape):
     with pytest.raises(InputError, match=re.escape(f"{phantom.SHAPE}; received {shape}")):
-        deface.plan(Anatomy(anatomy.scan, brain=np.ones(shape, bool)), method)
+        defacing.plan(HeadAnatomy(anatomy.scan, brain=np.ones(shape, bool)), method)
 
 
 @method
 def test_an_unknown_parameter_is_refused_by_name(anatomy, method):
     with pytest.raises(InputError, match=f"{method} has no such parameter .*'smoothness'") as caught:
-        deface.plan(anatomy, method, smoothness=3)
+        defacing.plan(anatomy, method, smoothness=3)
     assert "\n" not in str(caught.value)
 
 
@@ -211,14 +213,14 @@ def test_an_error_inside_a_method_is_not_taken_for_an_unknown_parameter(anatomy,
         raise TypeError("unsupported operand")
 
     spec = METHODS[method]
-    monkeypatch.setattr(deface, "METHODS", {method: type(spec)(method, broken, spec.summary, spec.reference)})
+    monkeypatch.setattr(defacing, "METHODS", {method: type(spec)(method, broken, spec.summary, spec.reference)})
     with pytest.raises(TypeError, match="unsupported operand"):
-        deface.plan(anatomy, method)
+        defacing.plan(anatomy, method)
 
 
 def test_an_unknown_method_is_refused_and_the_known_are_listed(anatomy):
     with pytest.raises(InputError, match="unknown method shave; expected one of") as caught:
-        deface.plan(anatomy, "shave")
+        defacing.plan(anatomy, "shave")
     assert all(name in str(caught.value) for name in METHODS)
 
 
@@ -229,7 +231,7 @@ def test_methods_are_named_as_in_the_table():
 
 def test_an_edit_of_nothing_is_refused(anatomy):
     with pytest.raises(InputError, match="quickshear found nothing to remove: "):
-        deface.plan(anatomy, "quickshear", buffer=1000.0)
+        defacing.plan(anatomy, "quickshear", buffer=1000.0)
 
 
 # Protection
@@ -240,7 +242,7 @@ def test_the_protected_margin_is_two_millimetres(spacing_mm, voxels):
     image = nib.Nifti1Image(phantom.head().values, np.diag([spacing_mm, 5, 5, 1]))
     brain = np.zeros(phantom.SHAPE, bool)
     brain[20, 20, 20] = True
-    region = protected_region(Anatomy(load_scan(image), brain=brain))
+    region = protected_region(HeadAnatomy(load_scan(image), brain=brain))
     assert region.sum() == 1 + 2 * voxels
     assert region[20 - voxels : 21 + voxels, 20, 20].all()
 
@@ -299,7 +301,7 @@ def test_an_edit_round_trip_restores_the_file(tmp_path_factory, seed, share, whe
 def test_pydeface_needs_the_average_head_to_be_found(anatomy):
     lost = known(anatomy.scan, anatomy.brain, converged=False)
     with pytest.raises(RegistrationError, match=r"the score is 0\.1, expected 0\.5"):
-        deface.plan(lost, "pydeface")
+        defacing.plan(lost, "pydeface")
 
 
 def test_pydeface_uses_the_refined_position_of_the_average_head(anatomy, monkeypatch):
@@ -381,7 +383,7 @@ def published(scan: Scan, image: nib.Nifti1Image, brain: np.ndarray, buffer: flo
 
 
 def ours(scan: Scan, brain: np.ndarray, buffer: float) -> np.ndarray:
-    return apply_edit(scan, quickshear.plan(Anatomy(scan, brain=brain), buffer=buffer)).stored
+    return apply_edit(scan, quickshear.plan(HeadAnatomy(scan, brain=brain), buffer=buffer)).stored
 
 
 @orientation
@@ -449,7 +451,7 @@ def test_quickshear_stays_inside_a_volume_taller_than_deep():
     scan = load_scan(image)
     with pytest.raises(IndexError):
         published(scan, image, brain, 0.0)
-    edit = quickshear.plan(Anatomy(scan, brain=brain), buffer=0.0)
+    edit = quickshear.plan(HeadAnatomy(scan, brain=brain), buffer=0.0)
     assert edit.mask.any()
     assert not edit.mask.all()
 
@@ -462,24 +464,24 @@ def test_quickshear_on_its_own_output_changes_nothing_more(tmp_path, anatomy):
 
 def test_quickshear_needs_no_registration(anatomy, monkeypatch):
     monkeypatch.setattr(registration, "register_affine", lambda *_, **__: pytest.fail("registered"))
-    bare = Anatomy(anatomy.scan, brain=anatomy.brain)
+    bare = HeadAnatomy(anatomy.scan, brain=anatomy.brain)
     assert planned(bare, "quickshear").mask.any()
 
 
 @pytest.mark.parametrize("buffer", [-1, -0.001, float("nan"), float("inf")])
 def test_a_buffer_that_is_no_distance_is_refused(anatomy, buffer):
     with pytest.raises(InputError, match=f"buffer must be 0 or more, and finite; received {buffer}"):
-        deface.plan(anatomy, "quickshear", buffer=buffer)
+        defacing.plan(anatomy, "quickshear", buffer=buffer)
 
 
 def test_an_unknown_variant_is_refused(anatomy):
     with pytest.raises(InputError, match="variant must be one of published, fixed; received improved"):
-        deface.plan(anatomy, "quickshear", variant="improved")
+        defacing.plan(anatomy, "quickshear", variant="improved")
 
 
 def test_a_mask_without_a_front_is_refused(anatomy):
     with pytest.raises(AnatomyError, match="too small for QuickShear"):
-        quickshear.plan(Anatomy(anatomy.scan, brain=np.ones(phantom.SHAPE, bool)))
+        quickshear.plan(HeadAnatomy(anatomy.scan, brain=np.ones(phantom.SHAPE, bool)))
 
 
 @settings(deadline=None, max_examples=40)
@@ -491,7 +493,7 @@ def test_a_mask_without_a_front_is_refused(anatomy):
 def test_the_fixed_variant_never_comes_nearer_than_the_buffer(tmp_path_factory, centre, radii, buffer_mm):
     scan = load_scan(phantom.write(tmp_path_factory.getbasetemp() / "fixed.nii").path)
     brain = phantom.ellipsoid(centre, radii)
-    edit = quickshear.plan(Anatomy(scan, brain=brain), buffer=buffer_mm, variant="fixed")
+    edit = quickshear.plan(HeadAnatomy(scan, brain=brain), buffer=buffer_mm, variant="fixed")
     distance = ndimage.distance_transform_edt(~brain, sampling=scan.spacing_mm)
     assert not edit.mask.any() or distance[edit.mask].min() >= buffer_mm - 1e-6
 

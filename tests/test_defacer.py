@@ -9,20 +9,20 @@ import SimpleITK
 from scipy import ndimage
 
 import average
-from efface import templates
-from efface.anatomy import Anatomy
-from efface.arrays import Volume
-from efface.deface import apply_edit, defacer
-from efface.deface.features import Feature
-from efface.errors import FeatureError, InputError
-from efface.scan import load_scan
-from efface.templates import FEATURE_LABELS
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.landmarks import FacialLandmark
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.defacing import apply_edit, defacer
+from efface.errors import InputError, LandmarkError
+from efface.io.scan import load_scan
+from efface.spatial.types import Volume
 
 COMPLETE = ("eyes", "eyes", "nose", "ears", "ears", "mouth")
 
 
 @pytest.fixture(scope="module")
-def features() -> tuple[Feature, ...]:
+def features() -> tuple[FacialLandmark, ...]:
     """The parts of the features of the average head, left and right."""
     labels, found = templates.prior("features"), []
     for name, number in FEATURE_LABELS.items():
@@ -32,7 +32,7 @@ def features() -> tuple[Feature, ...]:
             part = parts == index + 1
             centre = labels.affine[:3, :3] @ np.argwhere(part).mean(axis=0) + labels.affine[:3, 3]
             lead = Volume(np.where(part, 1, -1).astype(np.float32), labels.affine)
-            found.append(Feature(name, centre, part.sum() * 0.008, lead))
+            found.append(FacialLandmark(name, centre, part.sum() * 0.008, lead))
     assert tuple(f.name for f in found) == COMPLETE
     return tuple(found)
 
@@ -122,7 +122,7 @@ def test_eyes_are_hidden_where_voxels_are_larger_than_the_skin_is_thick(plan, fe
         blocks.append(blocks[-1].reshape(shape).mean(axis=axis + 1))
     affine = fine.affine @ np.diag([*voxel_mm, 1.0])
     affine[:3, 3] = (fine.affine @ [*(np.array(voxel_mm) - 1) / 2, 1])[:3]
-    coarse = Anatomy(load_scan(nib.Nifti1Image(blocks[-1].astype(np.float32), affine)))
+    coarse = HeadAnatomy(load_scan(nib.Nifti1Image(blocks[-1].astype(np.float32), affine)))
     edit = plan("eyes", of=coarse)
     in_front = np.diff(coarse.head.astype(int), axis=1) == -1
     for eye in (f for f in features if f.name == "eyes"):
@@ -135,7 +135,7 @@ def test_eyes_are_hidden_where_voxels_are_larger_than_the_skin_is_thick(plan, fe
 def test_an_eye_found_in_the_air_changes_nothing_there(plan, anatomy, features, monkeypatch):
     far = features[0].lead.affine.copy()
     far[2, 3] += 170
-    lost = Feature("eyes", features[0].centre_mm, 1.0, Volume(features[0].lead.data, far))
+    lost = FacialLandmark("eyes", features[0].centre_mm, 1.0, Volume(features[0].lead.data, far))
     at = lost.box(anatomy.scan.grid, 2.5)
     assert 0 not in anatomy.scan.data[at].shape
     assert not anatomy.head[at].any()
@@ -213,7 +213,7 @@ def test_the_whole_face_is_edited_and_the_recipe_says_what_was_found(plan, anato
 
 
 def test_no_registration_is_run(plan, monkeypatch):
-    monkeypatch.setattr("efface.registration.register_affine", lambda *_, **__: pytest.fail("registered"))
+    monkeypatch.setattr("efface.spatial.registration.register_affine", lambda *_, **__: pytest.fail("registered"))
     assert plan().mask.any()
 
 
@@ -229,14 +229,14 @@ def given(monkeypatch, features, *names):
 
 def test_an_incomplete_face_is_refused_in_one_line_that_says_what_is_missing(anatomy, features, monkeypatch):
     given(monkeypatch, features, "eyes", "mouth")
-    with pytest.raises(FeatureError, match=r"Defacer found 1 of 2 eyes, 0 of 1 mouth: .*incomplete=edit") as caught:
+    with pytest.raises(LandmarkError, match=r"Defacer found 1 of 2 eyes, 0 of 1 mouth: .*incomplete=edit") as caught:
         defacer.plan(anatomy)
     assert "\n" not in str(caught.value)
 
 
 def test_too_many_features_are_refused_too(anatomy, features, monkeypatch):
     monkeypatch.setattr(defacer, "features_of", lambda _scan: (*features, features[2]))
-    with pytest.raises(FeatureError, match="found 2 of 1 nose"):
+    with pytest.raises(LandmarkError, match="found 2 of 1 nose"):
         defacer.plan(anatomy)
 
 
@@ -253,7 +253,7 @@ def test_an_incomplete_face_is_edited_with_a_warning_when_asked(anatomy, feature
 @pytest.mark.parametrize("incomplete", ["refuse", "edit"])
 def test_a_head_without_any_feature_is_refused_in_either_mode(anatomy, monkeypatch, incomplete):
     monkeypatch.setattr(defacer, "features_of", lambda _scan: ())
-    with pytest.raises(FeatureError, match="found 0 of 2 eyes, 0 of 1 nose, 0 of 2 ears, 0 of 1 mouth"):
+    with pytest.raises(LandmarkError, match="found 0 of 2 eyes, 0 of 1 nose, 0 of 2 ears, 0 of 1 mouth"):
         defacer.plan(anatomy, incomplete=incomplete)
 
 

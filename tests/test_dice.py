@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efface.errors import InputError
-from efface.measure import compare_labels, dice, volumes_ml
-from efface.measure.dice import LEVELS, NINE_REGIONS, joint_counts, unknown_labels
-from efface.segment.labels import LABEL_IDS, LABELS, REGIONS
+from efface.metrics import compare_labels, dice, volumes_ml
+from efface.metrics.dice import LEVELS, NINE_REGIONS, joint_counts, unknown_labels
+from efface.segmentation.labels import LABEL_IDS, LABELS, REGIONS
 
 SHAPE = (7, 8, 9)
 

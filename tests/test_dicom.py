@@ -10,8 +10,8 @@ import bids
 import dicom_series
 import phantom
 from cli_runner import run
-from efface.dicom import as_image
 from efface.errors import InputError
+from efface.io.dicom import as_image
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,7 @@ def test_a_converter_that_hangs_is_stopped(tmp_path, temporary, monkeypatch):
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)
     monkeypatch.setattr("dcm2niix.bin", str(program))
-    monkeypatch.setattr("efface.dicom.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("efface.io.dicom.TIMEOUT_S", 0.2)
     with pytest.raises(InputError, match="took dcm2niix more than 0 s"), as_image(tmp_path / "dicom"):
         pass
     assert left(temporary) == []

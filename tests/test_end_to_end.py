@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from efface.cohort import make_cohort
+from efface.simulation.cohort import make_cohort
 from efface.study import load_tables
 
 pytestmark = pytest.mark.slow

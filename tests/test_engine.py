@@ -5,8 +5,8 @@ import os
 import pytest
 
 from efface.errors import OutputError
-from efface.study.clusters import Local, available_cores, default_jobs
-from efface.study.engine import Engine, run_tasks
+from efface.study.backends import Local, available_cores, default_jobs
+from efface.study.executor import Engine, run_tasks
 from engine_tasks import (
     CannotWrite,
     Fine,

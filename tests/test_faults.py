@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 import bids
+from efface.bids.query import find_scans
 from efface.cli import USAGE, main
-from efface.dataset import find_scans
 from efface.errors import ClusterError, InputError, OutputError, StepTimeoutError
-from efface.files import LEFTOVER
+from efface.io.atomic import LEFTOVER
 from efface.study import Settings, Study, collect
-from efface.study.clusters import Batch, Local, Remote, cluster_of
-from efface.study.limits import stopped, time_limit
-from efface.study.rows import read_table
+from efface.study.backends import Batch, Local, Remote, cluster_of
+from efface.study.records import read_table
 from efface.study.run import only_run
-from efface.study.unit import Unit, run_unit
+from efface.study.scan_job import Unit, run_unit
+from efface.study.watchdog import stopped, time_limit
 
 METHODS = ("quickshear", "defacer")
 
@@ -186,7 +186,7 @@ def test_a_corrupt_scan_amid_a_cohort_is_a_row_and_all_others_are_done(study):
 def test_a_finished_unit_is_known_without_opening_its_scan(study, monkeypatch):
     study.run()
     units = [Unit(source, study.settings) for source in find_scans(study.settings.bids_dir)]
-    monkeypatch.setattr("efface.study.unit.load_scan", lambda path: pytest.fail("a scan was opened"))
+    monkeypatch.setattr("efface.study.scan_job.load_scan", lambda path: pytest.fail("a scan was opened"))
     assert all(unit.up_to_date() for unit in units)
     other = Settings(study.settings.bids_dir, study.settings.out_dir, METHODS, rescan="none", header="keep")
     assert not Unit(units[0].source, other).up_to_date()
@@ -262,7 +262,7 @@ def test_words_about_clusters_mean_what_they_say(tmp_path):
 
 
 def test_a_scheduler_that_is_not_there_is_said_in_one_line(monkeypatch):
-    monkeypatch.setattr("efface.study.clusters.CONNECT_S", 0.5)
+    monkeypatch.setattr("efface.study.backends.CONNECT_S", 0.5)
     with (
         pytest.raises(ClusterError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"),
         Remote("tcp://127.0.0.1:9").connect(),

@@ -10,15 +10,15 @@ from scipy import ndimage
 
 import average
 import phantom
-from efface import templates
-from efface.arrays import Grid, Volume
-from efface.deface import feature_net
-from efface.deface.feature_net import GRID_MM, feature_probabilities, network_grid, normalised
-from efface.deface.features import EXPECTED, Feature, find_features, missing
+from efface.anatomy import templates
+from efface.anatomy.landmark_network import GRID_MM, feature_probabilities, network_grid, normalised
+from efface.anatomy.landmarks import EXPECTED, FacialLandmark, find_features, missing
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.defacing import feature_net
 from efface.errors import DataPackageError
-from efface.registration import resample
-from efface.scan import load_scan
-from efface.templates import FEATURE_LABELS
+from efface.io.scan import load_scan
+from efface.spatial.registration import resample
+from efface.spatial.types import Grid, Volume
 
 NEAR_MM = 12.0
 SHAPE = (16, 24, 32)
@@ -39,24 +39,24 @@ class Given(torch.nn.Module):
         return self.logits
 
 
-def given_features(labels: np.ndarray) -> tuple[Feature, ...]:
+def given_features(labels: np.ndarray) -> tuple[FacialLandmark, ...]:
     """What is found where a network is certain of these labels."""
     return find_features(Volume(np.zeros(labels.shape, np.float32), COARSE), Given(labels))
 
 
-def sphere(radius_mm: float = 18.0, centre_mm=(-3.0, 6.0, 11.0)) -> Feature:
+def sphere(radius_mm: float = 18.0, centre_mm=(-3.0, 6.0, 11.0)) -> FacialLandmark:
     """A feature that is a sphere, its lead the distance to its surface."""
     index = np.moveaxis(np.indices(SHAPE), 0, -1)
     points = index @ COARSE[:3, :3].T + COARSE[:3, 3]
     lead = radius_mm - np.linalg.norm(points - centre_mm, axis=-1)
-    return Feature("nose", np.array(centre_mm), 1.0, Volume(lead.astype(np.float32), COARSE))
+    return FacialLandmark("nose", np.array(centre_mm), 1.0, Volume(lead.astype(np.float32), COARSE))
 
 
-def block(first: tuple[int, ...], last: tuple[int, ...]) -> Feature:
+def block(first: tuple[int, ...], last: tuple[int, ...]) -> FacialLandmark:
     """A feature that is a block of 5 mm voxels, the last ones included."""
     lead = np.full(SHAPE, -1.0, np.float32)
     lead[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))] = 1
-    return Feature("mouth", np.zeros(3), 1.0, Volume(lead, COARSE))
+    return FacialLandmark("mouth", np.zeros(3), 1.0, Volume(lead, COARSE))
 
 
 def points_of(grid: Grid) -> np.ndarray:
@@ -351,4 +351,4 @@ def test_voxels_of_a_feature_are_in_the_right_place_on_any_grid(grid):
 )
 def test_what_is_missing_or_too_many_is_counted(names, expected):
     lead = Volume(np.zeros((1, 1, 1), np.float32), np.eye(4))
-    assert missing(Feature(name, np.zeros(3), 1.0, lead) for name in names) == expected
+    assert missing(FacialLandmark(name, np.zeros(3), 1.0, lead) for name in names) == expected

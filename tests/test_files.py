@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from efface.errors import OutputError
-from efface.files import check_output, write_atomically
+from efface.io.atomic import check_output, write_atomically
 
 
 def failing(number: int):

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import cli_runner
-from efface.dataset import find_scans
+from efface.bids.importers import import_kirby21, import_oasis3
+from efface.bids.importers.kirby21 import PEOPLE
+from efface.bids.query import find_scans
 from efface.errors import InputError, OutputError
-from efface.importers import import_kirby21, import_oasis3
-from efface.importers.kirby21 import PEOPLE
 
 
 def image(number=0):

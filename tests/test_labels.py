@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from efface import templates
+from efface.anatomy import templates
 from efface.errors import InputError
-from efface.segment import LABELS, REGIONS, region_of
-from efface.segment.labels import BY_ID, LABEL_IDS, REGION_NAMES, index_lookup
+from efface.segmentation import LABELS, REGIONS, region_of
+from efface.segmentation.labels import BY_ID, LABEL_IDS, REGION_NAMES, index_lookup
 
 ATLAS_ONLY = {46, 69}  # cerebrospinal fluid and optic chiasm
 

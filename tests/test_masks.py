@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 
 import phantom
-from efface.arrays import Grid
-from efface.masks import box_of, distance_mm, largest_component, otsu_threshold
+from efface.spatial.masks import box_of, distance_mm, largest_component, otsu_threshold
+from efface.spatial.types import Grid
 
 
 def test_the_largest_component_is_kept_and_corners_do_not_connect():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from efface.errors import InputError
-from efface.measure import (
+from efface.metrics import (
     MEASURES,
     cohen_kappa,
     compare_labels,
@@ -20,7 +20,7 @@ from efface.measure import (
     measure,
     volume_changes,
 )
-from efface.segment.labels import LABEL_IDS, LABELS, REGIONS
+from efface.segmentation.labels import LABEL_IDS, LABELS, REGIONS
 
 SHAPE = (7, 8, 9)
 SPACING_MM = np.array([0.8, 1.0, 2.5])

@@ -9,14 +9,15 @@ from scipy import ndimage
 
 import average
 import phantom
-from efface import registration, templates
-from efface.anatomy import Anatomy
-from efface.deface import Edit, apply_edit, mri_reface
-from efface.deface.mri_reface import tissue_noise
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.defacing import Edit, apply_edit, mri_reface
+from efface.defacing.mri_reface import tissue_noise
 from efface.errors import AnatomyError, InputError, RegistrationError
-from efface.registration import AffineResult, Warp, block_mean, resample
-from efface.scan import load_scan
-from efface.templates import FEATURE_LABELS
+from efface.io.scan import load_scan
+from efface.spatial import registration
+from efface.spatial.registration import AffineResult, Warp, block_mean, resample
 
 find_best_warp = mri_reface._best_warp
 NOISE = 8.0
@@ -117,7 +118,7 @@ def test_the_back_of_the_head_stays(anatomy, edit):
 def test_a_head_that_lies_obliquely_gets_the_same_face(anatomy, edit):
     turn = phantom.rotation(20)
     scan = load_scan(nib.Nifti1Image(anatomy.scan.data.astype(np.int16), turn @ anatomy.scan.affine))
-    turned = Anatomy(scan, anatomy.brain)
+    turned = HeadAnatomy(scan, anatomy.brain)
     turned.__dict__["registration"] = AffineResult(turn, 1.0, converged=True, reason="", dof=12, starts=1)
     found = mri_reface.plan(turned)
     assert phantom.dice(found.mask, edit.mask) > 0.99

@@ -17,7 +17,7 @@ bids.stand_in(pytest.MonkeyPatch())
 pytest.MonkeyPatch().setattr(  # no processes of their own: they would not have the stand-ins
     "efface.study.run._outcomes", lambda engine, tasks: (task.run() for task in tasks)
 )
-pytest.MonkeyPatch().setattr("efface.report.heads.FACE_PX", (36, 32))
+pytest.MonkeyPatch().setattr("efface.report.head_figures.FACE_PX", (36, 32))
 bids_dir = bids.make(Path("bids"), ("sub-01/ses-1", "sub-02/ses-1"))
 """
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import phantom
-from efface.anatomy import Anatomy
-from efface.deface import plan, protected_region
-from efface.deface.edit import without
-from efface.deface.originals import ORIGINALS, find_program, plan_original
-from efface.errors import InputError, MissingDependencyError, OriginalError
-from efface.scan import load_scan
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing import plan, protected_region
+from efface.defacing.edit import without
+from efface.defacing.external import ORIGINALS, find_program, plan_original
+from efface.errors import ExternalToolError, InputError, MissingDependencyError
+from efface.io.scan import load_scan
 
 CUT = """
 import sys, nibabel, numpy
@@ -29,7 +29,7 @@ nibabel.save(type(image)(data, image.affine, image.header), {target})
 
 @pytest.fixture
 def anatomy(tmp_path):
-    return Anatomy(load_scan(phantom.write(tmp_path / "in.nii.gz", "RAS").path), phantom.head().brain)
+    return HeadAnatomy(load_scan(phantom.write(tmp_path / "in.nii.gz", "RAS").path), phantom.head().brain)
 
 
 def program(folder: Path, name: str, body: str) -> Path:
@@ -125,7 +125,7 @@ nibabel.save(out, sys.argv[2])
 )
 def test_a_program_that_fails_is_one_line_with_its_last_words(anatomy, tmp_path, body, words):
     path = program(tmp_path / "bin", "fsl_deface", body)
-    with pytest.raises(OriginalError, match=words) as caught:
+    with pytest.raises(ExternalToolError, match=words) as caught:
         plan_original(anatomy, "fsl_deface", program=path)
     assert "\n" not in str(caught.value)
 
@@ -139,7 +139,7 @@ def test_a_program_that_hangs_is_killed_with_its_children(anatomy, tmp_path):
     )
     path = program(tmp_path / "bin", "fsl_deface", body)
     start = time.monotonic()
-    with pytest.raises(OriginalError, match="more than 2 s"):
+    with pytest.raises(ExternalToolError, match="more than 2 s"):
         plan_original(anatomy, "fsl_deface", program=path, timeout_s=2)
     assert time.monotonic() - start < 20
     pid = int(marker.read_text())
@@ -161,7 +161,7 @@ def test_the_private_folder_is_gone_afterwards(anatomy, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     path = program(tmp_path / "bin", "fsl_deface", "sys.exit(1)")
-    with pytest.raises(OriginalError):
+    with pytest.raises(ExternalToolError):
         plan_original(anatomy, "fsl_deface", program=path)
     assert list((tmp_path / "tmp").glob("*/*")) == []
 

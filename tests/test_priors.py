@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 import average
-from efface import registration, templates
-from efface.deface import apply_edit, fsl_deface, mri_deface
+from efface.anatomy import templates
+from efface.anatomy.templates import FEATURE_LABELS, PRIOR_GRID, PRIORS
+from efface.defacing import apply_edit, fsl_deface, mri_deface
 from efface.errors import DataPackageError, InputError
-from efface.registration import resample
-from efface.templates import FEATURE_LABELS, PRIOR_GRID, PRIORS
+from efface.spatial import registration
+from efface.spatial.registration import resample
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ import bids
 import efface
 import phantom
 from cli_runner import run
-from efface.dataset import find_scans
+from efface.bids.query import find_scans
 from efface.errors import InputError
-from efface.privacy import IDENTIFYING, Sidecar, is_identifying, sidecar_of, without_names
-from efface.scan import load_scan
+from efface.io.deidentify import IDENTIFYING, Sidecar, is_identifying, sidecar_of, without_names
+from efface.io.scan import load_scan
 from efface.study import Settings
-from efface.study.unit import run_unit
+from efface.study.scan_job import run_unit
 
 NAME = b"DOE^JANE"
 TEXT = {1: ("data_type", "db_name", "descrip", "aux_file", "intent_name"), 2: ("descrip", "aux_file", "intent_name")}

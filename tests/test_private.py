@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from efface.private import clean_up, private_folder
+from efface.io.scratch import clean_up, private_folder
 
 WAITS = """
 import sys, time
-from efface.private import private_folder
+from efface.io.scratch import private_folder
 with private_folder() as folder:
     (folder / "face.nii").write_bytes(b"a face")
     print(folder, flush=True)

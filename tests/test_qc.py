@@ -9,13 +9,14 @@ import pytest
 from scipy import ndimage
 
 import average
-from efface import qc, templates
+from efface import quality
+from efface.anatomy import templates
 from efface.cli import main
 from efface.errors import InputError
-from efface.masks import box_of
-from efface.qc import QcClass, brain, judge
-from efface.registration import AffineResult, resample
-from efface.scan import load_scan
+from efface.io.scan import load_scan
+from efface.quality import QcClass, brain, judge
+from efface.spatial.masks import box_of
+from efface.spatial.registration import AffineResult, resample
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_another_face_laid_over_it_is_a_success(head, mm):
     other = ndimage.map_coordinates(head.scan.data, index, order=1)
     verdict = judge(head, made(head, np.where(face(mm) & clear(head), other, head.scan.data)))
     assert verdict.verdict == QcClass.SUCCESS
-    assert 0 < verdict.face.moved_mm("nose") < qc.verdict.VANISHED_MM
+    assert 0 < verdict.face.moved_mm("nose") < quality.verdict.VANISHED_MM
 
 
 def test_another_scale_of_intensities_is_undone_and_warned_of(head, mm):
@@ -179,7 +180,7 @@ def test_an_original_without_a_face_says_that_only_the_brain_was_judged(head, mm
 def test_evidence_is_json(head):
     content = json.loads(json.dumps(judge(head, head.scan).to_json()))
     assert content["verdict"] == "Failure I"
-    assert set(content["face"]["features"]) == {part for parts in qc.FACE_FEATURES.values() for part in parts}
+    assert set(content["face"]["features"]) == {part for parts in quality.FACE_FEATURES.values() for part in parts}
     assert np.shape(content["from_average"]) == (4, 4)
     assert content["surface_threshold"] > 0
 
@@ -187,8 +188,8 @@ def test_evidence_is_json(head):
 @pytest.fixture
 def files(head, mm, tmp_path, monkeypatch):
     found = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
-    monkeypatch.setattr("efface.anatomy.brain_mask", lambda data: head.brain)
-    monkeypatch.setattr("efface.anatomy.registration.register_affine", lambda *args, **kwargs: found)
+    monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: head.brain)
+    monkeypatch.setattr("efface.anatomy.head_anatomy.registration.register_affine", lambda *args, **kwargs: found)
     for name, data in (("a", head.scan.data), ("b", np.where(face(mm) & clear(head), 0, head.scan.data))):
         nib.save(nib.Nifti1Image(data, head.scan.affine), tmp_path / f"{name}.nii.gz")
     return tmp_path

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 import bids
-from efface.dataset import find_scans
+from efface.bids.derivatives import GroupPaths, UnitPaths
+from efface.bids.query import find_scans
 from efface.errors import InputError
-from efface.paths import GroupPaths, UnitPaths
 from efface.study import Settings, collect, load_tables
-from efface.study.quality import QUALITY_COLUMNS, count, read_quality, write_quality
-from efface.study.unit import run_unit
-from efface.votes import Vote, append_vote
+from efface.study.quality_tables import QUALITY_COLUMNS, count, read_quality, write_quality
+from efface.study.ratings import Rating, append_vote
+from efface.study.scan_job import run_unit
 
 METHODS = ("quickshear", "fsl_deface")
 
@@ -32,7 +32,9 @@ def evidence(settings, session="1", method="quickshear"):
 
 
 def vote(out_dir, reviewer, verdict, method="quickshear", session="1"):
-    append_vote(out_dir, Vote("2026-01-01T00:00:00Z", reviewer, "01", session, f"sub-01_ses-{session}", method, verdict))
+    append_vote(
+        out_dir, Rating("2026-01-01T00:00:00Z", reviewer, "01", session, f"sub-01_ses-{session}", method, verdict)
+    )
 
 
 def test_every_defaced_scan_has_its_evidence_and_its_row(study):

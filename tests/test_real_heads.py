@@ -8,9 +8,9 @@ import pytest
 
 import phantom
 from conftest import HEADS
-from efface.anatomy import Anatomy
-from efface.deface import METHODS, apply_edit, plan, protected_region
-from efface.scan import load_scan
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing import METHODS, apply_edit, plan, protected_region
+from efface.io.scan import load_scan
 
 HEAD = HEADS / "sub-ixi012/anat/sub-ixi012_T1w.nii.gz"
 FLAIR = HEADS / "sub-02/anat/sub-02_FLAIR.nii.gz"
@@ -35,8 +35,8 @@ def stored(orientation: str) -> nib.Nifti1Image:
 
 
 @functools.cache
-def anatomy(orientation: str) -> Anatomy:
-    return Anatomy(load_scan(stored(orientation)))
+def anatomy(orientation: str) -> HeadAnatomy:
+    return HeadAnatomy(load_scan(stored(orientation)))
 
 
 @functools.cache
@@ -45,7 +45,7 @@ def edit(orientation: str, method: str, *, protect_brain: bool = False):
     if method == "quickshear":
         # Its line goes through two points of the mask's hull: a voxel more or less, and it cuts elsewhere. A mask found
         # in a head that was turned upright first is not the same to the voxel, so the mask is given.
-        head = Anatomy(head.scan, brain=anatomy("RAS").brain)
+        head = HeadAnatomy(head.scan, brain=anatomy("RAS").brain)
     return plan(head, method, protect_brain=protect_brain)
 
 
@@ -57,7 +57,7 @@ def test_the_edit_does_not_depend_on_how_the_head_is_stored(method, orientation)
 
 @method
 def test_the_same_command_gives_the_same_file(method):
-    again = plan(Anatomy(load_scan(stored("RAS"))), method, protect_brain=False)
+    again = plan(HeadAnatomy(load_scan(stored("RAS"))), method, protect_brain=False)
     scan = anatomy("RAS").scan
     assert apply_edit(scan, again).sha256 == apply_edit(scan, edit("RAS", method)).sha256
 
@@ -83,5 +83,5 @@ def test_a_flair_is_defaced_too(method):
 
 
 @functools.cache
-def flair() -> Anatomy:
-    return Anatomy(load_scan(FLAIR))
+def flair() -> HeadAnatomy:
+    return HeadAnatomy(load_scan(FLAIR))

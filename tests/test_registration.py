@@ -5,9 +5,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import phantom
-from efface import registration, templates
-from efface.arrays import Grid, Volume
+from efface.anatomy import templates
 from efface.errors import InputError
+from efface.spatial import registration
+from efface.spatial.types import Grid, Volume
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from efface.arrays import Volume
+from efface.anatomy.skin import head_surface
+from efface.anatomy.templates import average_head
 from efface.errors import InputError
-from efface.registration import block_mean
-from efface.render import (
+from efface.io.scan import load_scan
+from efface.spatial.registration import block_mean
+from efface.spatial.types import Volume
+from efface.visualization.face_rendering import (
     BACKGROUND,
     CENTRE_MM,
     DISTANCE_MM,
@@ -19,9 +22,6 @@ from efface.render import (
     render_view,
     render_views,
 )
-from efface.scan import load_scan
-from efface.surface import head_surface
-from efface.templates import average_head
 from phantom import ORIENTATIONS, head, pose, write
 
 SIZE_PX = (216, 192)

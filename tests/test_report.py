@@ -12,10 +12,10 @@ from PIL import Image
 
 import bids
 import phantom
-from efface.dataset import find_scans
-from efface.deface import METHODS
-from efface.measure.dice import NINE_REGIONS
-from efface.paths import UNNAMED_SEGMENTER, GroupPaths, UnitPaths
+from efface.bids.derivatives import UNNAMED_SEGMENTER, GroupPaths, UnitPaths
+from efface.bids.query import find_scans
+from efface.defacing import METHODS
+from efface.metrics.dice import NINE_REGIONS
 from efface.report import (
     build,
     build_report,
@@ -29,14 +29,14 @@ from efface.report import (
     volumes,
     words,
 )
-from efface.report.figures import COLOURS, GROUPS, figure_bytes
+from efface.report.dice_figures import COLOURS, GROUPS, figure_bytes
 from efface.report.pages import units_of
-from efface.report.pose import pose_of_brain
-from efface.report.slices import EDIT_COLOUR, GAP, PLANES, Views, strip
 from efface.study import Settings, Study, collect, load_tables
-from efface.study.quality import QUALITY_COLUMNS, UNIT
-from efface.study.rows import STATISTICS
-from efface.study.unit import run_unit
+from efface.study.quality_tables import QUALITY_COLUMNS, UNIT
+from efface.study.records import STATISTICS
+from efface.study.scan_job import run_unit
+from efface.visualization.camera import pose_of_brain
+from efface.visualization.slices import EDIT_COLOUR, GAP, PLANES, Views, strip
 
 PANELS = heads.method_panels
 """The real ones: a stand-in takes their place where whole reports are made."""

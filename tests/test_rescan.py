@@ -12,15 +12,15 @@ from scipy import ndimage
 
 import bids
 import phantom
-from efface.arrays import Volume
-from efface.dataset import Source, find_scans
+from efface.bids.derivatives import RescanPaths, UnitPaths
+from efface.bids.query import T1wScan, find_scans
 from efface.errors import InputError, RegistrationError
-from efface.paths import RescanPaths, UnitPaths
-from efface.registration import AffineResult, register_affine, resample, rms_distance_mm
-from efface.scan import load_scan
-from efface.study import Settings, Study, align, collect, load_tables, unit
-from efface.study.rescan import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, Pair, RescanTask, pairs_of
-from efface.study.unit import run_unit
+from efface.io.scan import load_scan
+from efface.spatial.registration import AffineResult, register_affine, resample, rms_distance_mm
+from efface.spatial.types import Volume
+from efface.study import Settings, Study, collect, load_tables, scan_job, session_registration
+from efface.study.rescan_job import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, Pair, RescanTask, pairs_of
+from efface.study.scan_job import run_unit
 
 METHODS = ("quickshear", "pydeface")
 
@@ -28,7 +28,7 @@ METHODS = ("quickshear", "pydeface")
 def stand_in(monkeypatch):
     """The registration of two equal phantoms is known too."""
     found = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
-    monkeypatch.setattr("efface.study.align.register_affine", lambda *_args, **_options: found)
+    monkeypatch.setattr("efface.study.session_registration.register_affine", lambda *_args, **_options: found)
     return bids.stand_in(monkeypatch)
 
 
@@ -44,7 +44,7 @@ def settings(tmp_path):
 
 def source(subject, session, name=""):
     stem = f"sub-{subject}" + (f"_ses-{session}" if session else "") + name
-    return Source(subject, session, stem, Path(f"{stem}_T1w.nii.gz"))
+    return T1wScan(subject, session, stem, Path(f"{stem}_T1w.nii.gz"))
 
 
 def run_all(settings):
@@ -114,7 +114,7 @@ def test_every_segmenter_of_the_study_has_its_rescans_and_a_failure_of_one_leave
     assert set(again.segmenter) == {"slant", "atlas"}
     assert set(load_tables(both.out_dir).rescan.segmenter) == {"slant"}, "tables in memory are of the main segmenter"
 
-    working = unit.segment
+    working = scan_job.segment
 
     def failing(anatomy, name="atlas", **params):
         if name == "atlas":
@@ -122,7 +122,7 @@ def test_every_segmenter_of_the_study_has_its_rescans_and_a_failure_of_one_leave
             raise RegistrationError(msg)
         return working(anatomy, name, **params)
 
-    monkeypatch.setattr("efface.study.unit.segment", failing)
+    monkeypatch.setattr("efface.study.scan_job.segment", failing)
     for session in ("1", "2"):
         UnitPaths(both.out_dir, "01", session, f"sub-01_ses-{session}").segmentation("rescanaffine", "atlas").unlink()
     (pair,) = pairs_of(find_scans(both.bids_dir))
@@ -148,7 +148,7 @@ def test_a_failed_registration_is_a_row_and_the_other_groups_go_on(done, setting
         msg = "planted"
         raise RegistrationError(msg)
 
-    monkeypatch.setattr("efface.study.rescan.align", failing)
+    monkeypatch.setattr("efface.study.rescan_job.align", failing)
     outcome = run_all(settings)
     assert [(r.method, r.measure, r.reason) for r in outcome.failures] == [
         (RESCAN_12, "register", "planted"),
@@ -222,7 +222,7 @@ def test_alignment_finds_a_known_move(smooth_scan, tmp_path, transform):
     turn[:3, 3] = (2.0, -1.5, 1.0)
     other = moved(smooth_scan, turn, tmp_path / "moved.nii.gz")  # its point x is the scan's point turn(x)
     brain = phantom.head().brain
-    found = align.align(other, smooth_scan, brain, transform)
+    found = session_registration.align(other, smooth_scan, brain, transform)
     points = np.argwhere(brain) @ other.affine[:3, :3].T + other.affine[:3, 3]
     assert rms_distance_mm(np.array(found.record["FixedToMoving"]), turn, points) < 0.6
     inner = brain & (np.abs(other.data - found.values) < 20)
@@ -249,13 +249,13 @@ def test_sessions_of_nothing_alike_are_refused(smooth_scan, tmp_path):
     noise = np.random.default_rng(0).normal(100, 30, smooth_scan.shape).astype(np.float32)
     smooth_scan.save_like(noise, tmp_path / "noise.nii.gz")
     with pytest.raises(RegistrationError, match="could not be registered"):
-        align.align(load_scan(tmp_path / "noise.nii.gz"), smooth_scan, phantom.head().brain, "affine")
+        session_registration.align(load_scan(tmp_path / "noise.nii.gz"), smooth_scan, phantom.head().brain, "affine")
 
 
 def test_the_control_comes_back_to_where_it_was(smooth_scan, tmp_path):
     smooth_scan.save_like(ndimage.gaussian_filter(smooth_scan.data, 1.5), tmp_path / "soft.nii.gz")
     soft = load_scan(tmp_path / "soft.nii.gz")
-    first, second = (align.resample_and_back(soft) for _ in range(2))
+    first, second = (session_registration.resample_and_back(soft) for _ in range(2))
     np.testing.assert_array_equal(first.values, second.values)
     brain = phantom.head().brain
     turn = np.array(first.record["ThereAndBack"])

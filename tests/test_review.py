@@ -20,8 +20,8 @@ from efface.review.agreement import agreement
 from efface.review.app import HEADERS, PAGE
 from efface.review.cases import find_cases
 from efface.review.session import Session, label_colours
-from efface.study.quality import write_quality
-from efface.votes import read_votes
+from efface.study.quality_tables import write_quality
+from efface.study.ratings import read_votes
 
 CASE = "sub-00_desc-mri_deface"
 

@@ -9,8 +9,8 @@ import pytest
 
 import chromium
 import review_study
-from efface.paths import UnitPaths
-from efface.votes import current_votes, read_votes
+from efface.bids.derivatives import UnitPaths
+from efface.study.ratings import current_votes, read_votes
 
 pytestmark = pytest.mark.skipif(bool(chromium.why_not()), reason=chromium.why_not() or "-")
 PATIENCE_S = 60.0

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import phantom
-from efface.container import Container
 from efface.errors import InputError, OutputError
-from efface.scan import Scan, load_labels, load_mask, load_scan
+from efface.io.nifti_mgh import Container
+from efface.io.scan import Scan, load_labels, load_mask, load_scan
 
 KINDS = {
     "nifti1": ("head.nii.gz", {}),

@@ -10,18 +10,18 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from efface.arrays import Grid, Volume
+from efface.anatomy.templates import braincolor_labels
 from efface.errors import AnatomyError, InputError, RegistrationError
-from efface.registration import resample
-from efface.segment import SEGMENTERS, segment
-from efface.segment.atlas import AVERAGE_TO_TEMPLATE
-from efface.segment.bias import correct_bias
-from efface.segment.decide import fill_cavities
-from efface.segment.labels import LABEL_IDS, REGIONS
-from efface.segment.prior import GROUPS, load_prior
-from efface.segment.sampling import sample_channels, sample_labels
-from efface.segment.tissue import fit_tissue
-from efface.templates import braincolor_labels
+from efface.segmentation import SEGMENTERS, segment
+from efface.segmentation.atlas.atlas_prior import GROUPS, load_prior
+from efface.segmentation.atlas.map_labelling import fill_cavities
+from efface.segmentation.atlas.pipeline import AVERAGE_TO_TEMPLATE
+from efface.segmentation.atlas.tissue_model import fit_tissue
+from efface.segmentation.bias_field import correct_bias
+from efface.segmentation.labels import LABEL_IDS, REGIONS
+from efface.spatial.point_sampling import sample_channels, sample_labels
+from efface.spatial.registration import resample
+from efface.spatial.types import Grid, Volume
 
 HEADS = Path(__file__).parents[2] / "shared/data/heads"
 QUICK = {"iterations": "20x10x0"}
@@ -246,10 +246,10 @@ def test_the_table_lists_the_atlas():
 @pytest.mark.skipif(not HEADS.is_dir(), reason="needs the development heads in ../shared/data")
 @pytest.mark.parametrize("subject", ["sub-03", "sub-13"])
 def test_development_heads_agree_with_their_reference(subject):
-    from efface.anatomy import Anatomy
-    from efface.scan import load_scan
+    from efface.anatomy.head_anatomy import HeadAnatomy
+    from efface.io.scan import load_scan
 
-    labels = segment(Anatomy(load_scan(HEADS / subject / f"anat/{subject}_T1w.nii.gz")), "atlas")
+    labels = segment(HeadAnatomy(load_scan(HEADS / subject / f"anat/{subject}_T1w.nii.gz")), "atlas")
     path = HEADS / f"derivatives/dlmuse/{subject}/anat/{subject}_desc-dlmuse_dseg.nii.gz"
     reference = np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
     assert dice(reference > 0, labels.values > 0) > 0.95

@@ -8,30 +8,36 @@ import pytest
 import torch
 from scipy import ndimage
 
-from efface.anatomy import Anatomy
-from efface.arrays import Grid, Volume
+from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.errors import AnatomyError, InputError
-from efface.segment import standard
-from efface.segment.labels import LABEL_IDS, MIRRORED
-from efface.segment.place import LOG_FLOOR, Place, build_place, load_place
-from efface.segment.shares import NEGLIGIBLE, MeanShares, Share, label_shares, to_scan_grid
-from efface.segment.slant import EMBEDDED, Geometry, open_weights, segment_slant, segment_standard
-from efface.segment.standard import CLIP, QUANTILES, huber_line, normalise, standardise
-from efface.segment.tiles import place_in
-from efface.segment.unet import (
+from efface.segmentation.labels import LABEL_IDS, MIRRORED
+from efface.segmentation.slant import preprocessing
+from efface.segmentation.slant.checkpoints import CompactWeights, ModelCard, PublishedWeights, save_compact, write_card
+from efface.segmentation.slant.label_prior import LOG_FLOOR, LabelPrior, build_place, load_place
+from efface.segmentation.slant.label_probabilities import (
+    NEGLIGIBLE,
+    LabelProbability,
+    MeanShares,
+    label_shares,
+    to_scan_grid,
+)
+from efface.segmentation.slant.pipeline import EMBEDDED, Geometry, open_weights, segment_slant, segment_standard
+from efface.segmentation.slant.preprocessing import CLIP, QUANTILES, huber_line, normalise, standardise
+from efface.segmentation.slant.tiling import place_in
+from efface.segmentation.slant.unet import (
     CLASSES,
     COMPACT_PLAN,
     PUBLISHED_PLAN,
-    Plan,
+    Architecture,
     TileNet,
     UNet3D,
     load_published,
     published_shapes,
 )
-from efface.segment.weights import Card, CompactWeights, PublishedWeights, save_compact, write_card
+from efface.spatial.types import Grid, Volume
 
-TINY = Plan((1, 2, 2, 3, 3, 4, 4, 5), (5, 4, 4, 4, CLASSES, 6, 6, CLASSES, CLASSES), published=True)
-TINY_COMPACT = Plan((1, 2, 2, 3, 3, 4, 4, 5), (5, 4, 4, 4, 4, 3, 3, 3, 3))
+TINY = Architecture((1, 2, 2, 3, 3, 4, 4, 5), (5, 4, 4, 4, CLASSES, 6, 6, CLASSES, CLASSES), published=True)
+TINY_COMPACT = Architecture((1, 2, 2, 3, 3, 4, 4, 5), (5, 4, 4, 4, 4, 3, 3, 3, 3))
 SMALL = Geometry("small", Grid((16, 20, 12), np.eye(4)), (10, 12, 8), ((0, 6), (0, 8), (0, 4)), np.eye(4))
 WIDTHS = [(1, 32), (32, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512)]
 DECODER = {9: (512, 512, 2), 8: (768, 256, 3), 7: (256, 256, 3), 6: (256, 256, 2), 5: (384, 133, 3)}
@@ -136,7 +142,7 @@ def test_tiles_enter_the_published_network_with_z_first(tmp_path, monkeypatch):
         scores[0, 5, 1, 2, 3] = 1  # z, x, y
         return scores
 
-    monkeypatch.setattr("efface.segment.weights.load_published", lambda *_: network)
+    monkeypatch.setattr("efface.segmentation.slant.checkpoints.load_published", lambda *_: network)
     tile = np.zeros(SMALL.tile_shape, np.float32)
     tile[2, 3, 1], tile[0, 0, 0] = 8, -2
     labels = PublishedWeights(tmp_path, TINY, SMALL).predict("1_1_1", tile)
@@ -240,7 +246,7 @@ def compact(tmp_path):
     network = TileNet(TINY_COMPACT)
     torch.nn.init.zeros_(network.head.weight)
     torch.nn.init.zeros_(network.head.bias)
-    write_card(folder, Card(TINY_COMPACT, (), stripped=False, training={"heads": 0}))
+    write_card(folder, ModelCard(TINY_COMPACT, (), stripped=False, training={"heads": 0}))
     (folder / "place.npz").write_bytes(build_place(counts(), EMBEDDED).to_bytes())
     save_compact(folder / "pooled.pt", network.state_dict())
     return folder
@@ -337,7 +343,7 @@ def test_the_label_with_the_largest_interpolated_share_wins():
     turn = np.array([[0.96, -0.28, 0, 7], [0.28, 0.96, 0, -1], [0, 0, 1, 2], [0, 0, 0, 1.0]])
     target = Grid((12, 13, 9), turn @ np.array([[1.1, 0, 0, 3], [0, 1.3, 0, 2], [0, 0, 1.2, 0.4], [0, 0, 0, 1]]))
     whole = tuple(slice(0, n) for n in grid.shape)
-    found = to_scan_grid([Share(i, whole, d) for i, d in enumerate(dense)], grid, turn, target)
+    found = to_scan_grid([LabelProbability(i, whole, d) for i, d in enumerate(dense)], grid, turn, target)
     to_index = np.linalg.inv(turn @ grid.affine) @ target.affine
     x, y, z = np.indices(target.shape).reshape(3, -1)
     at = (to_index[:3, :3] @ [x, y, z] + to_index[:3, 3:]).reshape(3, *target.shape)
@@ -351,7 +357,7 @@ def test_the_label_with_the_largest_interpolated_share_wins():
 def test_labels_outside_their_box_and_outside_the_grid_do_not_come_back():
     grid, scan = Grid((6, 6, 6), np.diag([2.0, 2, 2, 1])), Grid((20, 12, 12), np.eye(4))
     left = (slice(0, 3), slice(0, 6), slice(0, 6))
-    found = to_scan_grid([Share(7, left, np.ones((3, 6, 6), np.float32))], grid, np.eye(4), scan)
+    found = to_scan_grid([LabelProbability(7, left, np.ones((3, 6, 6), np.float32))], grid, np.eye(4), scan)
     assert (found[:5, :11, :11] == 7).all()
     assert np.count_nonzero(found) == 5 * 11 * 11
 
@@ -363,7 +369,9 @@ def test_a_sheet_of_one_voxel_keeps_its_width_between_voxels():
     rest = (1 - sheet) * (np.arange(16) < 8)
     lines = {0: 1 - sheet - rest, 1: rest, 2: sheet}
     whole = tuple(slice(0, n) for n in grid.shape)
-    shares = [Share(i, whole, np.tile(v[:, None, None], (1, 5, 5)).astype(np.float32)) for i, v in lines.items()]
+    shares = [
+        LabelProbability(i, whole, np.tile(v[:, None, None], (1, 5, 5)).astype(np.float32)) for i, v in lines.items()
+    ]
     affine = np.diag([0.25, 2, 2, 1])
     affine[0, 3] = 4.0
     found = to_scan_grid(shares, grid, np.eye(4), Grid((90, 4, 4), affine))
@@ -376,7 +384,7 @@ def test_a_sheet_of_one_voxel_keeps_its_width_between_voxels():
 def possible_everywhere(*labels):
     levels = np.zeros((CLASSES, *(n // 2 for n in SMALL.grid.shape)), dtype=np.uint8)
     levels[list(labels)] = 200
-    return Place(SMALL, levels)
+    return LabelPrior(SMALL, levels)
 
 
 def tile_probabilities(place, name, share):
@@ -409,7 +417,7 @@ def test_a_mirrored_tile_is_what_the_other_side_holds_of_the_mirrored_head(tmp_p
     levels = counts()
     place = build_place(levels + levels[MIRRORED, ::-1], EMBEDDED)
     assert place.symmetric
-    write_card(tmp_path, Card(TINY_COMPACT, (), stripped=False, training={}))
+    write_card(tmp_path, ModelCard(TINY_COMPACT, (), stripped=False, training={}))
     (tmp_path / "place.npz").write_bytes(place.to_bytes())
     for name in ("1_2_3", "3_2_3"):
         save_compact(tmp_path / f"{name}.pt", TileNet(TINY_COMPACT).state_dict())
@@ -469,7 +477,7 @@ def test_a_block_holds_what_its_tile_holds_there():
 
 
 def anatomy_of(volume, brain):
-    anatomy = Anatomy.__new__(Anatomy)
+    anatomy = HeadAnatomy.__new__(HeadAnatomy)
     anatomy.scan = SimpleNamespace(volume=volume, shape=volume.data.shape, affine=volume.affine)
     anatomy._given_brain, anatomy._made = brain, {}
     return anatomy
@@ -487,8 +495,8 @@ def test_a_step_of_the_preprocessing_is_done_once_a_scan_and_can_be_left_out(com
         done.append("bias")
         return image
 
-    monkeypatch.setattr("efface.segment.slant.scan_to_template", aligned)
-    monkeypatch.setattr("efface.segment.standard._even", even)
+    monkeypatch.setattr("efface.segmentation.slant.pipeline.scan_to_template", aligned)
+    monkeypatch.setattr("efface.segmentation.slant.preprocessing._even", even)
     anatomy = anatomy_of(volume, brain)
     first, second = (segment_slant(anatomy, compact=compact) for _ in range(2))
     assert done == ["align", "bias"]
@@ -508,7 +516,7 @@ def test_an_unknown_parameter_is_refused():
 def test_the_whole_puts_labels_on_the_scan_grid(compact, monkeypatch):
     volume, brain, turn = scan()
     affine = EMBEDDED.to_template @ np.linalg.inv(turn)
-    monkeypatch.setattr("efface.segment.slant.scan_to_template", lambda *_: affine)
+    monkeypatch.setattr("efface.segmentation.slant.pipeline.scan_to_template", lambda *_: affine)
     labels = segment_slant(anatomy_of(volume, brain), compact=compact)
     assert labels.values.shape == volume.data.shape
     assert set(np.unique(labels.values)) == {0, LABEL_IDS[6]}
@@ -517,9 +525,9 @@ def test_the_whole_puts_labels_on_the_scan_grid(compact, monkeypatch):
     np.testing.assert_allclose(centre, turn[:3, :3] @ expected + turn[:3, 3], atol=1.5)
     assert labels.provenance.segmenter == "slant"
     assert "131 of 132 labels" in labels.warnings[0]
-    assert standard.ALIGNING_MM == 2.0
+    assert preprocessing.ALIGNING_MM == 2.0
 
 
 def test_a_place_is_of_its_geometry():
     with pytest.raises(InputError, match="no tile"):
-        Place(EMBEDDED, np.zeros((CLASSES, 43, 55, 39), np.uint8)).tile("9_9_9")
+        LabelPrior(EMBEDDED, np.zeros((CLASSES, 43, 55, 39), np.uint8)).tile("9_9_9")

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from efface.arrays import Grid
 from efface.errors import InputError
-from efface.segment.slant import EMBEDDED, PUBLISHED, Geometry, fuse
-from efface.segment.slant import fuse as public_fuse
+from efface.segmentation.slant.pipeline import EMBEDDED, PUBLISHED, Geometry, fuse
+from efface.segmentation.slant.pipeline import fuse as public_fuse
+from efface.spatial.types import Grid
 
 SMALL = Geometry("small", Grid((7, 8, 9), np.eye(4)), (3, 4, 5), ((0, 2, 4), (0, 2, 4), (0, 2, 4)), np.eye(4))
 GAPPED = Geometry("gapped", Grid((9, 8, 7), np.eye(4)), (3, 4, 2), ((0, 5), (1, 3), (0, 1, 4)), np.eye(4))

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from efface.errors import InputError
-from efface.segment.labels import BY_ID, LABELS, MIRRORED
-from efface.segment.shares import label_shares
-from efface.segment.standard import QUANTILES
-from efface.segment.tiles import EMBEDDED
-from efface.segment.unet import CLASSES, Plan, TileNet
-from efface.segment.weights import CompactWeights
+from efface.segmentation.labels import BY_ID, LABELS, MIRRORED
+from efface.segmentation.slant.checkpoints import CompactWeights
+from efface.segmentation.slant.label_probabilities import label_shares
+from efface.segmentation.slant.preprocessing import QUANTILES
+from efface.segmentation.slant.tiling import EMBEDDED
+from efface.segmentation.slant.unet import CLASSES, Architecture, TileNet
 from efface.training import slant, slant_data
 from efface.training.augment import NOTHING, Amounts, Draw, apply, draw
 from efface.training.slant_data import FINE, TrainingHead, count_labels, folds, halved, load_head
 from efface.training.slant_fit import Sampler, Schedule, fit, loss_of
 
-TINY = Plan((1, 2, 2, 2, 2, 3, 3, 3), (3, 3, 3, 2, 2, 2, 2, 3, 3))
+TINY = Architecture((1, 2, 2, 2, 2, 3, 3, 3), (3, 3, 3, 2, 2, 2, 2, 3, 3))
 LEFT, RIGHT = BY_ID[37].index, BY_ID[36].index  # caudates
 BOX = EMBEDDED.box("2_2_2")
 WHOLE = tuple(slice(0, n) for n in EMBEDDED.grid.shape)

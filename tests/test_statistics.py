@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from efface.study import inference
-from efface.study.inference import MINIMUM_SUBJECTS, equivalence, friedman, holm, median_of, mixed, paired
-from efface.study.rows import STATISTICS, TEXT_COLUMNS
-from efface.study.statistics import (
+from efface.statistics import inference
+from efface.statistics.inference import MINIMUM_SUBJECTS, equivalence, friedman, holm, median_of, mixed, paired
+from efface.study.records import STATISTICS, TEXT_COLUMNS
+from efface.study.statistics_table import (
     EQUIVALENT,
     LARGER,
     NOT_SHOWN,

@@ -11,15 +11,15 @@ import pytest
 
 import bids
 import phantom
-from efface.dataset import find_scans
-from efface.deface import METHODS, Edit
+from efface.bids.derivatives import GroupPaths, UnitPaths
+from efface.bids.query import find_scans
+from efface.defacing import METHODS, Edit
 from efface.errors import InputError, OutputError
-from efface.paths import GroupPaths, UnitPaths
-from efface.study import Settings, Study, collect, load_tables, unit
-from efface.study.recipes import read_recipe
-from efface.study.rows import Row, read_table, rows_to_tsv
+from efface.study import Settings, Study, collect, load_tables, scan_job
+from efface.study.provenance import read_recipe
+from efface.study.records import Row, read_table, rows_to_tsv
 from efface.study.run import out_dir_of
-from efface.study.unit import run_unit
+from efface.study.scan_job import run_unit
 
 
 @pytest.fixture
@@ -165,9 +165,9 @@ def test_a_scan_that_cannot_be_read_is_a_row_with_the_reason(done, settings):
 
 
 def test_a_method_that_fails_is_a_row_and_the_others_go_on(done, settings, monkeypatch):
-    from efface.study import unit
+    from efface.study import scan_job
 
-    plan = unit.plan
+    plan = scan_job.plan
 
     def failing(anatomy, method, **params):
         if method == "pydeface":
@@ -175,12 +175,12 @@ def test_a_method_that_fails_is_a_row_and_the_others_go_on(done, settings, monke
             raise InputError(msg)
         return plan(anatomy, method, **params)
 
-    monkeypatch.setattr(unit, "plan", failing)
+    monkeypatch.setattr(scan_job, "plan", failing)
     outcome = run_unit(find_scans(settings.bids_dir)[0], settings)
     assert [(r.method, r.measure, r.reason) for r in outcome.failures] == [("pydeface", "deface", "planted")]
     rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
     assert (rows[rows.method == "quickshear"].status == "ok").all()
-    monkeypatch.setattr(unit, "plan", plan)
+    monkeypatch.setattr(scan_job, "plan", plan)
     assert run_unit(find_scans(settings.bids_dir)[0], settings).failures == ()
 
 
@@ -189,7 +189,7 @@ def test_an_output_that_cannot_be_written_stops_the_run(done, settings, monkeypa
         msg = "no space left"
         raise OutputError(msg)
 
-    monkeypatch.setattr("efface.scan.write_atomically", full)
+    monkeypatch.setattr("efface.io.scan.write_atomically", full)
     with pytest.raises(OutputError, match="no space"):
         run_unit(find_scans(settings.bids_dir)[0], settings)
 
@@ -218,7 +218,7 @@ def test_the_original_is_run_where_asked_for_and_every_row_says_so(done, setting
         mask[:, -1] = True
         return Edit(mask, 0.0, method, implementation)
 
-    monkeypatch.setattr(unit, "plan", planned)
+    monkeypatch.setattr(scan_job, "plan", planned)
     source = find_scans(settings.bids_dir)[0]
     chosen = replace(settings, methods=("quickshear", "pydeface"), originals=("quickshear",))
     run_unit(source, chosen)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import average as average_head
-from efface.anatomy import head_mask
-from efface.arrays import Volume
-from efface.deface import feature_net
-from efface.deface.feature_net import FeatureNet, network_grid
-from efface.registration import resample
-from efface.templates import FEATURE_LABELS
+from efface.anatomy.head_anatomy import head_mask
+from efface.anatomy.landmark_network import LandmarkNet, network_grid
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.defacing import feature_net
+from efface.spatial.registration import resample
+from efface.spatial.types import Volume
 from efface.training import defacer, feature_examples
 from efface.training.defacer import Schedule, cross_validate, evaluate, folds, save_weights, table, train
 from efface.training.feature_examples import AVERAGE, SIDE, Head, average_example, example, label_centres, with_mouth
@@ -226,7 +226,7 @@ def test_the_average_head_is_an_example_with_two_eyes_a_nose_two_ears_and_a_mout
 # Training
 
 
-def states(network: FeatureNet) -> dict:
+def states(network: LandmarkNet) -> dict:
     return {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
 
 
@@ -273,7 +273,7 @@ def test_a_finished_run_is_read_not_repeated(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("small_examples")
 def test_training_starts_from_the_network_given_and_leaves_it_alone(tmp_path):
     torch.manual_seed(99)
-    start = FeatureNet()
+    start = LandmarkNet()
     before = states(start)
     trained = train([tiny_head()], tmp_path, Schedule(1, 1e-7), start)
     assert same(states(start), before)
@@ -437,7 +437,7 @@ def test_a_feature_too_many_or_too_far_is_not_right(average):
 
 def test_weights_are_kept_in_half_precision_and_load(tmp_path, monkeypatch):
     torch.manual_seed(5)
-    network = FeatureNet()
+    network = LandmarkNet()
     save_weights(network, tmp_path / "weights.pt")
     state = torch.load(tmp_path / "weights.pt", weights_only=True)
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}

@@ -7,10 +7,10 @@ import pytest
 from scipy import ndimage
 
 import average
-from efface import templates
-from efface.anatomy import head_mask
-from efface.arrays import Grid
-from efface.templates import FEATURE_LABELS, PRIOR_GRID
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import head_mask
+from efface.anatomy.templates import FEATURE_LABELS, PRIOR_GRID
+from efface.spatial.types import Grid
 from efface.training import priors
 from efface.training.landmarks import FEATURES, face_zone
 from efface.training.priors import BRAIN_CLEARANCE_MM, Located, label_head, pinnae, removal_mask, save

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from efface import votes
+from efface.bids.derivatives import UnitPaths
 from efface.errors import InputError, OutputError
-from efface.paths import UnitPaths
-from efface.votes import Vote, append_vote, current_votes, fingerprint, read_votes, votes_path
+from efface.study import ratings as votes
+from efface.study.ratings import Rating, append_vote, current_votes, fingerprint, read_votes, votes_path
 
-VOTE = Vote("2022-01-01T00:00:00Z", "Ann", "01", "1", "sub-01_ses-1", "quickshear", "Success")
+VOTE = Rating("2022-01-01T00:00:00Z", "Ann", "01", "1", "sub-01_ses-1", "quickshear", "Success")
 
 WRITER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from efface.votes import Vote, append_vote
-vote = Vote("t", sys.argv[2], "01", "1", "sub-01_ses-1", "quickshear", "Success")
+from efface.study.ratings import Rating, append_vote
+vote = Rating("t", sys.argv[2], "01", "1", "sub-01_ses-1", "quickshear", "Success")
 for n in range(100_000):
     append_vote(Path(sys.argv[1]), replace(vote, note=f"{n} " + "x" * 500))
     print(n, flush=True)

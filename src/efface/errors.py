@@ -28,11 +28,11 @@ class AnatomyError(EffaceError, RuntimeError):
     """A head or a brain was not found where one was expected."""
 
 
-class FeatureError(EffaceError, RuntimeError):
+class LandmarkError(EffaceError, RuntimeError):
     """Facial features were not found, or not as many as a face has."""
 
 
-class OriginalError(EffaceError, RuntimeError):
+class ExternalToolError(EffaceError, RuntimeError):
     """An original program failed, took too long, or wrote something that cannot be used."""
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from efface.report.evidence import Evidence
-from efface.report.figures import GROUPS, rescan_groups
-from efface.report.palette import colour_of, title_of
-from efface.segment.labels import LABELS
+from efface.report.dice_figures import GROUPS, rescan_groups
+from efface.report.inputs import Evidence
+from efface.segmentation.labels import LABELS
+from efface.visualization.palette import colour_of, title_of
 
 MAX_LABEL_NUMBERS = 400_000
 """With more numbers than this (500 scans and six methods, say) the single labels stay in dice.tsv."""

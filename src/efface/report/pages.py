@@ -12,15 +12,15 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
-from efface.files import write_atomically
-from efface.measure.dice import WHOLE_BRAIN
-from efface.paths import UnitPaths
+from efface.bids.derivatives import UnitPaths
+from efface.io.atomic import write_atomically
+from efface.metrics.dice import WHOLE_BRAIN
+from efface.report.dice_figures import GROUPS
 from efface.report.embed import Picture, jpeg_picture
-from efface.report.evidence import Evidence
-from efface.report.figures import GROUPS
-from efface.report.palette import title_of
-from efface.report.slices import PLANES, Views, strip
-from efface.report.volumes import Privacy, method_views, stored
+from efface.report.image_loading import DisplayPolicy, method_views, stored
+from efface.report.inputs import Evidence
+from efface.visualization.palette import title_of
+from efface.visualization.slices import PLANES, Views, strip
 
 STRIP_PX, PAGE_PX = 150, 260
 MAX_THREADS = 4
@@ -82,7 +82,7 @@ def write_pages(
     units: Sequence[UnitPaths],
     tables: Evidence,
     methods: Sequence[str],
-    privacy: Privacy,
+    privacy: DisplayPolicy,
     template: jinja2.Template,
     common: Mapping[str, Any],
 ) -> list[ScanEntry]:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from efface.measure.dice import WHOLE_BRAIN
-from efface.report.evidence import Evidence
-from efface.report.figures import GROUPS
+from efface.metrics.dice import WHOLE_BRAIN
+from efface.report.dice_figures import GROUPS
+from efface.report.inputs import Evidence
 
 SOURCES = ("automatic", "manual")
 

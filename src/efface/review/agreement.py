@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from efface.measure import cohen_kappa, fleiss_kappa
-from efface.votes import VERDICTS
+from efface.metrics import cohen_kappa, fleiss_kappa
+from efface.study.ratings import VERDICTS
 
 AUTOMATIC = "automatic"
 Words = Mapping[tuple[str, str], str]

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from efface.errors import EffaceError, InputError
 from efface.review.faces import Faces
 from efface.review.session import Session, label_colours
-from efface.votes import check_reviewer
+from efface.study.ratings import check_reviewer
 
 PAGE = Path(__file__).with_name("page")
 HOSTS = ("127.0.0.1", "localhost")

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from efface.bids.derivatives import ORIGINAL, GroupPaths, UnitPaths, recipe_of
 from efface.errors import InputError
-from efface.paths import ORIGINAL, GroupPaths, UnitPaths, recipe_of
-from efface.scan import SUFFIXES
-from efface.votes import VERDICTS, fingerprint
+from efface.io.scan import SUFFIXES
+from efface.study.ratings import VERDICTS, fingerprint
 
 _DEFACED = re.compile(r"(?P<stem>sub-.+)_desc-(?P<description>[A-Za-z0-9]+)_(?P<suffix>[A-Za-z0-9]+)\.nii\.gz")
 SETTLED_NS = 2_000_000_000

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from efface.qc.verdict import VANISHED_MM
+from efface.quality.verdict import VANISHED_MM
 
 
 @dataclass(frozen=True)

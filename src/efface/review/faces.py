@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from efface.arrays import Affine
+from efface.anatomy.skin import Surface, head_surface
 from efface.errors import InputError
-from efface.render import CENTRE_MM, VIEWS, render_view
+from efface.io.scan import load_scan
 from efface.review.cases import Case, read_json
-from efface.scan import load_scan
-from efface.surface import Surface, head_surface
+from efface.spatial.types import Affine
+from efface.visualization.face_rendering import CENTRE_MM, VIEWS, render_view
 
 WHEN = ("before", "after")
 SIZE_PX = (400, 360)

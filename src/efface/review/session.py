@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from efface.bids.derivatives import recipe_of
 from efface.errors import InputError
-from efface.paths import recipe_of
 from efface.review.agreement import Agreement, agreement
 from efface.review.cases import Case, find_cases, read_json
 from efface.review.evidence import evidence_lines
-from efface.segment.labels import LABELS
-from efface.study.quality import write_quality
-from efface.votes import Vote, VoteLog, append_vote, check_reviewer, is_stale, now, read_votes, votes_path
+from efface.segmentation.labels import LABELS
+from efface.study.quality_tables import write_quality
+from efface.study.ratings import Rating, VoteLog, append_vote, check_reviewer, is_stale, now, read_votes, votes_path
 
 GOLDEN_TURN = 0.618034
 
@@ -124,7 +124,7 @@ class Session:
         shown = before["open"] and bool(before["automatic"])
         session = paths.session or ""
         names = (now(), reviewer, paths.subject, session, paths.stem, case.method)
-        append_vote(self.out_dir, Vote(*names, verdict, note, case.image, automatic_shown=shown))
+        append_vote(self.out_dir, Rating(*names, verdict, note, case.image, automatic_shown=shown))
         return self.details(case_id, reviewer)
 
     def case(self, case_id: str) -> Case:
@@ -172,7 +172,7 @@ class Session:
             return None, None
         return case.automatic, None if math.isnan(case.score) else case.score
 
-    def _revealed(self, case: Case, others: list[Vote], *, voted: bool) -> dict[str, Any]:
+    def _revealed(self, case: Case, others: list[Rating], *, voted: bool) -> dict[str, Any]:
         """The automatic verdict, what it rests on, and what others said: nothing of it before a blind vote."""
         automatic, score = self._automatic(case, voted=voted)
         if self.blind and not voted:

@@ -1,12 +1,14 @@
-"""The paper's experiments over a data set: unit of work, recipes, engine, group tables."""
+"""The paper's experiments over a data set: one job a scan, provenance of every file, executor, group tables."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from efface._lazy import attach
 
 if TYPE_CHECKING:
-    from efface.study.clusters import default_jobs
-    from efface.study.group import Tables, collect, load_tables
+    from efface.study.backends import default_jobs
     from efface.study.run import Progress, Study, Summary, out_dir_of
     from efface.study.settings import Settings
+    from efface.study.tables import Tables, collect, load_tables
 
 __all__ = [
     "Progress",
@@ -20,19 +22,13 @@ __all__ = [
     "out_dir_of",
 ]
 
-_PLACES = {
-    **dict.fromkeys(("Progress", "Study", "Summary", "out_dir_of"), "run"),
-    **dict.fromkeys(("Tables", "collect", "load_tables"), "group"),
-    "Settings": "settings",
-    "default_jobs": "clusters",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Load the names when they are first used: a worker starts in a second, and loads libraries with its first scan."""
-    import importlib
-
-    if name not in _PLACES:
-        msg = f"module 'efface.study' has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(importlib.import_module(f"efface.study.{_PLACES[name]}"), name)
+# A worker imports this package within a second; it loads the libraries with its first scan.
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        **dict.fromkeys(("Progress", "Study", "Summary", "out_dir_of"), "efface.study.run"),
+        **dict.fromkeys(("Tables", "collect", "load_tables"), "efface.study.tables"),
+        "Settings": "efface.study.settings",
+        "default_jobs": "efface.study.backends",
+    },
+)

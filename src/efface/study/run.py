@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from efface._version import __version__
-from efface.bids_filter import BidsFilter
-from efface.dataset import Source, find_scans
+from efface.bids.derivatives import GroupPaths
+from efface.bids.filters import BidsFilter
+from efface.bids.query import T1wScan, find_scans
 from efface.errors import InputError, OutputError
-from efface.files import cannot_write, remove_leftovers, write_atomically
-from efface.paths import GroupPaths
-from efface.study.clusters import Cluster, cluster_of
-from efface.study.engine import Engine, Outcome, Task
-from efface.study.group import Tables, collect
-from efface.study.rescan import RescanTask, pairs_of
-from efface.study.rows import Row
+from efface.io.atomic import cannot_write, remove_leftovers, write_atomically
+from efface.study.backends import Cluster, cluster_of
+from efface.study.executor import Engine, Outcome, Task
+from efface.study.records import Row
+from efface.study.rescan_job import RescanTask, pairs_of
+from efface.study.scan_job import UnitTask
 from efface.study.settings import NO_RESCAN, Settings
-from efface.study.unit import UnitTask
+from efface.study.tables import Tables, collect
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +105,13 @@ class Study:
         self.validate = validate
         self.bids_filter = bids_filter
 
-    def scans(self, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> list[Source]:
+    def scans(self, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> list[T1wScan]:
         """The scans a run would look at.
 
         Raises
         ------
         InputError
-            As `efface.dataset.find_scans`.
+            As `efface.bids.query.find_scans`.
         """
         return find_scans(
             self.settings.bids_dir,
@@ -139,7 +139,7 @@ class Study:
         jobs
             Scans at once on this machine; None takes what cores and memory allow.
         cluster
-            Other workers than this machine's (`efface.study.clusters`).
+            Other workers than this machine's (`efface.study.backends`).
         progress
             Told of every unit that ends.
 
@@ -159,7 +159,7 @@ class Study:
             remove_leftovers(self.settings.out_dir)
             return self._run(sources, cluster, progress)
 
-    def _run(self, sources: Sequence[Source], cluster: Cluster, progress: Progress | None) -> Summary:
+    def _run(self, sources: Sequence[T1wScan], cluster: Cluster, progress: Progress | None) -> Summary:
         units = [UnitTask(source, self.settings) for source in sources]
         pairs = pairs_of(sources) if self.settings.rescan != NO_RESCAN else []
         rescans = [RescanTask(pair, self.settings) for pair in pairs]

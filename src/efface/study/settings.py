@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from efface.deface import METHODS
+from efface.defacing import METHODS
 from efface.errors import InputError
-from efface.measure import DEFAULT_MEASURES, check_measures
-from efface.privacy import SCRUB, check_policy
-from efface.segment import DEFAULT_SEGMENTER, SEGMENTERS
+from efface.io.deidentify import SCRUB, check_policy
+from efface.metrics import DEFAULT_MEASURES, check_measures
+from efface.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
 
 TRANSFORMS = ("rigid", "affine", "deformable")
 """How one session can be registered to the other."""
@@ -28,9 +28,9 @@ class Settings:
     bids_dir, out_dir
         The data set, and where results go.
     methods
-        Names in `efface.deface.METHODS`, run in this order.
+        Names in `efface.defacing.METHODS`, run in this order.
     segmenter
-        A name in `efface.segment.SEGMENTERS`: the one that tables, figures and the report speak of.
+        A name in `efface.segmentation.SEGMENTERS`: the one that tables, figures and the report speak of.
     protect_brain
         Keep the brain out of every edit. Off by default: the study measures the methods as published.
     method_params
@@ -42,7 +42,7 @@ class Settings:
     segmenter_params
         Parameters for each segmenter, by its name.
     measures
-        Names in `efface.measure.MEASURES`; ``dice`` is always among them.
+        Names in `efface.metrics.MEASURES`; ``dice`` is always among them.
     rescan
         One of `RESCANS`: how a subject's sessions are registered to each other, or ``none``.
     header

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from efface.arrays import Grid
-from efface.segment.labels import MIRRORED
-from efface.segment.standard import CLIP
-from efface.segment.tiles import EMBEDDED
+from efface.segmentation.labels import MIRRORED
+from efface.segmentation.slant.preprocessing import CLIP
+from efface.segmentation.slant.tiling import EMBEDDED
+from efface.spatial.types import Grid
 from efface.training.slant_data import FINE
 
 CENTRE_MM = np.array([0.0, -15.0, 5.0])

@@ -23,12 +23,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from efface.arrays import FloatVolume, Volume
-from efface.deface.feature_net import CLASSES, FeatureNet, feature_probabilities
-from efface.deface.features import find_features
-from efface.files import write_atomically
-from efface.registration import resample
-from efface.templates import FEATURE_LABELS
+from efface.anatomy.landmark_network import CLASSES, LandmarkNet, feature_probabilities
+from efface.anatomy.landmarks import find_features
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.io.atomic import write_atomically
+from efface.spatial.registration import resample
+from efface.spatial.types import FloatVolume, Volume
 from efface.training.feature_examples import AVERAGE, SIDE, SMALL_SIDE, Head, example, label_centres, prepare
 
 log = logging.getLogger(__name__)
@@ -96,8 +96,8 @@ class Score:
 
 
 def train(
-    heads: Sequence[Head], folder: Path, schedule: Schedule, start: FeatureNet | None = None, seed: int = SEED
-) -> FeatureNet:
+    heads: Sequence[Head], folder: Path, schedule: Schedule, start: LandmarkNet | None = None, seed: int = SEED
+) -> LandmarkNet:
     """Train a network, going on from the checkpoint in `folder` if there is one.
 
     Parameters
@@ -116,7 +116,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     torch.manual_seed(seed)
-    network = FeatureNet()
+    network = LandmarkNet()
     if start is not None:
         network.load_state_dict(start.state_dict())
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # a third faster
@@ -204,7 +204,7 @@ def _loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return 1 - dice.mean() + entropy, dice.detach()
 
 
-def evaluate(network: FeatureNet, head: Head, fold: int) -> Score:
+def evaluate(network: LandmarkNet, head: Head, fold: int) -> Score:
     """Look for the features of a head as it is, and compare with its labels."""
     volume, labels = Volume(head.data, head.affine), head.features
     found = find_features(volume, network)
@@ -235,7 +235,7 @@ def folds(heads: Sequence[Head], count: int = FOLDS) -> list[list[Head]]:
 
 
 def cross_validate(
-    heads: Sequence[Head], folder: Path, start: FeatureNet, schedule: Schedule = TRAINING, count: int = FOLDS
+    heads: Sequence[Head], folder: Path, start: LandmarkNet, schedule: Schedule = TRAINING, count: int = FOLDS
 ) -> list[Score]:
     """Train without each fold's heads, and score those."""
     scores: list[Score] = []
@@ -270,7 +270,7 @@ def _save(state: dict[str, object], path: Path) -> None:
     write_atomically(path, buffer.getvalue(), force=True)
 
 
-def save_weights(network: FeatureNet, path: Path) -> None:
+def save_weights(network: LandmarkNet, path: Path) -> None:
     """Write the weights in half precision."""
     _save({name: tensor.half() for name, tensor in network.state_dict().items()}, path)
 

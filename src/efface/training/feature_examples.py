@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from efface import templates
-from efface.anatomy import head_mask
-from efface.arrays import Affine, FloatVolume, Volume
-from efface.deface.feature_net import GRID_MM, normalised
-from efface.deface.features import EXPECTED
-from efface.masks import largest_component
-from efface.registration import block_mean
-from efface.templates import FEATURE_LABELS
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import head_mask
+from efface.anatomy.landmark_network import GRID_MM, normalised
+from efface.anatomy.landmarks import EXPECTED
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.spatial.masks import largest_component
+from efface.spatial.registration import block_mean
+from efface.spatial.types import Affine, FloatVolume, Volume
 from efface.training.landmarks import FEATURES
 from efface.training.priors import LEAST_ML, WORKING_MM, LabelledHead, Located, label_head, label_heads
 

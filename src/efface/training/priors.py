@@ -18,15 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from efface import registration, templates
-from efface.anatomy import Anatomy
-from efface.arrays import Affine, BoolVolume, FloatVolume, Grid, Volume
-from efface.dataset import find_scans
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.templates import FEATURE_LABELS, PRIOR_GRID
+from efface.bids.query import find_scans
 from efface.errors import EffaceError
-from efface.files import write_atomically
-from efface.masks import largest_component
-from efface.scan import load_scan
-from efface.templates import FEATURE_LABELS, PRIOR_GRID
+from efface.io.atomic import write_atomically
+from efface.io.scan import load_scan
+from efface.spatial import registration
+from efface.spatial.masks import largest_component
+from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
 from efface.training.landmarks import EAR_DEPTH_MM, EARS_REACH, FEATURES, face_zone
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Located:
 
 
 def _locate(path: Path) -> Located:
-    anatomy = Anatomy(load_scan(path))
+    anatomy = HeadAnatomy(load_scan(path))
     volume = registration.block_mean(anatomy.scan.volume, WORKING_MM)
     head, brain = (_coarse(mask, anatomy.scan.affine, volume) for mask in (anatomy.head, anatomy.brain))
     points = average_points(volume, head, anatomy.from_average).astype(np.float32)
@@ -301,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="efface train priors", description="Make the priors in average-head space.")
     parser.add_argument("bids_dir", type=Path, help="whole heads with faces, T1w, BIDS")
     parser.add_argument("work_dir", type=Path, help="where each head is in the average head; a run goes on here")
-    parser.add_argument("--out", type=Path, default=Path(templates.__file__).parent / "data", help="where priors go")
+    parser.add_argument("--out", type=Path, default=Path(templates.__file__).parents[1] / "data", help="where priors go")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     heads = []

@@ -12,7 +12,7 @@ Run, in this order, each as often as it takes; what is done is kept, and what wa
 ``START`` is a network trained on heads that no fold holds out: those whose labels are no reference (the atlas, and
 heads that the atlas segmenter labelled), so that every fold and the final training can go on from it. With
 ``--fold all`` nothing is held out: those are the weights to ship. ``OUT/weights`` is what
-`efface.segment.slant.segment_slant` takes as `compact`.
+`efface.segmentation.slant.pipeline.segment_slant` takes as `compact`.
 """
 
 import argparse
@@ -28,27 +28,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from efface.arrays import FloatVolume, Grid
 from efface.errors import InputError
-from efface.files import write_atomically
-from efface.measure.dice import compare_labels
-from efface.scan import load_labels
-from efface.segment.labels import LABEL_IDS
-from efface.segment.place import Place, load_place
-from efface.segment.shares import most_probable, to_scan_grid
-from efface.segment.slant import segment_standard, shares_of
-from efface.segment.tiles import EMBEDDED
-from efface.segment.unet import CLASSES, COMPACT_PLAN, TileNet
-from efface.segment.weights import (
+from efface.io.atomic import write_atomically
+from efface.io.scan import load_labels
+from efface.metrics.dice import compare_labels
+from efface.segmentation.labels import LABEL_IDS
+from efface.segmentation.slant.checkpoints import (
     POOLED,
-    Card,
     CompactWeights,
+    ModelCard,
     load_compact,
     predict_compact,
     read_card,
     save_compact,
     write_card,
 )
+from efface.segmentation.slant.label_prior import LabelPrior, load_place
+from efface.segmentation.slant.label_probabilities import most_probable, to_scan_grid
+from efface.segmentation.slant.pipeline import segment_standard, shares_of
+from efface.segmentation.slant.tiling import EMBEDDED
+from efface.segmentation.slant.unet import CLASSES, COMPACT_PLAN, TileNet
+from efface.spatial.types import FloatVolume, Grid
 from efface.training import slant_data as data
 from efface.training.augment import Amounts, Draw, apply
 from efface.training.slant_fit import Sampler, Schedule, fit, seen
@@ -100,7 +100,7 @@ class Loaded:
     heads: list[data.TrainingHead]
     held: list[data.TrainingHead]
     target: NDArray[np.float64]
-    place: Place
+    place: LabelPrior
     face: torch.Tensor
 
 
@@ -166,7 +166,7 @@ def pretrain(
     if start is not None:
         training["start"] = read_card(start / "weights").training
     weights.mkdir(exist_ok=True)
-    write_card(weights, Card(COMPACT_PLAN, tuple(loaded.target.tolist()), split.stripped, training))
+    write_card(weights, ModelCard(COMPACT_PLAN, tuple(loaded.target.tolist()), split.stripped, training))
     write_atomically(weights / "place.npz", loaded.place.to_bytes(), force=True)
     save_compact(weights / f"{POOLED}.pt", network.state_dict())
 
@@ -216,7 +216,9 @@ def specialise(cache: Path, out: Path, schedule: Schedule, tiles: Sequence[str] 
         save_compact(weights / f"{name}.pt", network.state_dict())
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     card = read_card(weights)
-    write_card(weights, Card(card.plan, card.quantiles, card.stripped, {**card.training, "tiles": asdict(schedule)}))
+    write_card(
+        weights, ModelCard(card.plan, card.quantiles, card.stripped, {**card.training, "tiles": asdict(schedule)})
+    )
 
 
 def evaluate(cache: Path, out: Path, bids_dir: Path | None = None, derivative: str = "dlmuse") -> Path:

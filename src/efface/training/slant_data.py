@@ -13,22 +13,22 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from efface.anatomy import Anatomy
-from efface.arrays import Affine, BoolVolume, FloatVolume, Grid, LabelVolume, Volume
-from efface.dataset import find_scans
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.templates import prior as average_prior
+from efface.bids.query import find_scans
 from efface.errors import EffaceError, InputError
-from efface.files import write_atomically
-from efface.registration import resample
-from efface.scan import load_labels, load_scan
-from efface.segment.atlas import AVERAGE_TO_TEMPLATE
-from efface.segment.labels import MIRRORED, index_lookup
-from efface.segment.place import Place, build_place
-from efface.segment.prior import CORTEX, GROUPS, load_prior
-from efface.segment.sampling import sample_labels
-from efface.segment.standard import StandardHead, normalise, scan_to_template, standardise
-from efface.segment.tiles import EMBEDDED, Geometry
-from efface.segment.unet import CLASSES
-from efface.templates import prior as average_prior
+from efface.io.atomic import write_atomically
+from efface.io.scan import load_labels, load_scan
+from efface.segmentation.atlas.atlas_prior import CORTEX, GROUPS, load_prior
+from efface.segmentation.atlas.pipeline import AVERAGE_TO_TEMPLATE
+from efface.segmentation.labels import MIRRORED, index_lookup
+from efface.segmentation.slant.label_prior import LabelPrior, build_place
+from efface.segmentation.slant.preprocessing import PreprocessedHead, normalise, scan_to_template, standardise
+from efface.segmentation.slant.tiling import EMBEDDED, Geometry
+from efface.segmentation.slant.unet import CLASSES
+from efface.spatial.point_sampling import sample_labels
+from efface.spatial.registration import resample
+from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, LabelVolume, Volume
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class TrainingHead:
     labels
         Label indices 0 to 132, uint8.
     quantiles
-        Of the brain's intensities, see `efface.segment.standard.QUANTILES`.
+        Of the brain's intensities, see `efface.segmentation.slant.preprocessing.QUANTILES`.
     to_scan
         Standard mm to scan mm.
     """
@@ -78,9 +78,9 @@ class TrainingHead:
     quantiles: NDArray[np.float64]
     to_scan: Affine
 
-    def standard(self) -> StandardHead:
+    def standard(self) -> PreprocessedHead:
         """The record that intensities are fitted with."""
-        return StandardHead(self.image.astype(np.float32), self.brain, self.quantiles, self.to_scan)
+        return PreprocessedHead(self.image.astype(np.float32), self.brain, self.quantiles, self.to_scan)
 
 
 def prepare(
@@ -136,7 +136,7 @@ def prepare_head(path: Path, labels_path: Path, name: str, *, bias: bool = True)
     InputError, AnatomyError, RegistrationError
         If the scan cannot be used.
     """
-    anatomy = Anatomy(load_scan(path))
+    anatomy = HeadAnatomy(load_scan(path))
     stored, affine = load_labels(labels_path)
     image = nib.as_closest_canonical(nib.Nifti1Image(stored, affine))
     to_scan = np.asarray(np.linalg.inv(scan_to_template(anatomy, [])) @ EMBEDDED.to_template, dtype=np.float64)
@@ -231,7 +231,7 @@ def without_reference(name: str) -> bool:
     return name == ATLAS or name.endswith(UNPROVEN)
 
 
-def count_labels(heads: list[TrainingHead]) -> Place:
+def count_labels(heads: list[TrainingHead]) -> LabelPrior:
     """Label frequencies of heads and of their mirror images."""
     shape = tuple(n // 4 for n in FINE.shape)
     size = int(np.prod(shape))

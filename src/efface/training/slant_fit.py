@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from efface.errors import InputError
-from efface.files import write_atomically
-from efface.segment.place import BoxPlace, Place
-from efface.segment.standard import CLIP
-from efface.segment.unet import CLASSES, TileNet
+from efface.io.atomic import write_atomically
+from efface.segmentation.slant.label_prior import BlockPrior, LabelPrior
+from efface.segmentation.slant.preprocessing import CLIP
+from efface.segmentation.slant.unet import CLASSES, TileNet
 from efface.training.augment import Amounts, apply, draw
 from efface.training.slant_data import ATLAS, TrainingHead, image_of
 
@@ -100,7 +100,7 @@ class Sampler:
         self,
         heads: list[TrainingHead],
         target: Any,
-        place: Place,
+        place: LabelPrior,
         face: torch.Tensor,
         tiles: tuple[str, ...],
         amounts: Amounts,
@@ -113,16 +113,16 @@ class Sampler:
         self.labels = [torch.from_numpy(head.labels) for head in heads]
         weight = np.array([atlas_share * len(heads) if head.name == ATLAS else 1.0 for head in heads])
         self.odds = weight / weight.sum()
-        self._places: dict[str, BoxPlace] = {}
+        self._places: dict[str, BlockPrior] = {}
 
-    def tile_place(self, name: str) -> BoxPlace:
+    def tile_place(self, name: str) -> BlockPrior:
         """Label frequencies of a tile, its logarithms in half precision while they wait."""
         if name not in self._places:
             made = self.place.tile(name)
-            self._places[name] = BoxPlace(made.voxels, made.channels, made.log_prior.half())
+            self._places[name] = BlockPrior(made.voxels, made.channels, made.log_prior.half())
         return self._places[name]
 
-    def sample(self, seed: int, step: int, voxels: int) -> tuple[torch.Tensor, BoxPlace, torch.Tensor]:
+    def sample(self, seed: int, step: int, voxels: int) -> tuple[torch.Tensor, BlockPrior, torch.Tensor]:
         """Tile (1, 1, x, y, z), the place of at most so many of its voxels, and their labels (n,), of one step."""
         rng = np.random.default_rng((seed, step))
         head = int(rng.choice(len(self.images), p=self.odds))
@@ -133,7 +133,7 @@ class Sampler:
         chosen = np.sort(rng.permutation(len(place.voxels))[:voxels])
         part = torch.from_numpy(chosen)
         at = place.voxels[part]
-        return image[None, None], BoxPlace(at, place.channels, place.log_prior[part].float()), labels.flatten()[at]
+        return image[None, None], BlockPrior(at, place.channels, place.log_prior[part].float()), labels.flatten()[at]
 
 
 def seen(head: TrainingHead, target: Any, *, stripped: bool) -> Any:

@@ -1,0 +1,265 @@
+"""The public functions: nibabel images or paths in, nibabel images and pandas frames out.
+
+Each is one call for one scan; `efface.Study` does whole data sets.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing import Edit, apply_edit, plan
+from efface.defacing.propagation import carry_edit
+from efface.errors import InputError
+from efface.io.deidentify import SCRUB, check_policy, without_names
+from efface.io.nifti_mgh import announced_shape
+from efface.io.scan import Scan, load_labels, load_mask, load_scan
+from efface.metrics import compare_labels, volumes_ml
+from efface.metrics.dice import unknown_labels
+from efface.quality import Verdict, judge
+from efface.segmentation import DEFAULT_SEGMENTER
+from efface.segmentation import segment as run_segmenter
+from efface.segmentation.labels import Labels
+from efface.spatial.types import LabelVolume
+
+DEFAULT_METHOD = "pydeface"
+"""The most used one, and one that depends on no brain mask."""
+
+
+@dataclass(frozen=True, eq=False)
+class Defaced:
+    """What `deface` returns.
+
+    Attributes
+    ----------
+    original, scan
+        The scan before and after.
+    edit
+        What was decided: mask, values, method, parameters.
+    others
+        The images given as `apply_to`, defaced alike, in order.
+    warnings
+        What to look at before sharing the result.
+    removed
+        What was taken out of the headers because it may name somebody: names of fields, of all images together.
+    """
+
+    original: Scan
+    scan: Scan
+    edit: Edit
+    others: tuple[Scan, ...]
+    warnings: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> Any:
+        """The defaced scan as a nibabel image."""
+        return self.scan.to_nibabel()
+
+    @property
+    def mask(self) -> Any:
+        """1 = voxel changed, as a nibabel image on the scan's own grid."""
+        return nib.Nifti1Image(self.scan.ras_to_stored(self.edit.mask).astype(np.uint8), self.scan.stored_affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What `segment` returns.
+
+    Attributes
+    ----------
+    scan
+        The scan that was segmented.
+    labels
+        BrainCOLOR ids on the scan's RAS+ grid, warnings, and what made them.
+    """
+
+    scan: Scan
+    labels: Labels
+
+    @property
+    def image(self) -> Any:
+        """The labels as a nibabel image on the scan's own grid, int32."""
+        stored = self.scan.ras_to_stored(self.labels.values)
+        return nib.Nifti1Image(stored.astype(np.int32), self.scan.stored_affine)
+
+    @property
+    def volumes(self) -> pd.DataFrame:
+        """Columns level, region, volume_ml."""
+        rows = volumes_ml(self.labels.values, self.scan.spacing_mm)
+        return pd.DataFrame(rows, columns=["level", "region", "volume_ml"])
+
+
+def deface(
+    image: Any,
+    method: str = DEFAULT_METHOD,
+    *,
+    implementation: str = "native",
+    brain_mask: str | Path | None = None,
+    protect_brain: bool = True,
+    apply_to: Sequence[Any] = (),
+    header: str = SCRUB,
+    **params: Any,
+) -> Defaced:
+    """Remove the face from one scan.
+
+    Parameters
+    ----------
+    image
+        Path of a NIfTI or MGH file, or a nibabel image.
+    method
+        A name in `efface.defacing.METHODS`.
+    implementation
+        ``native``, or ``original`` where the original program is installed.
+    brain_mask
+        Path of a mask on the scan's grid to use instead of finding the brain.
+    protect_brain
+        Never change a voxel of the brain mask or within 2 mm of it.
+    apply_to
+        More images of the same person and session to deface alike: on the same grid, or on another one (then
+        registered rigidly).
+    header
+        ``scrub`` takes text fields, extensions and tags, which may hold names, out of the headers; ``keep`` keeps them.
+    **params
+        The method's own parameters.
+
+    Raises
+    ------
+    InputError
+        If an image, the mask, the method, the header's word or a parameter cannot be used.
+    AnatomyError, RegistrationError
+        If the brain or the average head was not found, or an image of `apply_to` could not be aligned.
+    """
+    check_policy(header)
+    scan = load_scan(image)
+    others = [load_scan(other) for other in apply_to]
+    brain = load_mask(brain_mask, scan) if brain_mask is not None else None
+    anatomy = HeadAnatomy(scan, brain)
+    edit = plan(anatomy, method, implementation=implementation, protect_brain=protect_brain, **params)
+    carried = [carry_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
+    warnings = [*anatomy.warnings, *edit.warnings]
+    for other, other_edit in zip(others, carried, strict=True):
+        warnings += [*other.warnings, *other_edit.warnings]
+    made = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *carried], strict=True)]
+    cleaned = [without_names(one, header) for one in made]
+    removed = dict.fromkeys(name for _, names in cleaned for name in names)
+    first, *rest = (one for one, _ in cleaned)
+    return Defaced(scan, first, edit, tuple(rest), tuple(warnings), tuple(removed))
+
+
+def segment(image: Any, segmenter: str = DEFAULT_SEGMENTER, **params: Any) -> Segmented:
+    """Segment the brain of one scan into the 132 BrainCOLOR labels.
+
+    Parameters
+    ----------
+    image
+        Path of a NIfTI or MGH file, or a nibabel image.
+    segmenter
+        A name in `efface.segmentation.SEGMENTERS`.
+    **params
+        The segmenter's own parameters.
+
+    Raises
+    ------
+    InputError, AnatomyError, RegistrationError
+        If the image cannot be used, no brain was found, or the atlas does not fit it.
+    """
+    scan = load_scan(image)
+    return Segmented(scan, run_segmenter(HeadAnatomy(scan), segmenter, **params))
+
+
+def qc(original: Any, defaced: Any, *, brain_mask: str | Path | None = None) -> Verdict:
+    """Judge a defaced scan: Success, Failure I (face left) or Failure II (brain damaged), with the evidence.
+
+    Parameters
+    ----------
+    original, defaced
+        Paths or nibabel images of a scan before and after defacing, by any program; the defaced one on the original's
+        grid, or on a part of it.
+    brain_mask
+        Path of a mask on the original's grid to use instead of finding the brain.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be used, or the two do not belong together.
+    AnatomyError, RegistrationError
+        If brain or head were not found in the original.
+    """
+    scan = load_scan(original)
+    other = load_scan(defaced)
+    brain = load_mask(brain_mask, scan) if brain_mask is not None else None
+    return judge(HeadAnatomy(scan, brain), other)
+
+
+def dice(a: Any, b: Any) -> pd.DataFrame:
+    """Dice of the whole brain, the nine regions and all labels of two segmentations.
+
+    Parameters
+    ----------
+    a, b
+        Paths or nibabel images of BrainCOLOR labels on the same grid (stored in any orientation).
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns level, region, label, dice, voxels_a, voxels_b, voxels_both. Dice is NaN where a region is empty
+        in both. ``attrs["warnings"]`` says which numbers are no BrainCOLOR labels and were taken as background.
+
+    Raises
+    ------
+    InputError
+        If an image holds no labels, or the two lie on different grids.
+    """
+    _check_sizes(a, b)
+    first, second = _labels(a), _labels(b)
+    matched, warnings = _on_grid_of(first, second)
+    frame = pd.DataFrame(compare_labels(first[1], matched))
+    frame["label"] = frame["label"].astype("Int64")
+    for name, labels, _ in (first, second):
+        unknown = unknown_labels(labels)
+        if unknown:
+            warnings.append(
+                f"{name}: {len(unknown)} numbers are no BrainCOLOR labels ({', '.join(map(str, unknown[:5]))}"
+                f"{', ...' if len(unknown) > 5 else ''}) and count as background"
+            )
+    frame.attrs["warnings"] = warnings
+    return frame
+
+
+_Loaded = tuple[str, LabelVolume, "np.ndarray[Any, np.dtype[np.float64]]"]
+
+
+def _check_sizes(a: Any, b: Any) -> None:
+    """Refuse two files of different size before either is read: one may be huge."""
+    if not (isinstance(a, str | os.PathLike) and isinstance(b, str | os.PathLike)):
+        return
+    shape_a, shape_b = announced_shape(Path(a)), announced_shape(Path(b))
+    if sorted(shape_a) != sorted(shape_b):
+        msg = f"segmentations must lie on the same grid; {a} and {b} have {shape_a} and {shape_b}: resample one onto "
+        raise InputError(msg + "the other")
+
+
+def _labels(image: Any) -> _Loaded:
+    """Name, labels in RAS+ order, and their affine."""
+    is_path = isinstance(image, str | os.PathLike)
+    values, affine = load_labels(image)
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(values, affine))
+    ras = np.ascontiguousarray(np.asanyarray(canonical.dataobj), dtype=np.int32)
+    return str(image) if is_path else "image", ras, np.asarray(canonical.affine, dtype=np.float64)
+
+
+def _on_grid_of(first: _Loaded, second: _Loaded) -> tuple[LabelVolume, list[str]]:
+    """Check that the second image has the voxels of the first."""
+    (name_a, a, affine_a), (name_b, b, affine_b) = first, second
+    if a.shape != b.shape or not np.allclose(affine_a, affine_b, atol=1e-2):
+        why = f"{a.shape} and {b.shape}" if a.shape != b.shape else "equal shapes but other affines"
+        msg = f"segmentations must lie on the same grid; {name_a} and {name_b} have {why}: resample one onto the other"
+        raise InputError(msg)
+    return b, []

@@ -1,0 +1,130 @@
+"""Where a head begins: the surface at which a smoothed scan crosses one threshold."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface.errors import InputError
+from efface.spatial.masks import otsu_threshold
+from efface.spatial.types import FloatVolume, Volume
+
+GRID_MM, COARSE_MM = 1.0, 4.0
+SMOOTH_MM = 1.25
+"""Standard deviation of the smoothing: noise on the skin goes, lips and nostrils stay."""
+SMOOTH_VOXELS = 0.9
+"""The least standard deviation in voxels that leaves no ripple of the voxels in the surface."""
+OTSU_SHARE = 0.5
+"""Of Otsu's threshold: lower ones give skin a beard of noise, higher ones eat thin skin."""
+SPECK_ML = 1.0
+"""Pieces below this are noise in the air; a nose cut off its face has more."""
+
+BLOCK = 2
+"""Voxels along the edge of the blocks by which rays leap through empty space."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Where a head begins.
+
+    Attributes
+    ----------
+    volume
+        Smoothed intensities on a grid of 1 mm along the scan's own axes, with air all around.
+    threshold
+        The intensity at the surface, in units of the scan.
+    """
+
+    volume: Volume
+    threshold: float
+
+    @functools.cached_property
+    def empty_blocks(self) -> NDArray[np.uint8]:
+        """How many blocks of `BLOCK` voxels can be crossed in any direction from each block without a crossing."""
+        inside = self.volume.data >= self.threshold
+        padded = np.pad(inside, [(0, -n % BLOCK) for n in inside.shape])
+        for axis in range(3):
+            padded = np.maximum.reduceat(padded, np.arange(0, padded.shape[axis], BLOCK), axis=axis)
+        if not padded.any():
+            return np.full(padded.shape, 255, np.uint8)
+        blocks = ndimage.distance_transform_cdt(~padded, "chessboard")
+        # One less for where in its block a ray starts, and one for the neighbours that interpolation looks at.
+        return np.asarray(np.clip(blocks - 2, 0, 255), dtype=np.uint8)
+
+
+def head_surface(volume: Volume, *, threshold: float | None = None) -> Surface:
+    """Find the surface of everything in a scan that stands out from the air.
+
+    Parameters
+    ----------
+    volume
+        A head, any orientation and spacing, with air near 0.
+    threshold
+        Intensity at the surface; half of Otsu's threshold when not given. For a defaced scan, give the original's.
+
+    Returns
+    -------
+    Surface
+        All pieces of at least `SPECK_ML`, not only the largest: whoever opens the scan in a viewer sees them too, so a
+        nose that defacing left hanging in the air, or that is wrapped behind the head, is shown.
+
+    Raises
+    ------
+    InputError
+        If the volume is constant, or the threshold is not a positive number.
+    """
+    if threshold is None:
+        threshold = skin_threshold(volume)
+    if not (np.isfinite(threshold) and threshold > 0):
+        msg = f"threshold must be a positive intensity; received {threshold:g}: give that of the original scan"
+        raise InputError(msg)
+    smooth = smoothed(volume, GRID_MM)
+    _remove_specks(smooth.data, threshold)
+    return Surface(smooth, threshold)
+
+
+def skin_threshold(volume: Volume) -> float:
+    """Intensity at which a head begins: a share of Otsu's threshold of the smoothed scan, bright outliers clipped.
+
+    Raises
+    ------
+    InputError
+        If the volume is constant.
+    """
+    values = smoothed(volume, COARSE_MM).data
+    values = values.clip(0, np.percentile(values, 99.0))
+    if values.min() == values.max():
+        msg = f"no head stands out: all smoothed intensities are {values.min():g}; expected a head scan: check it"
+        raise InputError(msg)
+    return OTSU_SHARE * otsu_threshold(values)
+
+
+def smoothed(volume: Volume, step_mm: float) -> Volume:
+    """Smooth a volume and sample it at `step_mm` along its axes at once: one matrix of Gaussian weights an axis.
+
+    The new grid has a margin where everything has faded to the air outside, 0.
+    """
+    data: FloatVolume = volume.data
+    affine = volume.affine.copy()
+    for axis, (count, spacing) in enumerate(zip(volume.data.shape, volume.grid.spacing_mm, strict=True)):
+        sigma = max(SMOOTH_MM, SMOOTH_VOXELS * spacing)
+        margin = 4 * sigma + step_mm
+        new_mm = np.arange(-margin, (count - 1) * spacing + margin, step_mm)
+        offsets = (new_mm[:, None] - spacing * np.arange(count)) / sigma
+        weights = spacing / (sigma * np.sqrt(2 * np.pi)) * np.exp(-0.5 * offsets**2)
+        # Takes the first axis away and puts the new one last; after three axes the order is as before.
+        data = np.tensordot(data, weights.astype(np.float32), axes=(0, 1))
+        affine[:3, 3] -= volume.affine[:3, axis] / spacing * margin
+        affine[:3, axis] *= step_mm / spacing
+    return Volume(data, affine)
+
+
+def _remove_specks(data: FloatVolume, threshold: float) -> None:
+    """Set pieces above the threshold, of less than `SPECK_ML`, to air."""
+    labels, _ = ndimage.label(data >= threshold, np.ones((3, 3, 3)))
+    sizes = np.bincount(labels.ravel())
+    small = sizes * GRID_MM**3 / 1000 < SPECK_ML
+    small[0] = False
+    data[small[labels]] = 0

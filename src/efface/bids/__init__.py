@@ -1,0 +1,1 @@
+"""BIDS data sets: which scans there are, where outputs go, published downloads."""

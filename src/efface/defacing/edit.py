@@ -1,0 +1,67 @@
+"""The edit: which voxels change and to what; and the one function that changes intensities."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from efface.errors import InputError
+from efface.io.scan import Scan
+from efface.spatial.types import BoolVolume, FloatVolume
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What a method decided.
+
+    Attributes
+    ----------
+    mask
+        Voxels that change, on the scan's RAS+ grid.
+    values
+        Their new intensities, shape (mask.sum(),), in the order of ``data[mask]``; or 0 for all.
+    method, implementation, params
+        The recipe.
+    warnings
+        What the user should know.
+    protected_voxels
+        How many voxels the brain protection took out of the edit.
+    """
+
+    mask: BoolVolume
+    values: FloatVolume | float
+    method: str
+    implementation: str = "native"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    protected_voxels: int = 0
+
+
+def without(edit: Edit, protected: BoolVolume) -> Edit:
+    """Take voxels out of an edit, and count them in `protected_voxels`."""
+    keep = ~protected[edit.mask]
+    values = edit.values if isinstance(edit.values, int | float) else edit.values[keep]
+    mask = edit.mask & ~protected
+    saved = edit.protected_voxels + int(keep.size - keep.sum())
+    return Edit(mask, values, edit.method, edit.implementation, edit.params, edit.warnings, saved)
+
+
+def apply_edit(scan: Scan, edit: Edit) -> Scan:
+    """Return the scan with the edited voxels changed; all others keep their stored bits.
+
+    Raises
+    ------
+    InputError
+        If the edit's mask has another shape than the scan, or its values another length than the mask has voxels.
+    """
+    if edit.mask.shape != scan.shape:
+        msg = f"the edit must have the scan's shape {scan.shape}; received {edit.mask.shape}"
+        raise InputError(msg)
+    count = int(edit.mask.sum())
+    if not isinstance(edit.values, int | float) and edit.values.shape != (count,):
+        msg = f"the edit changes {count} voxels; received values of shape {edit.values.shape}"
+        raise InputError(msg)
+    ras = np.array(scan.stored_to_ras(scan.stored))
+    ras[edit.mask] = scan.encode(np.asarray(edit.values))
+    return scan.with_stored(scan.ras_to_stored(ras))

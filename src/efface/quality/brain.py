@@ -1,0 +1,130 @@
+"""Failure II: brain that was edited, beyond what a brain mask can be wrong by at its edge."""
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.quality.grid_matching import REAL_CHANGE
+from efface.quality.verdict import BrainEvidence, Point
+from efface.spatial.masks import box_of, distance_mm, largest_component
+from efface.spatial.types import BoolVolume, FloatVolume
+
+EDGE_MM = 1.0
+"""How far inside its edge a brain mask may hold no brain: not counted; of thick voxels at least the outermost layer."""
+LAYER = 0.6
+"""Of a voxel: deeper than the centres of the outermost layer, less deep than those of the next."""
+TOLERANCE_ML = 0.2
+"""Volume of changed voxels below the edge from which the brain is damaged."""
+PIECE_ML = 0.05
+"""Smaller pieces of changed voxels are noise."""
+FEW = 10_000
+"""Up to so many changed voxels, asking for each one's depth takes less time than finding that of all of the brain's."""
+
+
+def brain_evidence(anatomy: HeadAnatomy, after: FloatVolume, level: float) -> BrainEvidence:
+    """Look for edits in the brain.
+
+    Parameters
+    ----------
+    anatomy
+        Of the original; its brain mask is used.
+    after
+        The defaced scan on the original's grid, in its intensities.
+    level
+        Median intensity of the original's brain.
+    """
+    scan, brain = anatomy.scan, anatomy.brain
+    at = box_of(brain)
+    inside, change = brain[at], np.abs(after[at] - scan.data[at])
+    edited = inside & (change > 0)
+    really = inside & (change > REAL_CHANGE * level)
+    ml = float(np.prod(scan.spacing_mm)) / 1000
+    if not really.any():
+        count = int(edited.sum())
+        return BrainEvidence(False, 0.0, 0.0, 0, count * ml, count, 0.0, "", None, None)
+    depth = _depth_mm(anatomy, really)
+    deep = np.zeros_like(really)
+    deep[really] = depth > max(EDGE_MM, LAYER * float(scan.spacing_mm.max()))
+    damaged = _pieces(deep, ml)
+    volume_ml = float(damaged.sum()) * ml
+    where, centre, box = "", None, None
+    if damaged.any():
+        index = np.argwhere(largest_component(np.asarray(damaged))) + [s.start for s in at]
+        mm = index @ scan.affine[:3, :3].T + scan.affine[:3, 3]
+        centre, box = _point(mm.mean(axis=0)), (_point(mm.min(axis=0)), _point(mm.max(axis=0)))
+        where = _words(anatomy, mm.mean(axis=0))
+    return BrainEvidence(
+        volume_ml >= TOLERANCE_ML,
+        volume_ml / (volume_ml + TOLERANCE_ML),
+        volume_ml,
+        int(damaged.sum()),
+        float(edited.sum()) * ml,
+        int(edited.sum()),
+        float(depth.max()),
+        where,
+        centre,
+        box,
+    )
+
+
+def _pieces(mask: BoolVolume, voxel_ml: float) -> BoolVolume:
+    """Connected pieces of at least `PIECE_ML`."""
+    labels, count = ndimage.label(mask)
+    large = np.bincount(labels.ravel(), minlength=count + 1) * voxel_ml >= PIECE_ML
+    large[0] = False
+    return np.asarray(large[labels], dtype=np.bool_)
+
+
+def _depth_mm(anatomy: HeadAnatomy, chosen: BoolVolume) -> NDArray[np.float32]:
+    """How deep in the brain mask chosen voxels of its box are, shape (n,); from the face of the edge's voxels."""
+    spacing = anatomy.scan.spacing_mm
+    if chosen.sum() > FEW:
+        depth = _all_depths_mm(anatomy)[chosen]
+    else:
+        depth, _ = _around_brain(anatomy).query(np.argwhere(chosen) * spacing)
+    return np.asarray(depth - spacing.min() / 2, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _all_depths_mm(anatomy: HeadAnatomy) -> NDArray[np.float64]:
+    """Distance of each voxel of the brain's box from the nearest voxel outside the brain."""
+    inside = np.pad(anatomy.brain[box_of(anatomy.brain)], 1)
+    depth = distance_mm(inside, anatomy.scan.spacing_mm)
+    return np.asarray(depth[1:-1, 1:-1, 1:-1])
+
+
+@functools.lru_cache(maxsize=1)
+def _around_brain(anatomy: HeadAnatomy) -> cKDTree:
+    """The voxels that touch the brain's box's brain from outside, mm: the nearest of any voxel inside is among them."""
+    inside = np.pad(anatomy.brain[box_of(anatomy.brain)], 1)
+    return cKDTree((np.argwhere(ndimage.binary_dilation(inside) & ~inside) - 1) * anatomy.scan.spacing_mm)
+
+
+def _point(mm: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Point:
+    x, y, z = (round(float(value), 1) for value in mm)
+    return x, y, z
+
+
+def _words(anatomy: HeadAnatomy, centre_mm: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> str:
+    """Part of the brain around a point, by where it is in the brain's box, in the average head's directions."""
+    back = np.linalg.inv(anatomy.from_average)
+    sample = np.argwhere(anatomy.brain)[::17] @ anatomy.scan.affine[:3, :3].T + anatomy.scan.affine[:3, 3]
+    upright = sample @ back[:3, :3].T + back[:3, 3]
+    low, high = upright.min(axis=0), upright.max(axis=0)
+    x, y, z = (back[:3, :3] @ centre_mm + back[:3, 3] - low) / (high - low)
+    side = "left" if x < 0.45 else "right" if x > 0.55 else "midline"
+    if z < 0.35 and y < 0.5:
+        part = "cerebellum and brain stem"
+    elif y > 0.72:
+        part = "frontal lobe"
+    elif z < 0.45:
+        part = "temporal lobe"
+    elif y < 0.25:
+        part = "occipital lobe"
+    else:
+        part = "middle and top"
+    return f"{part}, {side}"

@@ -1,0 +1,265 @@
+"""Failure I: a face that is left, so that one could recognise it.
+
+The skin of the original is sampled where the average head has its face. Along each sample's normal, the nearest skin
+of the defaced scan is looked for: what is further off than `MOVED_MM` has moved, what is not found within `VANISHED_MM`
+has vanished. A voxel that no method touched gives exactly 0.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.skin import SPECK_ML, skin_threshold, smoothed
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.quality.verdict import FACE_FEATURES, VANISHED_MM, FaceEvidence, FeatureEvidence, Point
+from efface.spatial.masks import box_of, largest_component
+from efface.spatial.types import Affine, BoolVolume, FloatVolume, Volume
+
+STEP_MM = 1.5
+"""Grid on which the skin is looked at."""
+MOVED_MM = 1.0
+"""Noise and a light blur move skin by less; another person's face, laid over it, is off by more."""
+SEARCH_MM = 0.75
+HALF = 0.5
+"""Share of a feature that must have moved or vanished for it to be gone."""
+LEFT_FACE = 2 / 3
+"""One feature alone is recognised only where so much of the face around it is left too."""
+NEAR_MM, AHEAD_MM = 3.0, 12.0
+"""How far from the average head's label its skin lies: around, and (not of ears) in front, where it sticks out more."""
+FACE_PRIOR = 0.25
+FRONT_MM = 40.0
+"""Average head y in front of which the face is frontal."""
+LEAST_CM2 = 1.0
+"""A feature with less skin is not in the field of view."""
+SIGHT_MM = 45.0
+LOOKS = ((0.0, 1.0, 0.0), (0.7, 0.7, 0.0), (-0.7, 0.7, 0.0), (0.0, 0.8, -0.6), (1.0, 0.2, 0.0), (-1.0, 0.2, 0.0))
+"""Directions in the average head, one of which must be free of head up to `SIGHT_MM`: what is inside is no skin."""
+MARGIN_MM = 18.0
+EDGE_MM = 6.0
+"""Skin this near the border of the box is the box's, not the head's."""
+
+
+def face_evidence(anatomy: HeadAnatomy, after: FloatVolume) -> tuple[FaceEvidence, float]:
+    """Look for what is left of the face, and give the intensity at the skin.
+
+    Parameters
+    ----------
+    anatomy
+        Of the original; the position of the average head is used.
+    after
+        The defaced scan on the original's grid, in its intensities.
+
+    Raises
+    ------
+    RegistrationError
+        If the average head was not found in the original.
+    """
+    skin = _skin_of(anatomy)
+    moved = _moved_mm(skin, smoothed(_cropped(Volume(after, anatomy.scan.affine), skin.box), STEP_MM).data)
+    features = {part: _feature(skin, moved, member) for part, member in skin.members.items()}
+    front = moved[skin.front]
+    changed = float((front > MOVED_MM).mean()) if front.size else None
+    return _decide(features, changed), skin.threshold
+
+
+@dataclass(frozen=True, eq=False)
+class _Skin:
+    """Samples of the original's outer surface in and around the face.
+
+    Attributes
+    ----------
+    box
+        Part of the scan's voxels that it was taken from.
+    threshold
+        Intensity at the skin.
+    grid
+        Smoothed intensities in the box.
+    points, normals
+        Voxels of `grid`, shape (n, 3); unit vectors out of the head.
+    members
+        For each part of a face, which samples are its.
+    front
+        Which samples are of the frontal face.
+    """
+
+    box: tuple[slice, ...]
+    threshold: float
+    grid: Volume
+    points: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    members: dict[str, BoolVolume]
+    front: BoolVolume
+
+
+def _decide(features: dict[str, FeatureEvidence], changed: float | None) -> FaceEvidence:
+    """Recognisable: two of eyes, nose and mouth are left; or one is, with most of the face around it."""
+    unsure = FaceEvidence(False, 0.0, changed, (), features)
+    shares = {name: unsure.share(name) for name in ("eyes", "nose", "mouth")}
+    kept = {name: 1 - share for name, share in shares.items() if share is not None}
+    if not kept:
+        return unsure
+    left = tuple(name for name, share in kept.items() if share > HALF)
+    ranked = sorted(kept.values(), reverse=True)
+    around = float(np.interp(1 - (changed or 0.0), (0, LEFT_FACE, 1), (0, HALF, 1)))
+    score = max(ranked[1] if len(ranked) > 1 else ranked[0], min(ranked[0], around))
+    return FaceEvidence(score > HALF, float(score), changed, left, features)
+
+
+def _feature(skin: _Skin, moved: NDArray[np.float64], member: BoolVolume) -> FeatureEvidence:
+    area_cm2 = float(member.sum()) * STEP_MM**2 / 100
+    if area_cm2 < LEAST_CM2:
+        return FeatureEvidence(None, None, None, area_cm2, None)
+    here = moved[member]
+    changed = float((here > MOVED_MM).mean())
+    affine = skin.grid.affine
+    centre = affine[:3, :3] @ skin.points[member].mean(axis=0) + affine[:3, 3]
+    x, y, z = (round(float(value), 1) for value in centre)
+    place: Point = (x, y, z)
+    return FeatureEvidence(changed < HALF, changed, float(np.median(here)), area_cm2, place)
+
+
+def _box(volume: Volume, from_average: Affine) -> tuple[slice, ...]:
+    """The part of a scan around the face and the ears."""
+    prior = templates.prior("features")
+    low, high = (f(np.argwhere(prior.data > 0), axis=0) for f in (np.min, np.max))
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1)
+    to_scan = np.linalg.inv(volume.affine) @ from_average @ prior.affine
+    moved = to_scan[:3, :3] @ corners + to_scan[:3, 3:]
+    room = (MARGIN_MM + EDGE_MM) / volume.grid.spacing_mm
+    first = np.clip(np.floor(moved.min(axis=1) - room), 0, np.array(volume.data.shape) - 2).astype(int)
+    last = np.clip(np.ceil(moved.max(axis=1) + room) + 1, first + 2, volume.data.shape).astype(int)
+    return tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+
+
+def _cropped(volume: Volume, box: tuple[slice, ...]) -> Volume:
+    return Volume(volume.data[box], volume.grid.cropped(box).affine)
+
+
+@functools.lru_cache(maxsize=1)
+def _skin_of(anatomy: HeadAnatomy) -> _Skin:
+    """The original's skin, found once for all methods."""
+    whole, from_average = anatomy.scan.volume, anatomy.from_average
+    threshold = skin_threshold(whole)
+    box = _box(whole, from_average)
+    volume = _cropped(whole, box)
+    grid = smoothed(volume, STEP_MM)
+    head = grid.data >= threshold
+    labels, _ = ndimage.label(head, np.ones((3, 3, 3)))
+    sizes = np.bincount(labels.ravel())
+    head &= sizes[labels] * STEP_MM**3 / 1000 >= SPECK_ML
+    air = largest_component(np.asarray(~head))
+    points = np.argwhere(head & ndimage.binary_dilation(air)).astype(np.float64)
+    points = points[_away_from_border(grid, volume, points)]
+    upright = np.linalg.inv(from_average) @ grid.affine
+    points = points[_seen(np.asarray(head), points, np.asarray(np.linalg.inv(upright[:3, :3]), dtype=np.float64))]
+    mm = points @ upright[:3, :3].T + upright[:3, 3]
+    distances = _distances()
+    members = {part: _near(distances[part], mm) for parts in FACE_FEATURES.values() for part in parts}
+    front = _near(distances["face"], mm) & (mm[:, 1] > FRONT_MM)
+    return _Skin(box, threshold, grid, points, _normals(grid.data, points), members, front)
+
+
+def _away_from_border(grid: Volume, volume: Volume, points: NDArray[np.float64]) -> BoolVolume:
+    """Whether points are further than `EDGE_MM` inside the box that was cut out."""
+    to_volume = np.linalg.inv(volume.affine) @ grid.affine
+    voxels = points @ to_volume[:3, :3].T + to_volume[:3, 3]
+    room = np.minimum(voxels, np.array(volume.data.shape) - 1 - voxels) * volume.grid.spacing_mm
+    return np.asarray((room > EDGE_MM).all(axis=1), dtype=np.bool_)
+
+
+def _seen(head: BoolVolume, points: NDArray[np.float64], to_voxels: NDArray[np.float64]) -> BoolVolume:
+    """Whether points can be seen from one of `LOOKS`; eyes are dark, so the back of an orbit can look like skin."""
+    seen = np.zeros(len(points), dtype=np.bool_)
+    last = np.array(head.shape) - 1
+    for look in LOOKS:
+        step = to_voxels @ np.array(look)
+        step /= np.linalg.norm(step)
+        free = np.flatnonzero(~seen)
+        for far in range(3, int(SIGHT_MM / STEP_MM)):
+            at = np.rint(points[free] + far * step).astype(np.intp)
+            outside = ((at < 0) | (at > last)).any(axis=1)
+            i, j, k = np.clip(at, 0, last).T
+            free = free[outside | ~head[i, j, k]]
+        seen[free] = True
+    return seen
+
+
+@functools.cache
+def _distances() -> dict[str, Volume]:
+    """How far the voxels around each part of a face, and around the face, are from it, mm; average-head space."""
+    labels, face = templates.prior("features"), templates.prior("face")
+    x = (np.arange(labels.data.shape[0]) * labels.affine[0, 0] + labels.affine[0, 3])[:, None, None]
+    masks = {"face": face.data > FACE_PRIOR}
+    for name, parts in FACE_FEATURES.items():
+        mask = labels.data == FEATURE_LABELS[name]
+        if name != "ears":
+            mask = _drawn_out(mask, round(AHEAD_MM / float(labels.affine[1, 1])))
+        sides = {"right": mask & (x > 0), "left": mask & (x < 0)}
+        masks.update({part: sides.get(part.split()[0], mask) for part in parts})
+    room = round(2 * NEAR_MM / float(labels.grid.spacing_mm.min())) + 1  # further away no one asks
+    around = {part: box_of(mask, room) for part, mask in masks.items()}
+    return {
+        part: Volume(_distance_mm(mask[around[part]], labels), labels.grid.cropped(around[part]).affine)
+        for part, mask in masks.items()
+    }
+
+
+def _distance_mm(mask: BoolVolume, like: Volume) -> FloatVolume:
+    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=like.grid.spacing_mm), dtype=np.float32)
+
+
+def _drawn_out(mask: BoolVolume, voxels: int) -> BoolVolume:
+    """A mask and the voxels in front of it."""
+    out = mask.copy()
+    for step in range(1, voxels + 1):
+        out[:, step:] |= mask[:, :-step]
+    return out
+
+
+def _near(distance: Volume, mm: NDArray[np.float64]) -> BoolVolume:
+    """Whether average head mm, shape (n, 3), are at most `NEAR_MM` away."""
+    index = (mm - distance.affine[:3, 3]) / np.diag(distance.affine)[:3]
+    found = ndimage.map_coordinates(distance.data, index.T, order=1, mode="nearest")
+    return np.asarray(found <= NEAR_MM, dtype=np.bool_)
+
+
+def _normals(data: FloatVolume, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    sides = (ndimage.map_coordinates(data, (points + step).T, order=1) for step in np.vstack([np.eye(3), -np.eye(3)]))
+    values = np.stack(list(sides))
+    down = (values[3:] - values[:3]).T.astype(np.float64)
+    down /= np.maximum(np.linalg.norm(down, axis=1, keepdims=True), 1e-9)
+    return np.asarray(down)
+
+
+def _moved_mm(skin: _Skin, after: FloatVolume) -> NDArray[np.float64]:
+    """How far the nearest skin of the defaced scan is along each normal, mm; `VANISHED_MM` where there is none."""
+    chosen = skin.front | np.any(list(skin.members.values()), axis=0)
+    moved = np.zeros(len(skin.points))
+    before = _crossing_mm(skin, chosen, skin.grid.data)
+    now = _crossing_mm(skin, chosen, after)
+    found = np.isfinite(before)
+    moved[chosen] = np.minimum(np.abs(now - np.where(found, before, 0.0)), VANISHED_MM)
+    moved[np.flatnonzero(chosen)[~found & ~np.isfinite(now)]] = 0.0
+    return moved
+
+
+def _crossing_mm(skin: _Skin, chosen: BoolVolume, data: FloatVolume) -> NDArray[np.float64]:
+    """Where, outwards from each sample, the nearest change from tissue to air is; infinite where there is none."""
+    steps = np.arange(-VANISHED_MM, VANISHED_MM + SEARCH_MM, SEARCH_MM)
+    nearest = np.full(int(chosen.sum()), np.inf)
+    inner: NDArray[np.float64] | None = None
+    for step in steps:
+        at = skin.points[chosen] + skin.normals[chosen] * (step / STEP_MM)
+        outer = np.asarray(ndimage.map_coordinates(data, at.T, order=1), dtype=np.float64) - skin.threshold
+        if inner is not None:
+            crosses = (inner >= 0) & (outer < 0)
+            part = np.where(crosses, inner / np.where(crosses, inner - outer, 1), 0)
+            place = np.where(crosses, step - SEARCH_MM + part * SEARCH_MM, np.inf)
+            nearest = np.where(np.abs(place) < np.abs(nearest), place, nearest)
+        inner = outer
+    return nearest

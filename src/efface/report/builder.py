@@ -1,0 +1,202 @@
+"""One HTML file a study, and one a scan beside it; everything embedded, nothing fetched."""
+
+import base64
+import hashlib
+import importlib.resources
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from efface._version import __version__
+from efface.bids.derivatives import GroupPaths, UnitPaths
+from efface.defacing import METHODS
+from efface.io.atomic import write_atomically
+from efface.metrics.dice import WHOLE_BRAIN
+from efface.report import head_figures, narrative, scan_selection, summary
+from efface.report.chart import chart_data
+from efface.report.dice_figures import GROUPS, figure_bytes, plot_effects, plot_rescans, rescan_groups
+from efface.report.embed import Picture, png_picture
+from efface.report.image_loading import DisplayPolicy
+from efface.report.inputs import Evidence, read_evidence
+from efface.report.methods_section import bibliography, paragraph, read_record
+from efface.report.pages import Case, ScanEntry, link_of, remove_old_pages, units_of, write_pages
+from efface.visualization.palette import colour_of, counted, listed, title_of
+
+GALLERY = 12
+"""How many of the worst cases the report itself shows; every case is on its scan's page."""
+
+
+def build_report(out_dir: Path, *, include_originals: bool = False) -> Path:
+    """Write the figures, report.html, and a page beside it for every scan, from the files of a study.
+
+    Parameters
+    ----------
+    out_dir
+        Output of a study whose group tables are there.
+    include_originals
+        Show undefaced scans too. Reports are mailed around, so by default none is in it: Figure 1 shows the average
+        head instead of the scan before, Figure 3 the brain alone, and a defaced scan in which the quality check found
+        the face left is not drawn.
+
+    Returns
+    -------
+    Path
+        Of report.html.
+
+    Raises
+    ------
+    InputError
+        If a table is missing or cannot be read.
+    OutputError
+        If the report cannot be written.
+    """
+    paths = GroupPaths(out_dir)
+    tables = read_evidence(out_dir)
+    units = units_of(out_dir, tables)
+    record = read_record(paths, units)
+    methods = [m for m in METHODS if m in record.methods]
+    privacy = DisplayPolicy(include_originals, tables.faces_left())
+    environment = _environment()
+    script = importlib.resources.files(__package__).joinpath("templates/explore.js").read_text(encoding="utf-8")
+    common = {
+        "version": __version__,
+        "record": record,
+        "originals": include_originals,
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    entries = write_pages(units, tables, methods, privacy, environment.get_template("scan.html.j2"), common)
+    remove_old_pages(out_dir, units)
+    paths.figures.mkdir(exist_ok=True)
+    rows = summary.table_one(tables, methods)
+    page = environment.get_template("report.html.j2").render(
+        **common,
+        methods=methods,
+        specs=[METHODS[m] for m in methods],
+        groups=GROUPS,
+        failures=tables.failures.to_dict("records"),
+        headline=narrative.headline(tables, methods),
+        sentences=narrative.method_sentences(tables, methods),
+        table_one=rows,
+        sources=summary.sources_of(rows),
+        medians=summary.medians(tables.dice, methods),
+        against_rescan=summary.against_rescan(tables.statistics, methods),
+        pairs=summary.pairs(tables.statistics),
+        figures=_figures(paths, tables, units, methods, record.segmenter, privacy),
+        chart=chart_data(tables, methods, {u.stem: link_of(u) for u in units}),
+        entries=sorted(entries, key=lambda e: (not e.failed, e.lowest, e.scan)),
+        gallery=_gallery(entries),
+        tables=[n for n in _TABLES if (out_dir / n).is_file()],
+        paragraph=paragraph(record, tables),
+        bibliography=bibliography(record, tables),
+        command=record.command(out_dir),
+        rules={"typical": scan_selection.TYPICAL_RULE, "worst": scan_selection.WORST_RULE},
+        has_quality=len(tables.qc) > 0,
+    )
+    write_atomically(paths.report, page.encode(), force=True)
+    return paths.report
+
+
+_TABLES = (
+    "dice.tsv", "edits.tsv", "failures.tsv", "volumes.tsv", "distances.tsv", "rescan.tsv", "statistics.tsv", "qc.tsv",
+    "table1.tsv",
+)  # fmt: skip
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("efface.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(number=_number, signed=_signed, pvalue=_pvalue, counted=counted, title_of=title_of)
+    environment.filters["colour_of"] = colour_of
+    return environment
+
+
+def _figures(
+    paths: GroupPaths,
+    tables: Evidence,
+    units: Sequence[UnitPaths],
+    methods: list[str],
+    segmenter: str,
+    privacy: DisplayPolicy,
+) -> dict[str, Picture]:
+    """Draw every figure that the study has the numbers for, and write it as SVG and PNG."""
+    by_scan = {unit.stem: unit for unit in units}
+    drawn: dict[str, tuple[Figure, str]] = {}
+    typical = scan_selection.typical_scan(tables.dice, methods)
+    if typical in by_scan:
+        panels = head_figures.method_panels(by_scan[typical], methods, privacy)
+        before = "before" if privacy.originals else "average head"
+        alt = f"{typical}: sagittal slice and 3-D face {'before and ' if privacy.originals else ''}after each method"
+        drawn["figure1_methods"] = (head_figures.plot_methods(panels, before=before, scan=typical), alt)
+    drawn["figure2_dice"] = (plot_effects(tables.dice, methods), _effects_alt(tables, methods))
+    worst = scan_selection.worst_scans(tables.dice, methods)
+    cases = [
+        head_figures.worst_case(by_scan[scan], method, segmenter, dice, privacy)
+        for method, (scan, dice) in worst.items()
+        if scan in by_scan
+    ]
+    if cases:
+        said = listed([f"{title_of(c.method)} {c.dice:.4f} ({c.scan})" for c in cases])
+        drawn["figure3_worst"] = (head_figures.plot_worst(cases), f"Worst case of each method, whole-brain Dice: {said}")
+    if tables.rescan.method.str.startswith("rescan-").any():
+        drawn["figure4_rescan"] = (plot_rescans(tables.rescan, methods), _rescan_alt(tables, methods))
+    pictures: dict[str, Picture] = {}
+    for name in ("figure1_methods", "figure2_dice", "figure3_worst", "figure4_rescan"):
+        for kind in ("svg", "png"):
+            path = paths.figures / f"{name}.{kind}"
+            if name not in drawn:
+                path.unlink(missing_ok=True)
+                continue
+            data = figure_bytes(drawn[name][0], kind)
+            write_atomically(path, data, force=True)
+            if kind == "png":
+                pictures[name] = png_picture(data, drawn[name][1])
+    return pictures
+
+
+def _gallery(entries: Sequence[ScanEntry]) -> list[Case]:
+    """The cases with the lowest whole-brain Dice, and those without one first."""
+    cases = [case for entry in entries for case in entry.cases if case.picture]
+
+    def dice(case: Case) -> float:
+        value = case.dice.get(WHOLE_BRAIN, float("nan"))
+        return -1.0 if np.isnan(value) else value
+
+    return sorted(cases, key=lambda c: (dice(c), c.scan, c.method))[:GALLERY]
+
+
+def _effects_alt(tables: Evidence, methods: Sequence[str]) -> str:
+    medians = []
+    for method in methods:
+        chosen = (tables.dice.method == method) & (tables.dice.region == WHOLE_BRAIN)
+        medians.append(f"{title_of(method)} {_number(float(tables.dice[chosen].value.median()))}")
+    return f"Box plot of Dice per region and method; whole-brain medians: {', '.join(medians)}"
+
+
+def _rescan_alt(tables: Evidence, methods: Sequence[str]) -> str:
+    whole = tables.rescan[(tables.rescan.region == WHOLE_BRAIN) & (tables.rescan.measure == "dice")]
+    said = ", ".join(
+        f"{title} {_number(float(whole[(whole.method == m) & (whole.implementation == i)].value.median()))}"
+        for m, i, title in rescan_groups(whole, methods)
+    )
+    return f"Dice of each subject after each method and after scanning again; whole-brain medians: {said}"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "n/a" if value is None or np.isnan(value) else f"{value:.{digits}f}"
+
+
+def _signed(value: float, digits: int = 4) -> str:
+    return "n/a" if np.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _pvalue(value: Any) -> str:
+    if np.isnan(value):
+        return "n/a"
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

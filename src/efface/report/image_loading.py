@@ -1,0 +1,167 @@
+"""What a study left on disk, opened for drawing; an undefaced scan only where it may be shown."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from efface.bids.derivatives import ORIGINAL, UnitPaths, recipe_of
+from efface.errors import EffaceError, InputError
+from efface.io.scan import Scan, load_labels, load_mask, load_scan
+from efface.spatial.types import Affine, BoolVolume, FloatVolume, LabelVolume
+from efface.visualization.camera import pose_of_brain
+from efface.visualization.slices import Views
+
+BRAIN_MARGIN_MM = 4.0
+"""Around the brain mask, what may be shown of an undefaced scan: meninges and inner skull, no skin and no eye."""
+
+
+@dataclass(frozen=True)
+class DisplayPolicy:
+    """What of a face may be shown.
+
+    Attributes
+    ----------
+    originals
+        Whether undefaced faces may.
+    face_left
+        Pairs (scan, method) whose defaced scan still shows a face, by the quality check: they count as undefaced.
+    """
+
+    originals: bool = False
+    face_left: frozenset[tuple[str, str]] = frozenset()
+
+    def hides(self, scan: str, method: str) -> bool:
+        """Whether the defaced scan of this method must not be drawn."""
+        return not self.originals and (scan, method) in self.face_left
+
+
+FACE_LEFT = "not shown: by the quality check the face is left (Failure I)"
+
+
+def method_views(paths: UnitPaths, method: str, privacy: DisplayPolicy) -> tuple[Views | None, str]:
+    """Volumes to show of a method, or why there are none."""
+    if privacy.hides(paths.stem, method):
+        return None, FACE_LEFT
+    path = paths.defaced(method)
+    if not path.is_file():
+        return None, "there is no defaced scan"
+    try:
+        after = load_scan(path)
+        mask = load_mask(paths.mask(method), after)
+        brain = load_mask(paths.brain(), after) if paths.brain().is_file() else None
+        before = load_original(path).data if privacy.originals else None
+    except EffaceError as error:
+        return None, str(error)
+    if before is not None and before.shape != after.shape:
+        return None, "the original has changed since it was defaced"
+    if before is None and stored(path).get("Implementation") == "original":
+        # An original program's edit is "the voxels that changed": in a scan with empty air, the silhouette of the face.
+        mask = np.zeros_like(mask)
+    return Views(before, after.data, mask, brain, after.spacing_mm), ""
+
+
+def stored(path: Path) -> dict[str, Any]:
+    """The record beside a result; empty where there is none that can be read."""
+    try:
+        content = json.loads(recipe_of(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def load_original(defaced: Path) -> Scan:
+    """Open the scan that `defaced` was made from, by its record.
+
+    Raises
+    ------
+    InputError
+        If the record does not say, or the file is not there any more.
+    """
+    sources = stored(defaced).get("Sources")
+    if not isinstance(sources, list) or not sources:
+        msg = f"{recipe_of(defaced)} does not name the original: run the study again"
+        raise InputError(msg)
+    return load_scan(str(sources[0]))
+
+
+def near_brain(brain: BoolVolume, affine: Affine) -> BoolVolume:
+    """The brain mask and `BRAIN_MARGIN_MM` around it."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    near: BoolVolume = ndimage.distance_transform_edt(~brain, sampling=spacing) <= BRAIN_MARGIN_MM
+    return near
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One scan before and after, with both segmentations, on one RAS+ grid.
+
+    Attributes
+    ----------
+    before, after
+        Intensities; where originals may not be shown, `before` is 0 beyond the surroundings of the brain.
+    labels_before, labels_after
+        BrainCOLOR ids.
+    brain
+        Brain mask of the original.
+    affine
+        Voxel to mm, shape (4, 4).
+    """
+
+    before: FloatVolume
+    after: FloatVolume
+    labels_before: LabelVolume
+    labels_after: LabelVolume
+    brain: BoolVolume
+    affine: Affine
+
+
+def load_comparison(paths: UnitPaths, method: str, segmenter: str, privacy: DisplayPolicy) -> Comparison:
+    """Open what Figure 3 shows.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or does not fit the others.
+    """
+    after = load_scan(paths.defaced(method))
+    before = load_original(paths.defaced(method))
+    if before.shape != after.shape:
+        msg = f"{before.path} has changed since it was defaced: run the study again"
+        raise InputError(msg)
+    brain = load_mask(paths.brain(), after)
+    labels = []
+    for which in (ORIGINAL, method):
+        values, _ = load_labels(paths.segmentation(which, segmenter))
+        ras = np.asarray(after.stored_to_ras(values), dtype=np.int32)
+        if ras.shape != after.shape:
+            msg = f"{paths.segmentation(which, segmenter)} is not on the scan's grid: run the study again"
+            raise InputError(msg)
+        labels.append(ras)
+    seen = before.data
+    if not privacy.originals:
+        seen = np.where(near_brain(brain, after.affine), seen, 0).astype(np.float32)
+    return Comparison(seen, after.data, labels[0], labels[1], brain, after.affine)
+
+
+def camera_pose(paths: UnitPaths, methods: tuple[str, ...], scan: Scan) -> Affine:
+    """Average-head mm to scan mm: from the quality check's record where it has one, else from the brain mask.
+
+    Raises
+    ------
+    InputError, AnatomyError
+        If there is neither.
+    """
+    for method in methods:
+        try:
+            path = paths.defaced(method)
+            record = path.with_name(path.name.replace(f"_{paths.suffix}.nii.gz", "_qc.json"))
+            pose = np.asarray(json.loads(record.read_text(encoding="utf-8"))["from_average"], dtype=np.float64)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if pose.shape == (4, 4) and np.isfinite(pose).all() and np.linalg.det(pose[:3, :3]) > 0:
+            return pose
+    return pose_of_brain(load_mask(paths.brain(), scan), scan.affine)

@@ -1,0 +1,1 @@
+"""Segmentation by deformable registration of an atlas and a tissue model."""

@@ -1,0 +1,191 @@
+"""What the atlas says before the scan is looked at: where each structure, tissue and gyrus is, in template space.
+
+The labels of `deepmriprep` are in the space of its tissue template (`Template_4_GS`: grey, white and fluid after
+shooting registration), and 2 to 4 % smaller than its T1 template `Template_05mm_bet`, whose brain is only affinely
+averaged. So the image the scan is registered to is composed from the tissue template: it fits the labels, and is
+sharper.
+
+The label volume gives whole gyri, from the white matter out into the sulci; which of their voxels are cortex is
+for the scan to say. Therefore the prior has few *groups*: every deep structure by itself, and for each hemisphere
+cortex and white matter, which share the hemisphere in the proportions of the tissue template. `gyri` tells which
+of the cortical labels a voxel of cortex gets.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface.anatomy.templates import braincolor_labels, data_file
+from efface.segmentation.labels import LABELS, REGIONS
+from efface.spatial.registration import resample
+from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, LabelVolume, Volume
+
+FLUID_IDS = (0, *REGIONS["ventricles"])
+"""Groups that are dark: 0 is everything outside the labels, sulcal fluid above all."""
+CORTEX = {"right": 1000, "left": 1001}
+"""Group numbers of the two cortices; every other group's number is its BrainCOLOR id."""
+FIRST_CORTICAL_ID = 100
+CEREBRAL_WHITE = {"right": 44, "left": 45}
+CEREBELLAR_WHITE_IDS = REGIONS["cerebellar WM"]
+MIXED_IDS = (*REGIONS["brainstem"], *REGIONS["cerebellar GM"])
+"""Groups that hold grey and white matter both (folia are thinner than a voxel)."""
+NUCLEUS_IDS = tuple(
+    label.id
+    for label in LABELS
+    if label.id < FIRST_CORTICAL_ID
+    and label.id not in (*FLUID_IDS, *MIXED_IDS, *CEREBRAL_WHITE.values(), *CEREBELLAR_WHITE_IDS)
+)
+GROUPS = (
+    *FLUID_IDS,
+    *NUCLEUS_IDS,
+    *MIXED_IDS,
+    *CEREBELLAR_WHITE_IDS,
+    *CEREBRAL_WHITE.values(),
+    *CORTEX.values(),
+)
+
+LABEL_SMOOTHING_MM = 0.8
+TISSUE_SMOOTHING_MM = 1.5
+TISSUE_FLOOR = 0.1
+"""Part of the tissue prior that is the same everywhere: sulci are where they are, not where the average has them."""
+T1_OF_TISSUE = (0.2, 0.62, 0.9)
+"""Intensities of fluid, grey and white in the composed template; local correlation asks for their order only."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The atlas on one grid of 113x137x113 voxels of 1.5 mm.
+
+    Attributes
+    ----------
+    template
+        T1-like image of the brain, 0 outside.
+    tissue
+        Probabilities of fluid, grey, white, shape (3, x, y, z).
+    groups
+        Probabilities of `GROUPS`, in that order, shape (groups, x, y, z); they add up to one.
+    gyri
+        For ``right`` and ``left``, the nearest cortical label of that hemisphere, on `labels_affine`'s grid.
+    labels_affine
+        Voxel to RAS+ mm of the label volumes, 1 mm.
+    """
+
+    template: Volume
+    tissue: NDArray[np.float32]
+    groups: NDArray[np.float32]
+    gyri: dict[str, LabelVolume]
+    labels_affine: Affine
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of `template`, `tissue` and `groups`."""
+        return self.template.grid
+
+
+@functools.cache
+def load_prior() -> Prior:
+    """Make the prior from the installed atlas; about four seconds, once in a process."""
+    labels, volume = braincolor_labels()
+    tissue, _ = _load_tissue()
+    template = load_template()
+    return Prior(
+        template,
+        tissue,
+        _group_probabilities(tissue, labels, volume.affine, template.grid),
+        {side: _nearest_gyrus(labels, side) for side in CORTEX},
+        volume.affine,
+    )
+
+
+@functools.cache
+def load_template() -> Volume:
+    """Make only the T1-like image of the brain; about half a second, once in a process."""
+    labels, volume = braincolor_labels()
+    tissue, affine = _load_tissue()
+    x, y, z = tissue.shape[1:]
+    return _compose_template(tissue, labels, volume.affine, Grid((x, y, z), affine))
+
+
+@functools.cache
+def _load_tissue() -> tuple[NDArray[np.float32], Affine]:
+    """Fluid, grey and white of the tissue template (stored as grey, white, fluid), RAS+."""
+    image = nib.as_closest_canonical(nib.load(data_file("deepmriprep", "data/templates/Template_4_GS.nii.gz")))
+    stored = np.moveaxis(image.get_fdata(dtype=np.float32), -1, 0)
+    return np.ascontiguousarray(stored[[2, 0, 1]]), np.asarray(image.affine, dtype=np.float64)
+
+
+def _compose_template(tissue: NDArray[np.float32], labels: LabelVolume, labels_affine: Affine, grid: Grid) -> Volume:
+    """A T1-like image of the brain: tissues times their intensities, inside the labels and the sulci between."""
+    brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(labels > 0, 4), iterations=4))[4:-4, 4:-4, 4:-4]
+    inside = resample(Volume(brain.astype(np.float32), labels_affine), grid) > 0.5
+    image = np.tensordot(np.array(T1_OF_TISSUE, dtype=np.float32), tissue, axes=1)
+    return Volume(np.where(inside, image, 0).astype(np.float32), grid.affine)
+
+
+def _group_probabilities(
+    tissue: NDArray[np.float32], labels: LabelVolume, labels_affine: Affine, grid: Grid
+) -> NDArray[np.float32]:
+    smooth = np.stack([ndimage.gaussian_filter(t, TISSUE_SMOOTHING_MM / grid.spacing_mm) for t in tissue])
+    smooth /= smooth.sum(axis=0) + 1e-6
+    floor = TISSUE_FLOOR / 3
+    csf, grey, white = (1 - TISSUE_FLOOR) * smooth + floor
+
+    groups = {0: np.zeros(grid.shape, np.float32)}
+    for label_id in (*FLUID_IDS[1:], *NUCLEUS_IDS, *MIXED_IDS, *CEREBELLAR_WHITE_IDS):
+        groups[label_id] = _smoothed(labels == label_id, labels_affine, grid)
+    hemispheres = {
+        side: _smoothed(_cortical(labels, side) | (labels == CEREBRAL_WHITE[side]), labels_affine, grid)
+        for side in CORTEX
+    }
+    groups[0] = np.clip(1 - sum(groups.values()) - sum(hemispheres.values()), 0, 1)
+    for side, whole in hemispheres.items():
+        groups[CORTEX[side]] = whole * grey
+        groups[CEREBRAL_WHITE[side]] = whole * white
+        groups[0] += whole * csf
+    for label_id in REGIONS["cerebellar GM"]:
+        sulcal = groups[label_id] * np.clip(csf - floor, 0, 1)
+        groups[0] += sulcal
+        groups[label_id] -= sulcal
+    stacked = np.stack([groups[g] for g in GROUPS])
+    stacked /= stacked.sum(axis=0) + 1e-6
+    return stacked.astype(np.float32)
+
+
+def _smoothed(mask: BoolVolume, affine: Affine, grid: Grid) -> FloatVolume:
+    """The mask, smoothed in a box around it and sampled on the grid."""
+    margin = 6
+    box = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in ndimage.find_objects(mask.astype(np.int8))[0])
+    x, y, z = mask.shape
+    local = Grid((x, y, z), affine).cropped(box).affine
+    sigma = LABEL_SMOOTHING_MM / np.linalg.norm(affine[:3, :3], axis=0)
+    part = _part_of_grid(grid, local, tuple(s.stop - s.start for s in box))
+    out = np.zeros(grid.shape, np.float32)
+    smooth = Volume(ndimage.gaussian_filter(mask[box].astype(np.float32), sigma), local)
+    out[part] = resample(smooth, grid.cropped(part))
+    return out
+
+
+def _part_of_grid(grid: Grid, affine: Affine, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Voxels of the grid that a box of voxels can touch."""
+    corners = np.array(np.meshgrid(*[(-1, n) for n in shape])).reshape(3, -1)
+    to_grid = np.linalg.inv(grid.affine) @ affine
+    index = to_grid[:3, :3] @ corners + to_grid[:3, 3:]
+    low = np.clip(np.floor(index.min(axis=1)), 0, np.array(grid.shape) - 1).astype(int)
+    high = np.clip(np.ceil(index.max(axis=1)) + 1, 1, np.array(grid.shape)).astype(int)
+    return tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _cortical(labels: LabelVolume, side: str) -> BoolVolume:
+    """Cortical labels of one side: BrainCOLOR numbers are even on the right and odd on the left."""
+    cortical: BoolVolume = (labels >= FIRST_CORTICAL_ID) & (labels % 2 == (0 if side == "right" else 1))
+    return cortical
+
+
+def _nearest_gyrus(labels: LabelVolume, side: str) -> LabelVolume:
+    nearest = ndimage.distance_transform_edt(~_cortical(labels, side), return_distances=False, return_indices=True)
+    gyri: LabelVolume = labels[tuple(nearest)]
+    return gyri

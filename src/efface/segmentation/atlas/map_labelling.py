@@ -1,0 +1,159 @@
+"""Place and intensity together: which label each voxel of the brain gets."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface.segmentation.atlas.atlas_prior import (
+    CEREBELLAR_WHITE_IDS,
+    CEREBRAL_WHITE,
+    CORTEX,
+    FLUID_IDS,
+    GROUPS,
+    MIXED_IDS,
+    NUCLEUS_IDS,
+    Prior,
+)
+from efface.segmentation.atlas.tissue_model import Tissue, fit_tissue
+from efface.segmentation.labels import REGIONS
+from efface.spatial.point_sampling import CHUNK, sample_channels, sample_labels
+from efface.spatial.types import BoolVolume, LabelVolume, Volume
+
+SWEEPS = 3
+PRIOR_FLOOR = 1e-4
+FLUID_FLOOR = 2e-2
+"""The same for background: sulci, cisterns and atrophy put fluid almost anywhere."""
+NUCLEUS_SPREAD = 1.5
+"""Width of a nucleus's intensities, in units of the noise of the pure tissues: nuclei are not homogeneous."""
+INSIDE_NUCLEUS = 0.5
+"""Prior probability above which a voxel tells what the nucleus's intensity is."""
+HORN_WALLS = (*REGIONS["cerebral WM"], 31, 32, 47, 48)
+"""What lies around the horns of the lateral ventricles: white matter, amygdala, hippocampus."""
+DEEP_WALL = 0.5
+"""Least share of these, and of ventricle, in the walls of a cavity that gets a label."""
+
+_ROW = {group: row for row, group in enumerate(GROUPS)}
+
+
+def decide(
+    brain: Volume, mask: BoolVolume, points_mm: NDArray[np.float32], prior: Prior, agreement: float
+) -> LabelVolume:
+    """Label a brain.
+
+    Parameters
+    ----------
+    brain
+        Bias-corrected intensities.
+    mask
+        The brain's voxels, same shape.
+    points_mm
+        Template mm of the mask's voxels, in the order of `numpy.argwhere`, shape (n, 3).
+    prior
+        The atlas.
+    agreement
+        Log-probability gained for each of the six neighbours with the same group.
+
+    Returns
+    -------
+    numpy.ndarray
+        BrainCOLOR ids, 0 outside the mask and in sulcal fluid, shape of `mask`.
+    """
+    values = brain.data[mask]
+    tissue = fit_tissue(values, sample_channels(prior.tissue, prior.grid.affine, points_mm))
+    evidence = _log_posterior(values, points_mm, prior, tissue)
+    rows = _smooth(evidence, mask, agreement)
+    ids = np.array(GROUPS, dtype=np.int32)[rows]
+    for side, group in CORTEX.items():
+        cortex = ids == group
+        ids[cortex] = sample_labels(prior.gyri[side], prior.labels_affine, points_mm[cortex])
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    labels[mask] = ids
+    return fill_cavities(labels)
+
+
+def fill_cavities(labels: LabelVolume) -> LabelVolume:
+    """Label fluid that white matter encloses: as the nearest ventricle where it touches one, else as what is nearest.
+
+    Horns of wide ventricles reach beyond what the atlas holds possible, and small lesions look like fluid. Cisterns
+    can be enclosed too, at low resolution, but by cortex and brainstem; they stay background.
+    """
+    enclosed = ndimage.binary_fill_holes(labels > 0) & (labels == 0)
+    cavities, count = ndimage.label(enclosed)
+    if count == 0:
+        return labels
+    ventricle = np.isin(labels, REGIONS["ventricles"])
+    around_horns = ventricle | np.isin(labels, HORN_WALLS)
+    wall, wall_deep, wall_ventricle = (_wall_area(cavities, count, m) for m in (labels > 0, around_horns, ventricle))
+    deep = wall_deep >= DEEP_WALL * wall
+    filled = labels.copy()
+    for chosen, source in ((deep & (wall_ventricle > 0), ventricle), (deep & (wall_ventricle == 0), labels > 0)):
+        part = chosen[cavities] & enclosed
+        if part.any():
+            nearest = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
+            filled[part] = labels[tuple(axis[part] for axis in nearest)]
+    return filled
+
+
+def _wall_area(cavities: NDArray[np.int32], count: int, tissue: BoolVolume) -> NDArray[np.intp]:
+    """Number of faces that every cavity shares with the voxels of `tissue`, index 0 unused, shape (count + 1,)."""
+    area = np.zeros(count + 1, dtype=np.intp)
+    for axis in range(3):
+        c, t = np.moveaxis(cavities, axis, 0), np.moveaxis(tissue, axis, 0)
+        area += np.bincount(c[1:][t[:-1]], minlength=count + 1) + np.bincount(c[:-1][t[1:]], minlength=count + 1)
+    return area
+
+
+def _log_posterior(
+    values: NDArray[np.float32], points_mm: NDArray[np.float32], prior: Prior, tissue: Tissue
+) -> NDArray[np.float32]:
+    """Log of place times intensity for every group and voxel, shape (groups, n)."""
+    evidence = sample_channels(prior.groups, prior.grid.affine, points_mm)
+    nuclei = {g: _nucleus_mean(values, evidence[_ROW[g]], tissue) for g in NUCLEUS_IDS}
+    for start in range(0, values.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        v = values[part]
+        fluid, grey, white = tissue.memberships(v)
+        solid = np.clip(1 - fluid, 1e-3, 1)
+        likelihood = dict.fromkeys(FLUID_IDS, fluid) | dict.fromkeys(CORTEX.values(), grey)
+        likelihood |= dict.fromkeys((*CEREBRAL_WHITE.values(), *CEREBELLAR_WHITE_IDS), white)
+        likelihood |= dict.fromkeys(MIXED_IDS, solid)
+        for g, mean in nuclei.items():
+            z = (v - mean) / (NUCLEUS_SPREAD * np.hypot(tissue.noise, 0.05))
+            likelihood[g] = solid * np.maximum(0.9 * np.exp(-0.5 * z * z), 0.02)
+        for g, row in _ROW.items():
+            floor = FLUID_FLOOR if g == 0 else PRIOR_FLOOR
+            evidence[row, part] = np.log(evidence[row, part] + floor) + np.log(likelihood[g])
+    return evidence
+
+
+def _nucleus_mean(values: NDArray[np.float32], place: NDArray[np.float32], tissue: Tissue) -> float:
+    """Mean intensity where a nucleus surely is, between the fluid limit and white matter."""
+    sure = place > INSIDE_NUCLEUS
+    if np.count_nonzero(sure) < 20:
+        sure = place >= min(INSIDE_NUCLEUS, float(place.max()))
+    mean = np.average(values[sure], weights=place[sure]) if sure.any() else tissue.grey
+    return float(np.clip(mean, tissue.csf_limit, max(tissue.white, tissue.csf_limit)))
+
+
+def _smooth(evidence: NDArray[np.float32], mask: BoolVolume, agreement: float) -> NDArray[np.intp]:
+    """Row of the best group of every voxel, given those of its six neighbours (iterated conditional modes)."""
+    rows: NDArray[np.intp] = evidence.argmax(axis=0)
+    if agreement <= 0:
+        return rows
+    current = np.full(np.array(mask.shape) + 2, -1, dtype=np.intp)
+    inside = np.flatnonzero(np.pad(mask, 1))
+    flat = current.reshape(-1)
+    strides = np.array(current.strides) // current.itemsize
+    for _ in range(SWEEPS):
+        flat[inside] = rows
+        updated = np.empty_like(rows)
+        for start in range(0, rows.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            score = evidence[:, part].copy()
+            for step in (*strides, *-strides):
+                neighbour = flat[inside[part] + step]
+                known = np.flatnonzero(neighbour >= 0)
+                score[neighbour[known], known] += agreement
+            updated[part] = score.argmax(axis=0)
+        rows = updated
+    return rows

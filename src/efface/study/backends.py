@@ -1,0 +1,275 @@
+"""Where the workers of a study are: on this machine, with a scheduler that runs, or in the jobs of a batch system."""
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from efface.errors import ClusterError, InputError, MissingDependencyError
+
+MEMORY_GB = 3.0
+"""What one worker may need at its peak on a 1 mm scan."""
+ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+BATCH_SYSTEMS = {"slurm": ("SLURMCluster", "sbatch"), "pbs": ("PBSCluster", "qsub"),
+                 "sge": ("SGECluster", "qsub"), "lsf": ("LSFCluster", "bsub")}  # fmt: skip
+CONNECT_S = 30.0
+"""How long a scheduler may take to answer."""
+TERMINATE = 0.95
+"""Share of its memory limit at which a worker is killed."""
+QUIET: Mapping[str, Any] = {
+    "distributed.scheduler.allowed-failures": 0,  # the engine decides what is tried again
+    "distributed.scheduler.worker-saturation": 1.0,  # no task waits at a worker that may die
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": TERMINATE,
+    "distributed.admin.tick.limit": "1h",  # a busy machine is no news
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.deploy.lost-worker-timeout": "1h",  # a worker may take long to start again on a busy machine
+    "distributed.logging.distributed": "critical",
+}
+
+
+class Cluster(Protocol):
+    """A place for workers."""
+
+    def at_most(self, tasks: int) -> "Cluster":
+        """The same, with no more workers than there are tasks."""
+
+    def connect(self) -> "contextlib.AbstractContextManager[Any]":
+        """A dask client; workers that were started for it end with the context.
+
+        Raises
+        ------
+        ClusterError
+            If there is nobody to connect to.
+        """
+
+
+def default_jobs() -> int:
+    """Workers that cores and free memory allow."""
+    free_gb = _free_gb()
+    return available_cores() if free_gb is None else max(1, min(available_cores(), int(free_gb / MEMORY_GB)))
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _free_gb() -> float | None:
+    import psutil
+
+    return float(psutil.virtual_memory().available) / 2**30
+
+
+@dataclass(frozen=True)
+class Local:
+    """Workers on this machine, one scan each; nobody else can connect to them.
+
+    Attributes
+    ----------
+    jobs
+        How many.
+    memory_gb
+        What each may use before it is killed; None gives each its share of what is free.
+    """
+
+    jobs: int
+    memory_gb: float | None = None
+
+    def at_most(self, tasks: int) -> "Local":
+        """The same, with no more workers than there are tasks."""
+        return replace(self, jobs=max(1, min(self.jobs, tasks)))
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Any]:
+        """Start the workers."""
+        import dask
+        import distributed
+
+        threads = max(1, available_cores() // self.jobs)
+        free_gb = _free_gb()
+        memory_gb = self.memory_gb or max(MEMORY_GB, (free_gb or 0) / self.jobs)
+        libraries = dict.fromkeys(ENVIRONMENT, str(threads))
+        before = {name: os.environ.get(name) for name in libraries}
+        config = {**QUIET, "distributed.nanny.pre-spawn-environ": libraries}
+        try:
+            with dask.config.set(config), _quiet(), _scratch() as scratch:
+                cluster = distributed.LocalCluster(
+                    n_workers=self.jobs, threads_per_worker=1, processes=True, memory_limit=int(memory_gb * 2**30),
+                    dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, host="127.0.0.1", security=True,
+                    local_directory=str(scratch), worker_class=distributed.Nanny,
+                )  # fmt: skip
+                with cluster, distributed.Client(cluster, set_as_default=False) as client:
+                    _prepare(client, threads)
+                    yield client
+        finally:
+            for name, value in before.items():  # dask sets them here so that new processes inherit them
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+@dataclass(frozen=True)
+class Remote:
+    """The workers of a scheduler that runs.
+
+    Attributes
+    ----------
+    address
+        ``tcp://host:port``; ``tls://`` with dask's own configuration of certificates.
+    """
+
+    address: str
+
+    def at_most(self, tasks: int) -> "Remote":
+        """Its workers are there anyway."""
+        return self
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Any]:
+        """Join it; wait a while for one that is gone."""
+        import dask
+        import distributed
+
+        with dask.config.set({"distributed.logging.distributed": "critical"}), _quiet():
+            try:
+                client = distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False)
+            except (OSError, TimeoutError, ValueError) as error:
+                msg = f"no dask scheduler answers at {self.address}: start it (docs/scale.md), and run the same command"
+                raise ClusterError(msg) from error
+            with client:
+                _prepare(client)
+                yield client
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Workers in the jobs of a batch system, which are asked for at the start and cancelled at the end.
+
+    Attributes
+    ----------
+    system
+        A name in `BATCH_SYSTEMS`.
+    jobs
+        How many jobs to ask for.
+    options
+        Of dask-jobqueue: ``cores``, ``memory``, ``processes``, ``queue``, ``account``, ``walltime`` and so on.
+    """
+
+    system: str
+    jobs: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def at_most(self, tasks: int) -> "Batch":
+        """The same, with no more jobs than there are tasks."""
+        return replace(self, jobs=max(1, min(self.jobs, tasks)))
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Any]:
+        """Ask for the jobs."""
+        import dask
+        import dask_jobqueue
+        import distributed
+
+        kind, program = BATCH_SYSTEMS[self.system]
+        if shutil.which(program) is None:
+            msg = f"--cluster {self.system} needs {program} on PATH: run it where jobs are submitted"
+            raise MissingDependencyError(msg)
+        options = dict(self.options)
+        threads = max(1, int(options.get("cores", 1)) // int(options.get("processes", 1)))
+        exports = [f"export {name}={threads}" for name in (*ENVIRONMENT, "EFFACE_THREADS")]
+        options["job_script_prologue"] = [*options.get("job_script_prologue", ()), *exports]
+        options["worker_extra_args"] = [*options.get("worker_extra_args", ()), "--nthreads", "1"]
+        allowed = {**QUIET, "distributed.scheduler.allowed-failures": 3}  # jobs may be pre-empted
+        with dask.config.set(allowed), _quiet():
+            try:
+                cluster = getattr(dask_jobqueue, kind)(**options)
+            except (TypeError, ValueError) as error:
+                msg = f"the batch jobs cannot be described ({error}): see --cluster-config in docs/scale.md"
+                raise InputError(msg) from error
+            with cluster, distributed.Client(cluster, set_as_default=False) as client:
+                cluster.scale(jobs=self.jobs)
+                _prepare(client)
+                yield client
+
+
+def cluster_of(
+    where: str | None, jobs: int | None = None, *, memory_gb: float | None = None, config: Path | None = None
+) -> Cluster:
+    """What ``--cluster``, ``--jobs``, ``--memory`` and ``--cluster-config`` mean.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be used, or they do not go together.
+    """
+    if jobs is not None and jobs < 1:
+        msg = f"--jobs must be 1 or more; received {jobs}"
+        raise InputError(msg)
+    if memory_gb is not None and not memory_gb > 0:
+        msg = f"--memory must be more than 0 GB; received {memory_gb:g}"
+        raise InputError(msg)
+    if config is not None and where not in BATCH_SYSTEMS:
+        msg = f"--cluster-config goes with --cluster {'|'.join(BATCH_SYSTEMS)}; received {where or 'none'}"
+        raise InputError(msg)
+    if where is None:
+        return Local(jobs or default_jobs(), memory_gb)
+    if memory_gb is not None:
+        msg = "--memory is for workers on this machine: say it where the cluster's workers are started"
+        raise InputError(msg)
+    if where in BATCH_SYSTEMS:
+        return Batch(where, jobs or 1, _options(config) if config else {})
+    if "://" not in where:
+        msg = f"--cluster must be tcp://HOST:PORT, or one of {', '.join(BATCH_SYSTEMS)}; received {where}"
+        raise InputError(msg)
+    if jobs is not None:
+        msg = f"--jobs is for workers that efface starts; those of {where} run already: leave it out"
+        raise InputError(msg)
+    return Remote(where)
+
+
+def _options(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        msg = f"{path} cannot be read as YAML ({' '.join(str(error).split())[:120]}): see docs/scale.md for an example"
+        raise InputError(msg) from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        msg = f"{path} must hold options of dask-jobqueue, one NAME: VALUE a line; see docs/scale.md for an example"
+        raise InputError(msg)
+    return content
+
+
+def _prepare(client: Any, threads: int | None = None) -> None:
+    from efface.study.worker import WorkerSetup
+
+    client.register_plugin(WorkerSetup(threads))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what dask says about workers that come and go off the terminal: the engine says what it means for a scan."""
+    logger = logging.getLogger("distributed")
+    level, logger_level = logger.level, logging.CRITICAL + 1
+    logger.setLevel(logger_level)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    from efface.io.scratch import private_folder
+
+    with private_folder() as folder:
+        yield folder

@@ -1,0 +1,1 @@
+"""Pictures of heads as arrays: rendered faces, slices, colours."""
