@@ -23,8 +23,8 @@ BENCHMARKS = (
     ("capacity.py", ["--write", str(CAPACITY)], []),
 )
 FAULTS = (
-    ("faults.py", ["--write", str(SCALE)], ["--only", "worker", "corrupt"]),
-    ("hostile.py", ["--write", str(SCALE)], ["--fuzz-s", "5"]),
+    ("../validation/faults.py", ["--write", str(SCALE)], ["--only", "worker", "corrupt"]),
+    ("../validation/hostile.py", ["--write", str(SCALE)], ["--fuzz-s", "5"]),
 )
 
 

@@ -118,7 +118,7 @@ def _to_ants(volume: "registration.Volume") -> object:
 def pydeface() -> list[Row]:
     if shutil.which("flirt") is None:
         return [("pydeface", "pydeface", "–", "–", "skipped: FSL's flirt is not on PATH")]
-    return [("pydeface", "pydeface", "–", "–", "see benchmarks/pydeface_reference.py")]
+    return [("pydeface", "pydeface", "–", "–", "see validation/pydeface_reference.py")]
 
 
 def main() -> None:

@@ -1,10 +1,8 @@
 """What every test file shares."""
 
-from pathlib import Path
-
 import pytest
 
-HEADS = Path(__file__).parents[2] / "shared" / "data" / "heads"
+from development_heads import HEADS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -49,9 +49,22 @@ def run_all(work: Path) -> None:
     for method in METHODS:
         out = f"{method}.nii.gz"
         more = ("--apply-to", second, f"{method}_other.nii.gz") if method == "pydeface" else ()
-        efface(work, f"deface_{method}", "deface", first, out, "--method", method, "--mask-out", f"{method}_mask.nii.gz", *more)
+        efface(
+            work,
+            f"deface_{method}",
+            "deface",
+            first,
+            out,
+            "--method",
+            method,
+            "--mask-out",
+            f"{method}_mask.nii.gz",
+            *more,
+        )
         efface(work, f"qc_{method}", "qc", first, out, "--json", f"{method}_qc.json")
-    efface(work, "deface_unprotected", "deface", first, "unprotected.nii.gz", "--no-protect-brain", "--method", "mri_deface")
+    efface(
+        work, "deface_unprotected", "deface", first, "unprotected.nii.gz", "--no-protect-brain", "--method", "mri_deface"
+    )
     for segmenter in ("slant", "atlas"):
         efface(work, f"segment_{segmenter}", "segment", first, f"{segmenter}.nii.gz", "--segmenter", segmenter,
                "--volumes", f"{segmenter}.tsv")  # fmt: skip

@@ -38,7 +38,7 @@ AVERAGE_TO_TEMPLATE: Affine = np.array(
         [0.0, 0.0, 0.0, 1.0],
     ]
 )
-"""Average head RAS+ mm to template RAS+ mm; made by benchmarks/average_to_braincolor.py."""
+"""Average head RAS+ mm to template RAS+ mm; made by validation/average_to_braincolor.py."""
 
 MARGIN_VOX = 5
 BRAIN_ML = (300.0, 3000.0)

@@ -1,0 +1,305 @@
+"""The unit of work, resume, failures as rows, group tables; slow steps stand in."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import bids_dataset
+import phantom
+from efface.bids.derivatives import GroupPaths, UnitPaths
+from efface.bids.query import find_scans
+from efface.defacing import METHODS, Edit
+from efface.errors import InputError, OutputError
+from efface.study import Settings, Study, collect, load_tables, scan_job
+from efface.study.provenance import read_recipe
+from efface.study.records import Row, read_table, rows_to_tsv
+from efface.study.run import out_dir_of
+from efface.study.scan_job import run_unit
+
+
+@pytest.fixture
+def done(monkeypatch):
+    return bids_dataset.stand_in(monkeypatch)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(bids_dataset.make(tmp_path / "bids"), tmp_path / "out")
+
+
+def run_all(settings):
+    return [run_unit(source, settings) for source in find_scans(settings.bids_dir)]
+
+
+def files(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.endswith("_timing.json")}
+
+
+def test_two_segmenters_are_both_run_and_the_first_is_reported(done, settings):
+    both = replace(settings, methods=("quickshear",), segmenter="atlas", also=("slant",))
+    Study(both)._prepare_output()
+    run_unit(find_scans(settings.bids_dir, subjects=["02"])[0], both)
+    folder = settings.out_dir / "sub-02/ses-1/anat"
+    assert (folder / "sub-02_ses-1_desc-quickshear_dseg.nii.gz").is_file()
+    assert (folder / "sub-02_ses-1_desc-quickshear_seg-atlas_dseg.nii.gz").is_file()
+    tables = collect(settings.out_dir)
+    assert set(tables.dice.segmenter) == {"atlas"}
+    assert set(read_table(GroupPaths(settings.out_dir).dice).segmenter) == {"slant", "atlas"}
+    assert len(tables.edits) == 1
+    with pytest.raises(InputError, match="each once; received slant, slant"):
+        replace(settings, segmenter="slant", also=("slant",))
+
+
+def test_a_unit_leaves_what_the_layout_promises(done, settings):
+    source = find_scans(settings.bids_dir)[0]
+    outcome = run_unit(source, settings)
+    assert outcome.failures == ()
+    folder = settings.out_dir / "sub-01/ses-1"
+    for ending in (
+        "anat/sub-01_ses-1_desc-quickshear_T1w.nii.gz",
+        "anat/sub-01_ses-1_desc-quickshear_T1w.json",
+        "anat/sub-01_ses-1_desc-quickshear_mask.nii.gz",
+        "anat/sub-01_ses-1_desc-original_dseg.nii.gz",
+        "anat/sub-01_ses-1_desc-quickshear_dseg.nii.gz",
+        "sub-01_ses-1_results.tsv",
+    ):
+        assert (folder / ending).is_file(), ending
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_every_scan_and_method_has_all_dice_rows(done, settings):
+    run_all(settings)
+    tables = collect(settings.out_dir)
+    assert tables.failures.empty
+    counts = tables.dice.groupby(["scan", "method"]).size()
+    assert len(counts) == 3 * len(METHODS)
+    assert (counts == 1 + 10 + 132).all()
+    whole = tables.dice[tables.dice.region == "whole brain"].value
+    assert (whole > 0.9).all()
+    assert tables.dice[tables.dice.region == "thalamus"].value.isna().all()  # the stand-in knows two labels
+
+
+def test_only_voxels_in_the_mask_file_differ(done, settings):
+    source = find_scans(settings.bids_dir)[0]
+    run_unit(source, settings)
+    paths = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1")
+    before, after, mask = (
+        np.asarray(nib.load(p).dataobj) for p in (source.path, paths.defaced("pydeface"), paths.mask("pydeface"))
+    )
+    assert mask.any()
+    np.testing.assert_array_equal(before[mask == 0], after[mask == 0])
+
+
+def test_a_second_run_computes_nothing_and_changes_no_byte(done, settings):
+    run_all(settings)
+    collect(settings.out_dir)
+    before, count = files(settings.out_dir), len(done)
+    assert [o.computed for o in run_all(settings)] == [0, 0, 0]
+    collect(settings.out_dir)
+    assert len(done) == count
+    assert files(settings.out_dir) == before
+
+
+def test_two_runs_give_the_same_bytes(done, settings, tmp_path):
+    run_all(settings)
+    again = Settings(settings.bids_dir, tmp_path / "again")
+    run_all(again)
+    first, second = files(settings.out_dir), files(again.out_dir)
+    assert [p.relative_to(settings.out_dir) for p in first] == [p.relative_to(again.out_dir) for p in second]
+    assert list(first.values()) == list(second.values())
+
+
+@pytest.mark.parametrize("lost", ["quickshear_T1w.nii.gz", "quickshear_mask.nii.gz", "original_dseg.nii.gz"])
+def test_what_is_missing_is_made_again_and_nothing_else(done, settings, lost):
+    source = find_scans(settings.bids_dir)[0]
+    run_unit(source, settings)
+    before = files(settings.out_dir)
+    path = settings.out_dir / f"sub-01/ses-1/anat/sub-01_ses-1_desc-{lost}"
+    path.unlink()
+    assert run_unit(source, settings).computed == 1
+    assert files(settings.out_dir) == before
+
+
+def test_another_input_makes_everything_again(done, settings):
+    source = find_scans(settings.bids_dir)[0]
+    run_unit(source, settings)
+    image = nib.load(source.path)
+    data = np.asarray(image.dataobj).copy()
+    data[20, 20, 20] += 1
+    nib.save(nib.Nifti1Image(data, image.affine, image.header), source.path)
+    assert run_unit(source, settings).computed == 1 + 3 * len(METHODS)
+
+
+def test_another_parameter_makes_that_method_again(done, settings):
+    source = find_scans(settings.bids_dir)[0]
+    run_unit(source, settings)
+    changed = Settings(settings.bids_dir, settings.out_dir, method_params={"quickshear": {"buffer": 2.0}})
+    assert run_unit(source, changed).computed == 3
+    recipe = read_recipe(UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("quickshear"))
+    assert recipe["Parameters"]["buffer"] == 2.0
+
+
+def test_a_recipe_without_its_image_does_not_count(done, settings):
+    source = find_scans(settings.bids_dir)[0]
+    run_unit(source, settings)
+    path = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("pydeface")
+    half = path.with_name(path.name.replace(".nii.gz", ".json"))
+    half.write_text(half.read_text()[:40])
+    assert run_unit(source, settings).computed == 1
+
+
+def test_a_scan_that_cannot_be_read_is_a_row_with_the_reason(done, settings):
+    broken = find_scans(settings.bids_dir)[1]
+    broken.path.write_bytes(b"\x1f\x8bnot gzip at all")
+    outcomes = run_all(settings)
+    assert [len(o.failures) for o in outcomes] == [0, 1, 0]
+    failures = collect(settings.out_dir).failures
+    assert failures.scan.tolist() == ["sub-01_ses-2"]
+    assert failures.measure.tolist() == ["load"]
+    assert "gzip" in failures.reason[0]
+
+
+def test_a_method_that_fails_is_a_row_and_the_others_go_on(done, settings, monkeypatch):
+    from efface.study import scan_job
+
+    plan = scan_job.plan
+
+    def failing(anatomy, method, **params):
+        if method == "pydeface":
+            msg = "planted"
+            raise InputError(msg)
+        return plan(anatomy, method, **params)
+
+    monkeypatch.setattr(scan_job, "plan", failing)
+    outcome = run_unit(find_scans(settings.bids_dir)[0], settings)
+    assert [(r.method, r.measure, r.reason) for r in outcome.failures] == [("pydeface", "deface", "planted")]
+    rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
+    assert (rows[rows.method == "quickshear"].status == "ok").all()
+    monkeypatch.setattr(scan_job, "plan", plan)
+    assert run_unit(find_scans(settings.bids_dir)[0], settings).failures == ()
+
+
+def test_an_output_that_cannot_be_written_stops_the_run(done, settings, monkeypatch):
+    def full(path, data, *, force=False):
+        msg = "no space left"
+        raise OutputError(msg)
+
+    monkeypatch.setattr("efface.io.scan.write_atomically", full)
+    with pytest.raises(OutputError, match="no space"):
+        run_unit(find_scans(settings.bids_dir)[0], settings)
+
+
+def test_brain_protection_keeps_the_brain_out(done, settings):
+    source = find_scans(settings.bids_dir)[0]
+    brain = {}
+    for protect in (False, True):
+        chosen = Settings(
+            settings.bids_dir, settings.out_dir, ("quickshear",), protect_brain=protect,
+            method_params={"quickshear": {"buffer": 0.0}},
+        )  # fmt: skip
+        run_unit(source, chosen)
+        rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
+        brain[protect] = rows[rows.measure == "edited_brain_ml"].value.item()
+    assert brain[True] == 0
+    assert brain[False] >= 0
+
+
+def test_the_original_is_run_where_asked_for_and_every_row_says_so(done, settings, monkeypatch):
+    asked = []
+
+    def planned(anatomy, method, *, implementation, **_options):
+        asked.append((method, implementation))
+        mask = np.zeros(anatomy.scan.shape, bool)
+        mask[:, -1] = True
+        return Edit(mask, 0.0, method, implementation)
+
+    monkeypatch.setattr(scan_job, "plan", planned)
+    source = find_scans(settings.bids_dir)[0]
+    chosen = replace(settings, methods=("quickshear", "pydeface"), originals=("quickshear",))
+    run_unit(source, chosen)
+    assert asked == [("quickshear", "original"), ("pydeface", "native")]
+    rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
+    said = rows.groupby("method").implementation.unique().map(list).to_dict()
+    assert said["quickshear"] == ["original"]
+    assert said["pydeface"] == ["native"]
+    run_unit(source, replace(chosen, originals=()))
+    assert asked[2:] == [("quickshear", "native")], "pydeface is still current"
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"methods": ("nose_job",)}, "nose_job"),
+        ({"methods": ()}, "none"),
+        ({"methods": ("pydeface", "pydeface")}, "once"),
+        ({"segmenter": "knife"}, "knife"),
+        ({"methods": ("pydeface",), "originals": ("quickshear",)}, "quickshear"),
+        ({"method_params": {"knife": {}}}, "knife"),
+    ],
+)
+def test_unknown_names_are_refused(bad, words):
+    with pytest.raises(InputError, match=words):
+        Settings(Path("in"), Path("out"), **bad)
+
+
+def test_output_into_the_data_set_itself_is_refused(settings):
+    with pytest.raises(InputError, match="data set itself"):
+        Study(Settings(settings.bids_dir, settings.bids_dir)).run()
+
+
+def test_output_into_another_data_set_is_refused(settings, tmp_path):
+    with pytest.raises(OutputError, match="another data set"):
+        Study(Settings(settings.bids_dir, bids_dataset.make(tmp_path / "other"))).run()
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path):
+    with pytest.raises(InputError, match="efface study"):
+        out_dir_of(tmp_path)
+    with pytest.raises(InputError, match="participant level first"):
+        collect(tmp_path)
+    with pytest.raises(InputError, match="group"):
+        load_tables(tmp_path)
+
+
+def test_a_study_whose_scans_all_failed_still_has_tables(settings):
+    for source in find_scans(settings.bids_dir):
+        source.path.write_bytes(b"")
+    run_all(settings)
+    tables = collect(settings.out_dir)
+    assert len(tables.failures) == 3
+    assert tables.dice.empty
+    assert load_tables(settings.out_dir).failures.reason.tolist() == tables.failures.reason.tolist()
+
+
+def test_tables_round_trip_hostile_text_and_missing_numbers(tmp_path):
+    row = Row("01", "", "sub-01", "m", "native", "atlas", "dice", "region", "x", math.nan, "failed", 'a\tb\nc "d" <e>')
+    path = tmp_path / "t.tsv"
+    path.write_bytes(rows_to_tsv([row]))
+    back = read_table(path).iloc[0]
+    assert back.reason == 'a b c "d" <e>'
+    assert back.subject == "01"
+    assert back.session == ""
+    assert math.isnan(back.value)
+
+
+def test_a_broken_table_is_named(tmp_path):
+    path = GroupPaths(tmp_path).dice
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"dice\.tsv"):
+        read_table(path)
+
+
+def test_recipes_name_versions_and_input(done, settings):
+    source = find_scans(settings.bids_dir)[0]
+    run_unit(source, settings)
+    path = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("quickshear")
+    content = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+    assert content["Recipe"]["input_sha256"]
+    assert content["Recipe"]["versions"]["efface"]
+    assert content["Recipe"]["method"] == "quickshear"
+    assert phantom.head().brain.any()

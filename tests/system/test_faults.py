@@ -1,0 +1,276 @@
+"""A study that is killed, finds the disk full or OUT closed, or is started twice: nothing is lost, nothing is half."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import bids_dataset
+from efface.bids.query import find_scans
+from efface.cli import USAGE, main
+from efface.errors import ClusterError, InputError, OutputError, StepTimeoutError
+from efface.io.atomic import LEFTOVER
+from efface.study import Settings, Study, collect
+from efface.study.backends import Batch, Local, Remote, cluster_of
+from efface.study.records import read_table
+from efface.study.run import only_run
+from efface.study.scan_job import Unit, run_unit
+from efface.study.watchdog import stopped, time_limit
+
+METHODS = ("quickshear", "defacer")
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Two scans, two methods, run in this process: the stand-ins for slow steps are not in others."""
+    bids_dataset.stand_in(monkeypatch)
+    monkeypatch.setattr("efface.study.run._outcomes", lambda engine, tasks: (task.run() for task in tasks))
+    root = bids_dataset.make(tmp_path / "bids", ("sub-01/ses-1", "sub-02/ses-1"))
+    return Study(Settings(root, tmp_path / "out", METHODS, rescan="none"))
+
+
+def again(study: Study, out_dir: Path) -> Study:
+    return Study(Settings(study.settings.bids_dir, out_dir, METHODS, rescan="none"))
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """Everything a study wrote but its timing; names from the folder on."""
+    found = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.endswith(("_timing.json", ".lock")))
+    return {path.relative_to(folder): path.read_bytes() for path in found}
+
+
+def killed_at(event: int, study: Study) -> bool:
+    """Run a study in a process of its own that dies at the n-th write: in mid-file, before or after the rename."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads: the child only computes
+        child = os.fork()
+    if child == 0:
+        count = 0
+        write, replace = Path.write_bytes, Path.replace
+
+        def die() -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def dying_write(path: Path, data: bytes) -> int:
+            nonlocal count
+            count += 1
+            if count == event:
+                write(path, data[: len(data) // 2])
+                die()
+            return write(path, data)
+
+        def dying_replace(path: Path, target: Path) -> Path:
+            nonlocal count
+            count += 1
+            if count == event:
+                if event % 2:
+                    replace(path, target)
+                die()
+            return replace(path, target)
+
+        Path.write_bytes, Path.replace = dying_write, dying_replace
+        try:
+            study.run()
+            study.tables()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_killed_at_twenty_moments_ends_with_the_bytes_of_one_that_was_not(study, tmp_path):
+    whole = again(study, tmp_path / "whole")
+    whole.run()
+    whole.tables()
+    rng = random.Random(7)
+    kills = sum(killed_at(rng.randint(1, 9), study) for _ in range(20))
+    assert kills == 20
+    assert any(LEFTOVER.fullmatch(path.name) for path in study.settings.out_dir.rglob(".*"))
+    study.run()
+    study.tables()
+    assert files(study.settings.out_dir) == files(tmp_path / "whole")
+
+
+def test_a_second_run_on_the_same_folder_is_refused_in_one_line(study, tmp_path, capsys):
+    study.run()
+    before = files(study.settings.out_dir)
+    holds = (
+        "import sys, time; from pathlib import Path; from efface.study.run import only_run\n"
+        "with only_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    words = [sys.executable, "-c", holds, str(study.settings.out_dir)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            options = ["--methods", ",".join(METHODS), "--rescan", "none"]
+            code = main(["study", str(study.settings.bids_dir), str(study.settings.out_dir), "participant", *options])
+            said = capsys.readouterr().err
+            assert code == USAGE
+            assert "another efface study is writing to" in said
+            assert said.count("\n") == 1
+        finally:
+            other.kill()
+    assert files(study.settings.out_dir) == before
+    with only_run(study.settings.out_dir):  # a killed run holds nothing
+        pass
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, of 1 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(["mount", *options], capture_output=True).returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_on_a_full_disk_the_run_ends_in_one_line_and_goes_on_when_there_is_room(study, small_disk, tmp_path):
+    here = again(study, small_disk / "out")
+    (small_disk / "ballast").write_bytes(bytes(900 * 1024))
+    with pytest.raises(OutputError, match=r"no space left to write .*: free some disk space and run again"):
+        here.run()
+    assert not [path for path in small_disk.rglob(".*") if LEFTOVER.fullmatch(path.name)]
+    (small_disk / "ballast").unlink()
+    here.run()
+    study.run()
+    assert files(here.settings.out_dir) == files(study.settings.out_dir)
+
+
+def test_a_folder_that_becomes_read_only_ends_the_run_and_loses_nothing(study, small_disk, monkeypatch):
+    here = again(study, small_disk / "out")
+    first, second = find_scans(here.settings.bids_dir)
+    run_unit(first, here.settings)
+    before = files(here.settings.out_dir)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for attempt in (here.run, lambda: run_unit(second, here.settings)):
+        with pytest.raises(OutputError, match="is read-only: choose a folder you can write to"):
+            attempt()
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert files(here.settings.out_dir) == before
+    assert here.run().computed == 1
+    assert len(here.tables().failures) == 0
+
+
+def test_a_folder_that_becomes_read_only_in_the_middle_of_a_step_is_said_in_one_line(small_disk):
+    def step():
+        with time_limit(60, small_disk / ".a_step_stopped.txt", "step"):
+            subprocess.run(["mount", "--bind", str(small_disk), str(small_disk)], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(small_disk)], check=True)
+
+    try:
+        with pytest.raises(OutputError, match="is read-only: choose a folder you can write to"):
+            step()
+    finally:
+        subprocess.run(["umount", str(small_disk)], check=True)
+
+
+def test_a_corrupt_scan_amid_a_cohort_is_a_row_and_all_others_are_done(study):
+    path = find_scans(study.settings.bids_dir)[0].path
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    summary = study.run()
+    assert [row.scan for row in summary.failures] == ["sub-01_ses-1"]
+    assert set(study.tables().dice.scan) == {"sub-02_ses-1"}
+
+
+def test_a_finished_unit_is_known_without_opening_its_scan(study, monkeypatch):
+    study.run()
+    units = [Unit(source, study.settings) for source in find_scans(study.settings.bids_dir)]
+    monkeypatch.setattr("efface.study.scan_job.load_scan", lambda path: pytest.fail("a scan was opened"))
+    assert all(unit.up_to_date() for unit in units)
+    other = Settings(study.settings.bids_dir, study.settings.out_dir, METHODS, rescan="none", header="keep")
+    assert not Unit(units[0].source, other).up_to_date()
+    units[0].paths.mask("quickshear").unlink()
+    assert not units[0].up_to_date()
+    path = units[1].source.path
+    os.utime(path, ns=(0, 1))
+    assert not units[1].up_to_date()
+
+
+def test_a_touched_scan_is_read_once_more_and_nothing_is_computed(study):
+    study.run()
+    source = find_scans(study.settings.bids_dir)[0]
+    os.utime(source.path, ns=(0, 1))
+    assert run_unit(source, study.settings).computed == 0
+    assert Unit(source, study.settings).up_to_date()
+
+
+def test_a_step_that_was_stopped_is_a_row_and_its_trace_goes(study):
+    source = find_scans(study.settings.bids_dir)[0]
+    unit = Unit(source, study.settings)
+    unit.paths.folder.mkdir(parents=True)
+    trace = '  File "/x/efface/deface/quickshear.py", line 7 in plan\n  File "/x/efface/study/unit.py", line 9 in run\n'
+    unit.paths.stopped("deface quickshear").write_text(trace)
+    assert len(stopped(unit.paths.folder, source.stem)) == 1
+    (failure,) = run_unit(source, study.settings).failures
+    assert failure.method == "quickshear"
+    assert failure.reason.startswith("deface quickshear took more than 7200 s and was stopped in plan")
+    assert stopped(unit.paths.folder, source.stem) == []
+    assert run_unit(source, study.settings).failures == ()
+
+
+def test_a_step_in_time_leaves_no_trace(tmp_path):
+    with time_limit(60, tmp_path / ".a_step_stopped.txt", "step"):
+        assert stopped(tmp_path, "a") == []
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".a_step_stopped.txt").write_text("hung")
+    with (
+        pytest.raises(StepTimeoutError, match="step took more than 60 s"),
+        time_limit(60, tmp_path / ".a_step_stopped.txt", "step"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"where": None, "jobs": 0}, "--jobs must be 1 or more"),
+        ({"where": None, "memory_gb": -1}, "--memory must be more than 0"),
+        ({"where": "moon"}, "--cluster must be tcp://HOST:PORT, or one of slurm, pbs, sge, lsf; received moon"),
+        ({"where": "tcp://h:1", "jobs": 2}, "--jobs is for workers that efface starts"),
+        ({"where": "slurm", "memory_gb": 3}, "--memory is for workers on this machine"),
+        ({"where": None, "config": Path("x.yaml")}, "--cluster-config goes with --cluster slurm"),
+        ({"where": "slurm", "config": Path("missing.yaml")}, "missing.yaml cannot be read as YAML"),
+    ],
+)
+def test_words_about_clusters_that_do_not_go_together_are_refused(words, message):
+    with pytest.raises(InputError, match=message):
+        cluster_of(**words)
+
+
+def test_words_about_clusters_mean_what_they_say(tmp_path):
+    config = tmp_path / "slurm.yaml"
+    config.write_text("cores: 4\nprocesses: 2\nmemory: 8GB\n")
+    assert cluster_of(None, 3, memory_gb=2) == Local(3, 2)
+    assert cluster_of("tcp://h:1") == Remote("tcp://h:1")
+    made = cluster_of("slurm", 5, config=config)
+    assert made == Batch("slurm", 5, {"cores": 4, "processes": 2, "memory": "8GB"})
+    assert made.at_most(2).jobs == 2
+    config.write_text("- a list")
+    with pytest.raises(InputError, match="must hold options of dask-jobqueue"):
+        cluster_of("slurm", config=config)
+
+
+def test_a_scheduler_that_is_not_there_is_said_in_one_line(monkeypatch):
+    monkeypatch.setattr("efface.study.backends.CONNECT_S", 0.5)
+    with (
+        pytest.raises(ClusterError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"),
+        Remote("tcp://127.0.0.1:9").connect(),
+    ):
+        pass
+
+
+def test_tables_of_a_killed_run_are_those_of_its_finished_scans(study):
+    run_unit(find_scans(study.settings.bids_dir)[0], study.settings)
+    collect(study.settings.out_dir)
+    assert set(read_table(study.settings.out_dir / "dice.tsv").scan) == {"sub-01_ses-1"}

@@ -1,0 +1,95 @@
+"""Stripped heads are refused, heads without a face are warned of, whole heads are neither."""
+
+import numpy as np
+import pytest
+
+import average_head
+from efface import defacing
+from efface.anatomy import templates
+from efface.defacing import screening
+from efface.errors import AnatomyError
+from efface.spatial import registration
+from efface.spatial.registration import resample
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return average_head.anatomy()
+
+
+def without(whole, gone, **options):
+    return average_head.anatomy(np.where(gone, 0, whole.scan.data), **options)
+
+
+def faceless(whole, prior="face", **options):
+    return without(whole, resample(templates.prior(prior), whole.scan.grid) > 0.02, **options)
+
+
+# Skull-stripped scans
+
+
+@pytest.mark.parametrize("left_mm", [0.0, 4.0])
+def test_a_skull_stripped_scan_is_refused_and_told_why(whole, left_mm):
+    stripped = without(whole, whole.from_brain_mm > left_mm, located=False)
+    with pytest.raises(
+        AnatomyError, match=r"\d% of the brain's volume; expected at least 15%.*skull-stripped"
+    ) as caught:
+        screening.refuse_stripped(stripped)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", defacing.METHODS)
+def test_every_method_refuses_a_skull_stripped_scan(whole, method, monkeypatch):
+    monkeypatch.setattr(registration, "register_affine", lambda *_, **__: pytest.fail("registered"))
+    stripped = without(whole, ~whole.brain, located=False)
+    with pytest.raises(AnatomyError, match="skull-stripped"):
+        defacing.plan(stripped, method)
+
+
+def test_whole_heads_are_not_refused(whole):
+    screening.refuse_stripped(whole)
+
+
+def test_defaced_heads_are_not_taken_for_stripped(whole):
+    screening.refuse_stripped(faceless(whole))
+
+
+# Scans whose face is gone
+
+
+@pytest.mark.parametrize("prior", ["face", "face_and_ears"])
+def test_a_defaced_head_is_warned_of(whole, prior):
+    (warning,) = screening.missing_face(faceless(whole, prior))
+    assert warning.startswith("neither nose nor mouth was found")
+    assert "probably defaced before" in warning
+    assert "\n" not in warning
+
+
+def test_a_head_defaced_by_pydeface_is_warned_of(whole):
+    kept = resample(templates.average_face_mask(), whole.scan.grid, fill=1.0) > 0.5
+    assert len(screening.missing_face(without(whole, ~kept))) == 1
+
+
+def test_a_whole_head_is_not_warned_of(whole):
+    assert screening.missing_face(whole) == ()
+
+
+@pytest.mark.parametrize("kept", ["nose", "mouth"])
+def test_one_of_nose_and_mouth_is_face_enough(whole, monkeypatch, kept):
+    found = [feature for feature in screening.features_of(whole.scan) if feature.name in (kept, "eyes")]
+    monkeypatch.setattr(screening, "features_of", lambda _scan: tuple(found))
+    assert screening.missing_face(whole) == ()
+
+
+def test_eyes_and_ears_alone_are_no_face(whole, monkeypatch):
+    found = [feature for feature in screening.features_of(whole.scan) if feature.name in ("ears", "eyes")]
+    monkeypatch.setattr(screening, "features_of", lambda _scan: tuple(found))
+    assert len(screening.missing_face(whole)) == 1
+
+
+def test_quickshear_warns_too_and_needs_no_registration_for_it(whole, monkeypatch):
+    monkeypatch.setattr(registration, "register_affine", lambda *_, **__: pytest.fail("registered"))
+    edit = defacing.plan(faceless(whole, "face", located=False), "quickshear")
+    (warning,) = edit.warnings
+    assert "neither nose nor mouth" in warning
+    assert defacing.plan(average_head.anatomy(located=False), "quickshear").warnings == ()

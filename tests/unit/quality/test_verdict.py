@@ -1,0 +1,235 @@
+"""Quality control on the average head: what was done to it is known."""
+
+import json
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import average_head
+from efface import quality
+from efface.anatomy import templates
+from efface.cli import main
+from efface.errors import InputError
+from efface.io.scan import load_scan
+from efface.quality import QcClass, brain, judge
+from efface.spatial.masks import box_of
+from efface.spatial.registration import AffineResult, resample
+
+
+@pytest.fixture(scope="module")
+def head():
+    return average_head.anatomy()
+
+
+@pytest.fixture(scope="module")
+def mm(head):
+    index = np.indices(head.scan.shape)
+    return np.tensordot(head.scan.affine[:3, :3], index, 1) + head.scan.affine[:3, 3, None, None, None]
+
+
+def without(head, mask, value=0):
+    return made(head, np.where(mask, value, head.scan.data))
+
+
+def made(head, data):
+    return load_scan(nib.Nifti1Image(np.asarray(data, np.float32), head.scan.affine))
+
+
+def feature(head, name, grow_mm=8.0):
+    labels = resample(templates.prior("features"), head.scan.grid, order=0)
+    mask = labels == templates.FEATURE_LABELS[name]
+    return ndimage.distance_transform_edt(~mask, sampling=head.scan.spacing_mm) <= grow_mm
+
+
+def face(mm):
+    return (mm[1] > 45) & (mm[2] < -16 + 0.3 * (mm[1] - 95)) | (mm[1] > 102)
+
+
+def ball(mm, centre, volume_ml):
+    radius = (volume_ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
+    return np.linalg.norm(mm - np.array(centre)[:, None, None, None], axis=0) <= radius
+
+
+def clear(head):
+    return head.from_brain_mm > 3.0
+
+
+def test_an_untouched_face_is_failure_one_with_everything_left(head):
+    verdict = judge(head, head.scan)
+    assert verdict.verdict == QcClass.FAILURE_I
+    assert verdict.face.left == ("eyes", "nose", "mouth")
+    assert verdict.face.changed == 0
+    assert verdict.score == 1
+    assert verdict.brain.edited_voxels == 0
+
+
+@pytest.mark.parametrize("name", ["ears", "eyes", "nose", "mouth"])
+def test_one_feature_gone_leaves_a_face(head, name):
+    verdict = judge(head, without(head, feature(head, name) & clear(head)))
+    assert verdict.verdict == QcClass.FAILURE_I
+    assert verdict.face.share(name) > 0.8
+    assert name not in verdict.face.left
+    assert set(verdict.face.left) == {"eyes", "nose", "mouth"} - {name}
+
+
+def test_a_removed_face_is_a_success_though_the_ears_are_left(head, mm):
+    verdict = judge(head, without(head, face(mm) & clear(head)))
+    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.score < 0.2
+    assert verdict.face.features["left ear"].left
+    assert verdict.face.left == ()
+
+
+@pytest.mark.parametrize(
+    ("centre", "where"), [((20, 62, 20), "frontal lobe, right"), ((-25, -52, -38), "cerebellum and brain stem, left")]
+)
+def test_a_bite_out_of_the_brain_is_failure_two_and_is_found(head, mm, centre, where):
+    bite = ball(mm, centre, 2.0) & head.brain
+    verdict = judge(head, without(head, face(mm) & clear(head) | bite))
+    assert verdict.verdict == QcClass.FAILURE_II
+    assert verdict.brain.where == where
+    np.testing.assert_allclose(verdict.brain.centre_mm, centre, atol=4)
+    assert verdict.brain.edited_ml == pytest.approx(bite.sum() * np.prod(head.scan.spacing_mm) / 1000)
+    assert not verdict.face.failed
+
+
+def test_where_both_failures_hold_the_brain_is_named_first_and_the_face_too(head, mm):
+    verdict = judge(head, without(head, ball(mm, (20, 62, 20), 2.0)))
+    assert verdict.verdict == QcClass.FAILURE_II
+    assert verdict.face.failed
+    assert verdict.reason.index("brain") < verdict.reason.index("face can be recognised")
+
+
+def test_the_edge_of_the_brain_mask_does_not_count(head, mm):
+    edge = head.brain & ~ndimage.binary_erosion(head.brain) & (mm[2] < 0) & (mm[1] > 40)
+    verdict = judge(head, without(head, face(mm) & clear(head) | edge))
+    assert verdict.brain.edited_ml > 1
+    assert verdict.verdict == QcClass.SUCCESS
+
+
+def test_a_value_that_hardly_changes_is_no_damage(head, mm):
+    verdict = judge(head, made(head, head.scan.data * np.where(face(mm) & clear(head), 0, 1.005)))
+    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.brain.damaged_voxels == 0
+
+
+def test_faint_noise_changes_neither_face_nor_brain_and_strong_noise_the_brain(head):
+    noise = np.median(head.scan.data[head.brain]) * np.random.default_rng(0).standard_normal(head.scan.shape)
+    assert judge(head, made(head, head.scan.data + 0.03 * noise)).verdict == QcClass.FAILURE_I
+    assert judge(head, made(head, head.scan.data + 0.3 * noise)).verdict == QcClass.FAILURE_II
+
+
+def test_another_face_laid_over_it_is_a_success(head, mm):
+    """A replaced face: the same head, its face pulled 6 mm forward and rippled, as bright as before."""
+    index = np.indices(head.scan.shape).astype(float)
+    index[1] -= 2.0 * (1 + np.sin(mm[0] / 7) * np.cos(mm[2] / 9))
+    other = ndimage.map_coordinates(head.scan.data, index, order=1)
+    verdict = judge(head, made(head, np.where(face(mm) & clear(head), other, head.scan.data)))
+    assert verdict.verdict == QcClass.SUCCESS
+    assert 0 < verdict.face.moved_mm("nose") < quality.verdict.VANISHED_MM
+
+
+def test_another_scale_of_intensities_is_undone_and_warned_of(head, mm):
+    data = np.where(face(mm) & clear(head), 0, 3.5 * head.scan.data + 20)
+    verdict = judge(head, made(head, data))
+    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.brain.damaged_voxels == 0
+    assert any("intensities" in warning for warning in verdict.warnings)
+
+
+def test_what_was_cropped_away_counts_as_removed(head, mm):
+    cropped = nib.Nifti1Image(np.where(face(mm) & clear(head), 0, head.scan.data), head.scan.affine)
+    verdict = judge(head, load_scan(cropped.slicer[:, 6:, 4:-3]))
+    assert verdict.verdict == QcClass.SUCCESS
+    assert any("field of view" in warning for warning in verdict.warnings)
+    whole = nib.Nifti1Image(head.scan.data, head.scan.affine)
+    lost = judge(head, load_scan(whole.slicer[:, :, :45]))
+    assert lost.verdict == QcClass.FAILURE_II
+
+
+def test_another_grid_is_refused_with_both_grids_in_the_message(head):
+    affine = head.scan.affine.copy()
+    affine[0, 3] += 1.3
+    with pytest.raises(InputError, match=r"must lie on the grid.*resample"):
+        judge(head, load_scan(nib.Nifti1Image(head.scan.data, affine)))
+
+
+def test_another_orientation_of_the_same_grid_is_none(head, mm):
+    scan = without(head, face(mm) & clear(head))
+    image = nib.Nifti1Image(scan.data, scan.affine)
+    turned = image.as_reoriented(nib.orientations.axcodes2ornt("PIR"))
+    assert judge(head, load_scan(turned)).to_json() == judge(head, scan).to_json()
+
+
+def test_another_head_is_refused(head):
+    with pytest.raises(InputError, match="made from the first"):
+        judge(head, made(head, np.random.default_rng(0).permuted(head.scan.data)))
+
+
+def test_an_original_without_a_face_says_that_only_the_brain_was_judged(head, mm):
+    gone = without(head, (mm[1] > 20) & (mm[2] < 20) & clear(head))
+    before = average_head.anatomy(gone.data)
+    verdict = judge(before, before.scan)
+    assert verdict.face.changed is None or not verdict.face.failed
+    assert verdict.verdict == QcClass.SUCCESS
+
+
+def test_evidence_is_json(head):
+    content = json.loads(json.dumps(judge(head, head.scan).to_json()))
+    assert content["verdict"] == "Failure I"
+    assert set(content["face"]["features"]) == {part for parts in quality.FACE_FEATURES.values() for part in parts}
+    assert np.shape(content["from_average"]) == (4, 4)
+    assert content["surface_threshold"] > 0
+
+
+@pytest.fixture
+def files(head, mm, tmp_path, monkeypatch):
+    found = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
+    monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: head.brain)
+    monkeypatch.setattr("efface.anatomy.head_anatomy.registration.register_affine", lambda *args, **kwargs: found)
+    for name, data in (("a", head.scan.data), ("b", np.where(face(mm) & clear(head), 0, head.scan.data))):
+        nib.save(nib.Nifti1Image(data, head.scan.affine), tmp_path / f"{name}.nii.gz")
+    return tmp_path
+
+
+def test_the_command_prints_the_verdict_first_and_writes_the_evidence(files, capsys):
+    a, b, out = (str(files / name) for name in ("a.nii.gz", "b.nii.gz", "v.json"))
+    assert main(["qc", a, b, "--json", out]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0] == "Success"
+    assert "left eye" in printed
+    assert json.loads((files / "v.json").read_text())["verdict"] == "Success"
+    assert main(["qc", a, a]) == 0
+    assert capsys.readouterr().out.startswith("Failure I\n")
+
+
+def test_the_command_refuses_bad_input_with_code_two(files, capsys):
+    a = str(files / "a.nii.gz")
+    assert main(["qc", a, str(files / "none.nii.gz")]) == 2
+    assert main(["qc", a, a, "--json", a]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 2
+
+
+def test_python_calls_it_by_name(files):
+    import efface
+
+    assert efface.qc(files / "a.nii.gz", files / "b.nii.gz").verdict == "Success"
+
+
+def test_verdicts_are_frozen(head):
+    verdict = judge(head, head.scan)
+    with pytest.raises(AttributeError):
+        verdict.score = 0
+    assert replace(verdict, score=0.0).score == 0
+
+
+def test_depths_of_few_voxels_and_of_all_are_the_same(head, monkeypatch):
+    inside = head.brain[box_of(head.brain)]
+    chosen = inside & (np.random.default_rng(0).random(inside.shape) < 0.02)
+    assert 100 < chosen.sum() <= brain.FEW
+    asked = brain._depth_mm(head, chosen)
+    monkeypatch.setattr(brain, "FEW", 0)
+    np.testing.assert_allclose(asked, brain._depth_mm(head, chosen), atol=1e-5)

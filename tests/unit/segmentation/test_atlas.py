@@ -1,0 +1,256 @@
+"""The atlas segmenter: its parts on small arrays, the whole on a phantom made of the atlas itself."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from efface.anatomy.templates import braincolor_labels
+from efface.errors import AnatomyError, InputError, RegistrationError
+from efface.segmentation import SEGMENTERS, segment
+from efface.segmentation.atlas.atlas_prior import GROUPS, load_prior
+from efface.segmentation.atlas.map_labelling import fill_cavities
+from efface.segmentation.atlas.pipeline import AVERAGE_TO_TEMPLATE
+from efface.segmentation.atlas.tissue_model import fit_tissue
+from efface.segmentation.bias_field import correct_bias
+from efface.segmentation.labels import LABEL_IDS, REGIONS
+from efface.spatial.point_sampling import sample_channels, sample_labels
+from efface.spatial.registration import resample
+from efface.spatial.types import Grid, Volume
+
+HEADS = Path(__file__).parents[4] / "shared/data/heads"
+QUICK = {"iterations": "20x10x0"}
+OBLIQUE = np.array([[1.9, 0.3, 0, -20], [-0.3, 1.9, 0, 5], [0, 0, 2.5, 7], [0, 0, 0, 1.0]])
+
+
+def dice(a, b):
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+
+def test_sampling_a_linear_function_is_exact_on_an_oblique_grid():
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in (7, 8, 9)], indexing="ij"), axis=-1)
+    world = index @ OBLIQUE[:3, :3].T + OBLIQUE[:3, 3]
+    channels = np.stack([world @ [1, 2, 3], world @ [-1, 0, 5]]).astype(np.float32)
+    points = (np.random.default_rng(0).uniform(0, [6, 7, 8], (50, 3))) @ OBLIQUE[:3, :3].T + OBLIQUE[:3, 3]
+    found = sample_channels(channels, OBLIQUE, points)
+    np.testing.assert_allclose(found, np.stack([points @ [1, 2, 3], points @ [-1, 0, 5]]), rtol=1e-4, atol=1e-2)
+
+
+def test_label_sampling_is_argmax_of_interpolated_one_hot():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 4, (7, 8, 9)).astype(np.int32)
+    points = rng.uniform(0, [6, 7, 8], (200, 3)) @ OBLIQUE[:3, :3].T + OBLIQUE[:3, 3]
+    one_hot = np.stack([labels == k for k in range(4)]).astype(np.float32)
+    expected = sample_channels(one_hot, OBLIQUE, points).argmax(axis=0)
+    np.testing.assert_array_equal(sample_labels(labels, OBLIQUE, points), expected)
+
+
+def test_bias_field_is_removed_and_the_level_kept():
+    shape = (28, 32, 36)
+    x = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None, None]
+    mask = np.linalg.norm(np.indices(shape) - np.array(shape)[:, None, None, None] / 2, axis=0) < 13
+    rng = np.random.default_rng(2)
+    truth = np.where(rng.random(shape) < 0.5, 60.0, 100.0).astype(np.float32)
+    truth = ndimage.uniform_filter(truth, 3)
+    biased = (truth * np.exp(0.4 * x)).astype(np.float32)
+    before, after = (np.std((v / truth)[mask]) for v in (biased, correct_bias(biased, mask, np.full(3, 2.0))))
+    assert after < 0.35 * before
+
+
+def test_tissue_means_are_found_despite_partial_volume():
+    rng = np.random.default_rng(3)
+    share = rng.uniform(size=4000)
+    pure = np.repeat([0.2, 0.6, 0.9], [3000, 2500, 3000])
+    mixed = np.concatenate([0.2 + 0.4 * share[:2500], 0.6 + 0.3 * share[2500:]])
+    values = np.concatenate([pure, mixed]) + rng.normal(0, 0.05, 12500)
+    tissue = fit_tissue(values.astype(np.float32), np.full((3, values.size), 1 / 3, np.float32) + _hint(values))
+    assert tissue.csf == pytest.approx(0.2, abs=0.02)
+    assert tissue.grey == pytest.approx(0.6, abs=0.04)
+    assert tissue.white == pytest.approx(0.9, abs=0.02)
+    fluid, grey, white = tissue.memberships(np.array([0.1, 0.6, 1.0], np.float32))
+    assert np.argmax([fluid, grey, white], axis=0).tolist() == [0, 1, 2]
+
+
+def _hint(values):
+    return np.stack([values < 0.4, (values > 0.4) & (values < 0.75), values > 0.75]) * 0.2
+
+
+def test_fluid_inside_white_matter_becomes_ventricle_and_cisterns_stay_empty():
+    labels = np.full((15, 16, 17), 44, dtype=np.int32)
+    labels[2:5, 2:5, 2:5] = 51
+    labels[5:7, 2:5, 2:5] = 0  # a horn beyond the atlas's ventricle
+    labels[10:15, 8:16, 8:17] = 35
+    labels[12, 11:13, 11:13] = 0  # a cistern enclosed by brainstem
+    labels[0, 15, 0] = 0  # outside
+    filled = fill_cavities(labels)
+    assert (filled[5:7, 2:5, 2:5] == 51).all()
+    assert (filled[12, 11:13, 11:13] == 0).all()
+    assert filled[0, 15, 0] == 0
+
+
+def test_group_probabilities_add_up_to_one_and_find_their_labels():
+    prior = load_prior()
+    total = prior.groups.sum(axis=0)
+    assert np.allclose(total, 1, atol=1e-3)
+    labels, volume = braincolor_labels()
+    index = np.argwhere(labels == 57)
+    points = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    best = sample_channels(prior.groups, prior.grid.affine, points).argmax(axis=0)
+    assert np.mean(np.array(GROUPS)[best] == 57) > 0.8
+
+
+# --- the whole -----------------------------------------------------------------------------------------------------
+
+
+def anatomy_of(volume, brain, to_template):
+    scan = SimpleNamespace(volume=volume, data=volume.data, affine=volume.affine, shape=volume.data.shape)
+    from_average = np.linalg.inv(to_template) @ AVERAGE_TO_TEMPLATE
+    return SimpleNamespace(scan=scan, brain=brain, from_average=from_average)
+
+
+def phantom(turn_deg=0.0, mm=2.2):
+    """The atlas's own tissues as a noisy, biased scan on a turned grid; its brain mask; its labels without fluid."""
+    prior = load_prior()
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_rotvec(np.deg2rad(turn_deg) * np.array([0.6, 0.64, -0.48])).as_matrix()
+    turn[:3, 3] = [30, -20, 10]
+    n = np.array([95, 110, 100])
+    affine = np.diag([mm, mm, mm, 1.0])
+    affine[:3, 3] = -mm * (n - 1) / 2 + [0, -18, 10]
+    scan_affine = turn @ affine  # template mm to scan mm is `turn`
+    rng = np.random.default_rng(7)
+    grid = Grid((95, 110, 100), affine)
+    image = resample(prior.template, grid)
+    brain = ndimage.binary_fill_holes(image > 0.02)
+    bias = np.exp(0.2 * np.linspace(-1, 1, 110, dtype=np.float32))[None, :, None]
+    noisy = (500 * bias * (image + rng.normal(0, 0.02, image.shape))).astype(np.float32)
+    labels, volume = braincolor_labels()
+    index = np.stack(np.meshgrid(*[np.arange(k) for k in grid.shape], indexing="ij"), -1).reshape(-1, 3)
+    points = index @ affine[:3, :3].T + affine[:3, 3]
+    truth = sample_labels(labels, volume.affine, points).reshape(grid.shape)
+    truth[(image < 0.35) & ~np.isin(truth, REGIONS["ventricles"])] = 0
+    return Volume(noisy, scan_affine), brain, truth, np.linalg.inv(turn)
+
+
+@pytest.fixture(scope="module")
+def upright():
+    volume, brain, truth, to_template = phantom()
+    labels = segment(anatomy_of(volume, brain, to_template), "atlas", **QUICK)
+    return volume, brain, truth, to_template, labels
+
+
+def test_the_atlas_is_found_in_its_own_image(upright):
+    _, _, truth, _, labels = upright
+    assert dice(truth > 0, labels.values > 0) > 0.93
+    scores = {i: dice(truth == i, labels.values == i) for i in LABEL_IDS}
+    assert np.mean(list(scores.values())) > 0.75
+    assert all(scores[i] > 0.8 for i in (*REGIONS["thalamus"], *REGIONS["putamen"], 51, 52, 35)), scores
+
+
+def test_labels_have_the_scan_shape_and_stay_inside_the_brain(upright):
+    volume, brain, _, _, labels = upright
+    assert labels.values.shape == volume.data.shape
+    assert labels.values.dtype == np.int32
+    assert not labels.values[~brain].any()
+    assert set(np.unique(labels.values).tolist()) <= {0, *LABEL_IDS}
+    assert labels.provenance.segmenter == "atlas"
+    assert labels.provenance.params["iterations"] == QUICK["iterations"]
+
+
+def test_the_same_scan_gives_the_same_labels(upright):
+    volume, brain, _, to_template, labels = upright
+    again = segment(anatomy_of(volume, brain, to_template), "atlas", **QUICK)
+    np.testing.assert_array_equal(again.values, labels.values)
+
+
+def test_a_turned_head_gets_the_same_labels(upright):
+    volume, brain, _, to_template, labels = upright
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [20, -15, 35], degrees=True).as_matrix()
+    turned = Volume(volume.data, turn @ volume.affine)
+    found = segment(anatomy_of(turned, brain, to_template @ np.linalg.inv(turn)), "atlas", **QUICK)
+    assert np.mean(found.values == labels.values) > 0.99
+
+
+def test_a_wrong_start_is_searched_anew(upright):
+    volume, brain, _, to_template, labels = upright
+    upside_down = np.diag([-1.0, 1.0, -1.0, 1.0])
+    found = segment(anatomy_of(volume, brain, upside_down @ to_template), "atlas", **QUICK)
+    assert dice(found.values == 57, labels.values == 57) > 0.9
+
+
+def test_head_that_was_not_found_is_a_warning_and_the_brain_is_searched(upright):
+    volume, brain, _, _, labels = upright
+
+    class Lost:
+        scan = anatomy_of(volume, brain, np.eye(4)).scan
+
+        def __init__(self):
+            self.brain = brain
+
+        @property
+        def from_average(self):
+            msg = "not converged"
+            raise RegistrationError(msg)
+
+    found = segment(Lost(), "atlas", **QUICK)
+    assert any("not converged" in w for w in found.warnings)
+    assert dice(found.values == 57, labels.values == 57) > 0.9
+
+
+# --- what cannot be segmented ----------------------------------------------------------------------------------------
+
+
+def test_unknown_segmenter_is_refused():
+    with pytest.raises(InputError, match=r"no segmenter is named 'atlsa'.*atlas"):
+        segment(SimpleNamespace(), "atlsa")
+
+
+def test_unknown_parameter_is_refused():
+    with pytest.raises(InputError, match=r"unknown parameter.*iterations.*received iteration"):
+        segment(SimpleNamespace(), "atlas", iteration=3)
+
+
+def test_empty_brain_is_an_anatomy_error(upright):
+    volume, brain, _, to_template, _ = upright
+    with pytest.raises(AnatomyError, match="0 ml cannot be a brain"):
+        segment(anatomy_of(volume, np.zeros_like(brain), to_template), "atlas")
+
+
+@pytest.mark.parametrize("what", ["noise", "inverted contrast"])
+def test_what_is_no_t1_brain_is_a_registration_error_not_garbage(upright, what):
+    volume, brain, _, to_template, _ = upright
+    if what == "noise":
+        data = np.random.default_rng(0).random(volume.data.shape, dtype=np.float32)
+    else:
+        data = (volume.data.max() - volume.data).astype(np.float32)
+    with pytest.raises(RegistrationError, match=r"BrainCOLOR template.*T1-weighted"):
+        segment(anatomy_of(replace(volume, data=data), brain, to_template), "atlas", **QUICK)
+
+
+def test_the_table_lists_the_atlas():
+    assert "atlas" in SEGMENTERS
+
+
+@pytest.mark.heads
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
+@pytest.mark.skipif(not HEADS.is_dir(), reason="needs the development heads in ../shared/data")
+@pytest.mark.parametrize("subject", ["sub-03", "sub-13"])
+def test_development_heads_agree_with_their_reference(subject):
+    from efface.anatomy.head_anatomy import HeadAnatomy
+    from efface.io.scan import load_scan
+
+    labels = segment(HeadAnatomy(load_scan(HEADS / subject / f"anat/{subject}_T1w.nii.gz")), "atlas")
+    path = HEADS / f"derivatives/dlmuse/{subject}/anat/{subject}_desc-dlmuse_dseg.nii.gz"
+    reference = np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
+    assert dice(reference > 0, labels.values > 0) > 0.95
+    assert np.mean([dice(reference == i, labels.values == i) for i in LABEL_IDS]) > 0.72
