@@ -84,7 +84,7 @@ def affine(scan: Scan) -> list[Row]:
         moved = registration.resample(scan.volume, average.grid, matrix)
         return f"correlation in the cranium {np.corrcoef(moved[cranium], average.data[cranium])[0, 1]:.3f}"
 
-    found, wall, cpu = timed(lambda: registration.register_affine(average, scan.volume, telling=cranium))
+    found, wall, cpu = timed(lambda: registration.register_affine(average, scan.volume, discriminating_mask=cranium))
     rows: list[Row] = [(task, "efface (greedy; any pose up to 90°)", wall, cpu, fit(found.matrix))]  # type: ignore[attr-defined]
     try:
         import ants

@@ -21,7 +21,7 @@ from efface.quality import judge
 def planted(anatomy: HeadAnatomy) -> list[np.ndarray]:
     """Intensities after four edits; the one with most to do comes first."""
     scan, brain = anatomy.scan, anatomy.brain
-    to_average = np.linalg.inv(anatomy.from_average) @ scan.affine
+    to_average = np.linalg.inv(anatomy.average_to_scan) @ scan.affine
     y, z = (np.tensordot(to_average[a, :3], np.indices(scan.shape), 1) + to_average[a, 3] for a in (1, 2))
     level = float(np.median(scan.data[brain]))
     noise = 0.3 * level * np.random.default_rng(0).standard_normal(scan.shape)

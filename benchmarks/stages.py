@@ -62,14 +62,14 @@ def measure(path: Path, segmenters: list[str]) -> dict[str, dict[str, float]]:
     with stage("anatomy: head"):
         assert anatomy.head.any()
     with stage("anatomy: average head registered"):
-        assert anatomy.from_average.size
+        assert anatomy.average_to_scan.size
     with stage("anatomy: brain (deepbet)"):
         assert anatomy.brain.any()
     with stage("anatomy: brain again, the networks being there"):
         brain_mask(scan.data)
     with stage("anatomy: distance from the brain, refined registration"):
         assert anatomy.from_brain_mm.size
-        assert anatomy.refined.score
+        assert anatomy.registration_mi.score
     with stage("anatomy: facial features"):
         features_of(scan)
     defaced: dict[str, Scan] = {}

@@ -45,7 +45,7 @@ class Drawing:
     def __init__(self, anatomy: HeadAnatomy) -> None:
         self.anatomy, self.scan = anatomy, anatomy.scan
         self.white = float(np.percentile(self.scan.data[anatomy.head], WHITE))
-        self.at = dict(zip(PLANES, voxel_of(EYES_MM, anatomy.from_average, self.scan.grid), strict=True))
+        self.at = dict(zip(PLANES, voxel_of(EYES_MM, anatomy.average_to_scan, self.scan.grid), strict=True))
         self.surface = head_surface(self.scan.volume)
 
     def slices(self, plane: str, edit: Edit, after: Scan) -> list[Panel]:
@@ -68,7 +68,7 @@ class Drawing:
 
     def render(self, surface: Surface, view: str, size_px: tuple[int, int]) -> Image.Image:
         """One view."""
-        return Image.fromarray(render_view(surface, view, self.anatomy.from_average, size_px=size_px))
+        return Image.fromarray(render_view(surface, view, self.anatomy.average_to_scan, size_px=size_px))
 
     def small(self, caption: str, scan: Scan) -> Image.Image:
         """One column of the README's picture."""

@@ -17,9 +17,9 @@ TINT, OPACITY = np.array([213.0, 94.0, 0.0]), 0.55
 Panel = tuple[str, Image.Image]
 
 
-def voxel_of(point_mm: Sequence[float], from_average: Affine, grid: Grid) -> tuple[int, ...]:
+def voxel_of(point_mm: Sequence[float], average_to_scan: Affine, grid: Grid) -> tuple[int, ...]:
     """Voxel of a grid that holds a point of the average head."""
-    at = np.linalg.inv(grid.affine) @ from_average @ np.append(point_mm, 1.0)
+    at = np.linalg.inv(grid.affine) @ average_to_scan @ np.append(point_mm, 1.0)
     return tuple(int(i) for i in np.clip(np.rint(at[:3]), 0, np.array(grid.shape) - 1))
 
 

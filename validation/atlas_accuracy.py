@@ -49,7 +49,7 @@ def main() -> None:
     for subject in subjects:
         anatomy = HeadAnatomy(load_scan(options.heads / subject / "anat" / f"{subject}_T1w.nii.gz"))
         start = time.perf_counter()
-        _ = anatomy.brain, anatomy.from_average
+        _ = anatomy.brain, anatomy.average_to_scan
         middle = time.perf_counter()
         labels = segment(anatomy)
         seconds = (middle - start, time.perf_counter() - middle)

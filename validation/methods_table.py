@@ -32,7 +32,7 @@ PARAMS = {"defacer": {"incomplete": "edit"}}
 
 def feature_skin(anatomy: HeadAnatomy) -> dict[str, np.ndarray]:
     """Of each feature the voxels at the surface of the head: the average head's label, grown, on the scan's grid."""
-    back = np.linalg.inv(anatomy.from_average)
+    back = np.linalg.inv(anatomy.average_to_scan)
     labels = registration.resample(templates.prior("features"), anatomy.scan.grid, back, order=0)
     depth = ndimage.distance_transform_edt(anatomy.head, sampling=anatomy.scan.spacing_mm)
     skin = anatomy.head & (depth < 6.0)
@@ -69,7 +69,7 @@ def main() -> None:
                 continue
             start = time.perf_counter()
             anatomy = HeadAnatomy(load_scan(source.path))
-            shared = (anatomy.head, anatomy.brain, anatomy.from_average, anatomy.from_brain_mm)
+            shared = (anatomy.head, anatomy.brain, anatomy.average_to_scan, anatomy.from_brain_mm)
             spent = time.perf_counter() - start
             table.writerow({"scan": source.stem, "method": "(anatomy)", "seconds": f"{spent:.1f}", "note": len(shared)})
             pictures = [views(anatomy, anatomy.scan.volume, None)] if options.pictures else []
@@ -96,7 +96,7 @@ def main() -> None:
 
 def views(anatomy: HeadAnatomy, volume: object, threshold: float | None) -> np.ndarray:
     surface = head_surface(volume, threshold=threshold)
-    return np.hstack([render_view(surface, view, anatomy.from_average)[::2, ::2] for view in VIEWS])
+    return np.hstack([render_view(surface, view, anatomy.average_to_scan)[::2, ::2] for view in VIEWS])
 
 
 def save(path: Path, pictures: list[np.ndarray]) -> None:

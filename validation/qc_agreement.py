@@ -141,14 +141,14 @@ def sheets(folder: Path, studies: list[Path], cache: Path) -> None:
         before = load_scan(mine[0][1].original()[0])
         anatomy = cached_anatomy(before, stem, cache)
         surface = head_surface(before.volume)
-        whole = faces(before, surface.threshold, anatomy.from_average)
+        whole = faces(before, surface.threshold, anatomy.average_to_scan)
         for study, case in mine:
             after = load_scan(case.defaced)
             key = (stem, after.sha256)
             shown.setdefault(key, []).append((study.name, case.id))
             if key not in pictures:
                 brain = load_mask(case.paths.brain(), before)
-                now = faces(after, surface.threshold, anatomy.from_average)
+                now = faces(after, surface.threshold, anatomy.average_to_scan)
                 pictures[key] = np.vstack([np.hstack(whole + now), np.hstack(slices(before, after, brain))])
         print(stem, flush=True)
     order = np.random.default_rng(SEED).permutation(len(pictures))
@@ -174,10 +174,10 @@ def sheet(names: list[str], pictures: list[np.ndarray]) -> Image.Image:
     return page
 
 
-def faces(scan: Scan, threshold: float, from_average: np.ndarray) -> list[np.ndarray]:
+def faces(scan: Scan, threshold: float, average_to_scan: np.ndarray) -> list[np.ndarray]:
     surface = head_surface(scan.volume, threshold=threshold)
     size = (TILE_PX + 30, TILE_PX)
-    return [render_view(surface, view, from_average, size_px=size)[15:-15] for view in VIEWS]
+    return [render_view(surface, view, average_to_scan, size_px=size)[15:-15] for view in VIEWS]
 
 
 def slices(before: Scan, after: Scan, brain: np.ndarray, *, tile_px: int = TILE_PX) -> list[np.ndarray]:

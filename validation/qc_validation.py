@@ -77,7 +77,7 @@ def known(anatomy: HeadAnatomy, labels: Path) -> Truth:
     for feature in find_features(scan.volume):
         at, voxels = feature.voxels(scan.grid)
         masks[feature.name][at] |= voxels
-    to_average = np.linalg.inv(anatomy.from_average) @ scan.affine
+    to_average = np.linalg.inv(anatomy.average_to_scan) @ scan.affine
     index = np.indices(scan.shape, dtype=np.float32).reshape(3, -1)
     points = (to_average[:3, :3] @ index + to_average[:3, 3:]).reshape(3, *scan.shape)
     return Truth(anatomy, brain, masks, points)
@@ -160,7 +160,7 @@ def by_geometry(truth: Truth, removed: np.ndarray) -> QcClass | None:
     left = sum(s < 0.5 for s in share.values())
     if left != 1:
         return ONE if left > 1 else OK
-    back = np.linalg.inv(truth.anatomy.from_average)
+    back = np.linalg.inv(truth.anatomy.average_to_scan)
     face = registration.resample(templates.prior("face"), truth.anatomy.scan.grid, back) > 0.25
     depth = ndimage.distance_transform_edt(truth.anatomy.head, sampling=truth.anatomy.scan.spacing_mm)
     gone = float(removed[face & (depth > 0) & (depth < 4)].mean())

@@ -44,13 +44,13 @@ def head(job: tuple[Path, int, int]) -> list[tuple[str, float, bool, float]]:
     path, copies, seed = job
     image = load(path)
     average = templates.average_head()
-    reference = registration.register_affine(average, volume(image), telling=templates.cranium())
+    reference = registration.register_affine(average, volume(image), discriminating_mask=templates.cranium())
     brain = np.random.default_rng(0).normal(scale=35.0, size=(1000, 3)) + (average.affine @ [88, 128, 150, 1])[:3]
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(copies):
         copy, pose = moved(image, rng)
-        found = registration.register_affine(average, copy, telling=templates.cranium())
+        found = registration.register_affine(average, copy, discriminating_mask=templates.cranium())
         error = registration.rms_distance_mm(found.matrix, pose @ reference.matrix, brain)
         rows.append((path.name, error, found.converged, found.score))
     return rows

@@ -83,10 +83,12 @@ class HeadAnatomy:
     @functools.cached_property
     def registration(self) -> AffineResult:
         """The affine registration of the average head, with its verdict."""
-        return registration.register_affine(templates.average_head(), self.scan.volume, telling=templates.cranium())
+        return registration.register_affine(
+            templates.average_head(), self.scan.volume, discriminating_mask=templates.cranium()
+        )
 
     @functools.cached_property
-    def refined(self) -> AffineResult:
+    def registration_mi(self) -> AffineResult:
         """The same, refined by a cost over the whole image, which fits the outlines of the head better.
 
         Raises
@@ -94,10 +96,10 @@ class HeadAnatomy:
         RegistrationError
             If the registration did not converge.
         """
-        return registration.refine_affine(templates.average_head(), self.scan.volume, self.from_average)
+        return registration.refine_affine(templates.average_head(), self.scan.volume, self.average_to_scan)
 
     @property
-    def from_average(self) -> Affine:
+    def average_to_scan(self) -> Affine:
         """Average head mm to scan mm, RAS+, shape (4, 4).
 
         Raises

@@ -49,7 +49,7 @@ def plan(anatomy: HeadAnatomy, *, nudge: Sequence[float] = (0.0, 0.0, 0.0)) -> E
     mask = templates.prior("face_and_ears")
     moved = mask.affine.copy()
     moved[:3, 3] += shift
-    to_average = np.asarray(np.linalg.inv(anatomy.from_average), dtype=np.float64)
+    to_average = np.asarray(np.linalg.inv(anatomy.average_to_scan), dtype=np.float64)
     share = registration.resample(Volume(mask.data, moved), anatomy.scan.grid, to_average)
     in_brain = int(np.count_nonzero((share > CERTAIN) & anatomy.brain))
     warnings = (f"fsl_deface: {in_brain} voxels of the brain mask lie inside the face mask",) if in_brain else ()

@@ -65,7 +65,7 @@ def plan(
             msg = f"{name} must be 0 or more; received {value}"
             raise InputError(msg)
     scan = anatomy.scan
-    to_average: Affine = np.asarray(np.linalg.inv(anatomy.from_average), dtype=np.float64)
+    to_average: Affine = np.asarray(np.linalg.inv(anatomy.average_to_scan), dtype=np.float64)
     brain = registration.resample(templates.prior("brain"), scan.grid, to_average)
     face = registration.resample(templates.prior("face"), scan.grid, to_average)
     away_mm = _away_mm(brain > 0, scan.spacing_mm, margin_mm + shell_mm)

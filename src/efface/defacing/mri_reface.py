@@ -159,8 +159,8 @@ def _best_warp(anatomy: HeadAnatomy) -> Warp:
     """Deformations from two starts; the one after which scan and average head correlate better."""
     scan = registration.block_mean(anatomy.scan.volume, FITTING_MM)
     average = registration.block_mean(templates.average_head(), FITTING_MM / 2)
-    first = anatomy.from_average
-    refined = anatomy.refined
+    first = anatomy.average_to_scan
+    refined = anatomy.registration_mi
     found: list[tuple[float, Warp]] = []
     for start in [first, *([refined.matrix] if refined.converged else [])]:
         back: Affine = np.asarray(np.linalg.inv(start), dtype=np.float64)

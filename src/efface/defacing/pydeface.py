@@ -49,8 +49,8 @@ def plan(anatomy: HeadAnatomy, *, outside: str = "remove") -> Edit:
         msg = f"outside must be one of {', '.join(OUTSIDE)}; received {outside}"
         raise InputError(msg)
     face = templates.average_face_mask()
-    from_average, warnings = _from_average(anatomy)
-    to_average = np.asarray(np.linalg.inv(from_average), dtype=np.float64)
+    average_to_scan, warnings = _average_to_scan(anatomy)
+    to_average = np.asarray(np.linalg.inv(average_to_scan), dtype=np.float64)
     # Interpolate what is removed, so that the fill outside the field of view is exact either way.
     removal = Volume(1.0 - face.data, face.affine)
     fill = 1.0 if outside == "remove" else 0.0
@@ -60,9 +60,9 @@ def plan(anatomy: HeadAnatomy, *, outside: str = "remove") -> Edit:
     return Edit(mask, values.astype(np.float32), "pydeface", params={"outside": outside}, warnings=warnings)
 
 
-def _from_average(anatomy: HeadAnatomy) -> tuple[Affine, tuple[str, ...]]:
+def _average_to_scan(anatomy: HeadAnatomy) -> tuple[Affine, tuple[str, ...]]:
     """Average head mm to scan mm by the whole image's mutual information, and what to warn of."""
-    refined = anatomy.refined
+    refined = anatomy.registration_mi
     if refined.converged:
         return refined.matrix, ()
-    return anatomy.from_average, (f"the average head's position was not refined for the face mask: {refined.reason}",)
+    return anatomy.average_to_scan, (f"the average head's position was not refined for the face mask: {refined.reason}",)

@@ -52,7 +52,7 @@ def judge(anatomy: HeadAnatomy, defaced: Scan) -> Verdict:
         _sentence(brain, face),
         brain,
         face,
-        anatomy.from_average,
+        anatomy.average_to_scan,
         threshold,
         (*moved, *scaled, *none),
     )

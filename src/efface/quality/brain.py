@@ -111,7 +111,7 @@ def _point(mm: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Point:
 
 def _words(anatomy: HeadAnatomy, centre_mm: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> str:
     """Part of the brain around a point, by where it is in the brain's box, in the average head's directions."""
-    back = np.linalg.inv(anatomy.from_average)
+    back = np.linalg.inv(anatomy.average_to_scan)
     sample = np.argwhere(anatomy.brain)[::17] @ anatomy.scan.affine[:3, :3].T + anatomy.scan.affine[:3, 3]
     upright = sample @ back[:3, :3].T + back[:3, 3]
     low, high = upright.min(axis=0), upright.max(axis=0)

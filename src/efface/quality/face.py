@@ -123,12 +123,12 @@ def _feature(skin: _Skin, moved: NDArray[np.float64], member: BoolVolume) -> Fea
     return FeatureEvidence(changed < HALF, changed, float(np.median(here)), area_cm2, place)
 
 
-def _box(volume: Volume, from_average: Affine) -> tuple[slice, ...]:
+def _box(volume: Volume, average_to_scan: Affine) -> tuple[slice, ...]:
     """The part of a scan around the face and the ears."""
     prior = templates.prior("features")
     low, high = (f(np.argwhere(prior.data > 0), axis=0) for f in (np.min, np.max))
     corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1)
-    to_scan = np.linalg.inv(volume.affine) @ from_average @ prior.affine
+    to_scan = np.linalg.inv(volume.affine) @ average_to_scan @ prior.affine
     moved = to_scan[:3, :3] @ corners + to_scan[:3, 3:]
     room = (MARGIN_MM + EDGE_MM) / volume.grid.spacing_mm
     first = np.clip(np.floor(moved.min(axis=1) - room), 0, np.array(volume.data.shape) - 2).astype(int)
@@ -143,9 +143,9 @@ def _cropped(volume: Volume, box: tuple[slice, ...]) -> Volume:
 @functools.lru_cache(maxsize=1)
 def _skin_of(anatomy: HeadAnatomy) -> _Skin:
     """The original's skin, found once for all methods."""
-    whole, from_average = anatomy.scan.volume, anatomy.from_average
+    whole, average_to_scan = anatomy.scan.volume, anatomy.average_to_scan
     threshold = skin_threshold(whole)
-    box = _box(whole, from_average)
+    box = _box(whole, average_to_scan)
     volume = _cropped(whole, box)
     grid = smoothed(volume, STEP_MM)
     head = grid.data >= threshold
@@ -155,7 +155,7 @@ def _skin_of(anatomy: HeadAnatomy) -> _Skin:
     air = largest_component(np.asarray(~head))
     points = np.argwhere(head & ndimage.binary_dilation(air)).astype(np.float64)
     points = points[_away_from_border(grid, volume, points)]
-    upright = np.linalg.inv(from_average) @ grid.affine
+    upright = np.linalg.inv(average_to_scan) @ grid.affine
     points = points[_seen(np.asarray(head), points, np.asarray(np.linalg.inv(upright[:3, :3]), dtype=np.float64))]
     mm = points @ upright[:3, :3].T + upright[:3, 3]
     distances = _distances()

@@ -143,7 +143,7 @@ class Verdict:
         One sentence.
     brain, face
         The evidence.
-    from_average
+    average_to_scan
         Average head mm to scan mm, as used, shape (4, 4).
     surface_threshold
         Intensity at the original's skin.
@@ -156,7 +156,7 @@ class Verdict:
     reason: str
     brain: BrainEvidence
     face: FaceEvidence
-    from_average: Affine
+    average_to_scan: Affine
     surface_threshold: float
     warnings: tuple[str, ...] = ()
 
@@ -195,7 +195,7 @@ class Verdict:
             "warnings": list(self.warnings),
         }
         rounded: dict[str, Any] = _rounded(content)
-        rounded["from_average"] = self.from_average.tolist()
+        rounded["average_to_scan"] = self.average_to_scan.tolist()
         return rounded
 
 

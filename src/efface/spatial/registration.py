@@ -115,7 +115,7 @@ def register_affine(
     *,
     dof: int = 12,
     weight: BoolVolume | None = None,
-    telling: BoolVolume | None = None,
+    discriminating_mask: BoolVolume | None = None,
     initial: Affine | None = None,
     minimum_score: float = CONVERGED_SCORE,
     finest_mm: float = FINE_MM,
@@ -130,7 +130,7 @@ def register_affine(
         6 (rigid) or 12 (affine).
     weight
         Voxels of `fixed` that count in the cost, same shape (a mask: greedy's weights are 0 or 1).
-    telling
+    discriminating_mask
         Voxels of `fixed`, same shape, that tell rival poses apart: of those found by the whole image, the one wins
         that fits these voxels too. Where part of the moving image may have been removed, they are what stays.
     initial
@@ -174,8 +174,8 @@ def register_affine(
     else:
         candidates, starts_tried = [initial], 1
     candidates = _best([coarse.fit(matrix, dof, "50") for matrix in candidates], coarse)
-    if telling is not None:
-        sure = fine.weighted(fixed, telling, FINE_MM)
+    if discriminating_mask is not None:
+        sure = fine.weighted(fixed, discriminating_mask, FINE_MM)
         rivals = _different(candidates, coarse)[:RIVALS]
         if len(rivals) > 1:
             candidates = sorted(rivals, key=lambda m: _fit_of_both(m, dof, coarse, sure), reverse=True)

@@ -65,7 +65,7 @@ class LabelledHead:
         Tissue of the face near its skin.
     points
         Average head mm of every voxel, by affine and deformable registration, shape (x, y, z, 3).
-    from_average
+    average_to_scan
         Average head mm to scan mm, affine.
     """
 
@@ -76,7 +76,7 @@ class LabelledHead:
     features: NDArray[np.uint8]
     face: BoolVolume
     points: NDArray[np.floating]
-    from_average: Affine
+    average_to_scan: Affine
 
 
 def label_heads(bids_dir: Path, cache: Path) -> Iterator[LabelledHead]:
@@ -107,7 +107,7 @@ class Located:
         Masks on its grid.
     points
         Average head mm by affine and deformable registration, shape (x, y, z, 3).
-    from_average
+    average_to_scan
         Average head mm to scan mm, affine.
     """
 
@@ -115,14 +115,14 @@ class Located:
     head: BoolVolume
     brain: BoolVolume
     points: NDArray[np.floating]
-    from_average: Affine
+    average_to_scan: Affine
 
     def save(self, path: Path) -> None:
         """Write all of it."""
         buffer = io.BytesIO()
         np.savez(
             buffer, data=self.volume.data, affine=self.volume.affine, head=self.head, brain=self.brain,
-            points=self.points, from_average=self.from_average,
+            points=self.points, average_to_scan=self.average_to_scan,
         )  # fmt: skip
         write_atomically(path, buffer.getvalue(), force=True)
 
@@ -131,15 +131,15 @@ class Located:
         """Read it back."""
         with np.load(path) as stored:
             volume = Volume(stored["data"], stored["affine"])
-            return cls(volume, stored["head"], stored["brain"], stored["points"], stored["from_average"])
+            return cls(volume, stored["head"], stored["brain"], stored["points"], stored["average_to_scan"])
 
 
 def _locate(path: Path) -> Located:
     anatomy = HeadAnatomy(load_scan(path))
     volume = registration.block_mean(anatomy.scan.volume, WORKING_MM)
     head, brain = (_coarse(mask, anatomy.scan.affine, volume) for mask in (anatomy.head, anatomy.brain))
-    points = average_points(volume, head, anatomy.from_average).astype(np.float32)
-    return Located(volume, head, brain, points, anatomy.from_average)
+    points = average_points(volume, head, anatomy.average_to_scan).astype(np.float32)
+    return Located(volume, head, brain, points, anatomy.average_to_scan)
 
 
 def label_head(found: Located, name: str) -> LabelledHead:
@@ -161,7 +161,7 @@ def label_head(found: Located, name: str) -> LabelledHead:
             features[features == number] = 0
     face = face_zone(found.points) & head & (depth < FACE_DEPTH_MM) & ~found.brain
     face |= np.isin(features, [FEATURE_LABELS[f] for f in ("eyes", "nose", "mouth")])
-    return LabelledHead(name, found.volume, head, found.brain, features, face, found.points, found.from_average)
+    return LabelledHead(name, found.volume, head, found.brain, features, face, found.points, found.average_to_scan)
 
 
 def pinnae(volume: Volume, head: BoolVolume) -> BoolVolume:
@@ -175,11 +175,11 @@ def pinnae(volume: Volume, head: BoolVolume) -> BoolVolume:
     return np.asarray(ndimage.binary_closing(tissue, iterations=2) & ~thick, dtype=np.bool_)
 
 
-def average_points(volume: Volume, head: BoolVolume, from_average: Affine) -> NDArray[np.float64]:
+def average_points(volume: Volume, head: BoolVolume, average_to_scan: Affine) -> NDArray[np.float64]:
     """Average head mm of every voxel, by affine and deformable registration, shape (x, y, z, 3)."""
     average = registration.block_mean(templates.average_head(), WORKING_MM)
     near = ndimage.binary_dilation(head, iterations=3)
-    back: Affine = np.asarray(np.linalg.inv(from_average), dtype=np.float64)
+    back: Affine = np.asarray(np.linalg.inv(average_to_scan), dtype=np.float64)
     warp = registration.register_deformable(
         volume, average, back, mask=near, iterations="100x60x20", radius=3, smoothing_vox=(3.0, 1.0)
     )
@@ -277,7 +277,7 @@ def _coarse(mask: BoolVolume, affine: Affine, like: Volume) -> BoolVolume:
 
 
 def _to_average(head: LabelledHead, mask: BoolVolume) -> FloatVolume:
-    return registration.resample(Volume(mask.astype(np.float32), head.volume.affine), PRIOR_GRID, head.from_average)
+    return registration.resample(Volume(mask.astype(np.float32), head.volume.affine), PRIOR_GRID, head.average_to_scan)
 
 
 def _as_bytes(probability: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ To compare a scan before and after defacing, give both the same pose and the fir
 
     before = head_surface(original.volume)
     after = head_surface(defaced.volume, threshold=before.threshold)
-    pictures = [render_view(surface, "frontal", from_average) for surface in (before, after)]
+    pictures = [render_view(surface, "frontal", average_to_scan) for surface in (before, after)]
 
 References
 ----------
@@ -72,7 +72,7 @@ class Highlight:
     ----------
     labels
         Label numbers (0 = none), any grid; its affine is voxel to scan mm. A prior in average-head space needs no
-        resampling: ``Volume(prior.data, from_average @ prior.affine)``.
+        resampling: ``Volume(prior.data, average_to_scan @ prior.affine)``.
     colours
         RGB from 0 to 1 for each label number to be shown.
     """
@@ -83,7 +83,7 @@ class Highlight:
 
 def render_views(
     surface: Surface,
-    from_average: Affine,
+    average_to_scan: Affine,
     *,
     views: Sequence[str] = tuple(VIEWS),
     size_px: tuple[int, int] = SIZE_PX,
@@ -101,13 +101,13 @@ def render_views(
     InputError
         As `render_view`.
     """
-    return {v: render_view(surface, v, from_average, size_px=size_px, highlight=highlight) for v in views}
+    return {v: render_view(surface, v, average_to_scan, size_px=size_px, highlight=highlight) for v in views}
 
 
 def render_view(
     surface: Surface,
     view: str,
-    from_average: Affine,
+    average_to_scan: Affine,
     *,
     size_px: tuple[int, int] = SIZE_PX,
     highlight: Highlight | None = None,
@@ -120,7 +120,7 @@ def render_view(
         The head.
     view
         One of `VIEWS`.
-    from_average
+    average_to_scan
         Average head mm to scan mm, RAS+, shape (4, 4). Its rotation places the camera; its scales and shears do not
         count, so a head is seen as large as it is.
     size_px
@@ -136,7 +136,7 @@ def render_view(
     Raises
     ------
     InputError
-        If the view is not known, `from_average` is not a 4x4 affine that keeps left left, or a size is below 1.
+        If the view is not known, `average_to_scan` is not a 4x4 affine that keeps left left, or a size is below 1.
     """
     if view not in VIEWS:
         msg = f"view must be one of {', '.join(VIEWS)}; received {view!r}"
@@ -144,7 +144,7 @@ def render_view(
     if min(size_px) < 1:
         msg = f"size_px must be a height and a width of at least 1; received {size_px}"
         raise InputError(msg)
-    camera = _camera(VIEWS[view], from_average)
+    camera = _camera(VIEWS[view], average_to_scan)
     rays = _rays(size_px)
     to_voxels = np.linalg.inv(surface.volume.affine) @ camera
     pixels, depth_mm = _first_crossings(surface, to_voxels, rays)
@@ -158,11 +158,11 @@ def render_view(
     return np.asarray(np.rint(picture.clip(0, 1) * 255), dtype=np.uint8).reshape(*size_px, 3)
 
 
-def _camera(azimuth_deg: float, from_average: Affine) -> Affine:
+def _camera(azimuth_deg: float, average_to_scan: Affine) -> Affine:
     """Camera mm (right of the picture, up, away from the camera; the camera at 0) to scan mm, shape (4, 4)."""
-    pose = np.asarray(from_average, dtype=np.float64)
+    pose = np.asarray(average_to_scan, dtype=np.float64)
     if pose.shape != (4, 4) or not np.isfinite(pose).all() or np.linalg.det(pose[:3, :3]) <= 0:
-        msg = f"from_average must be a 4x4 affine of finite numbers with a positive determinant; received {pose}"
+        msg = f"average_to_scan must be a 4x4 affine of finite numbers with a positive determinant; received {pose}"
         raise InputError(msg.replace("\n", ""))
     rotation, _ = linalg.polar(pose[:3, :3])
     azimuth = np.deg2rad(azimuth_deg)

@@ -163,7 +163,7 @@ def test_each_part_is_computed_once_and_only_when_asked_for(scan, monkeypatch):
     assert calls == []
     assert found.head is found.head
     assert calls == ["head"]
-    assert found.from_average is found.from_average
+    assert found.average_to_scan is found.average_to_scan
     assert calls == ["head", "register"]
     assert found.brain is found.brain
     assert calls == ["head", "register", "brain"]
@@ -173,14 +173,14 @@ def test_the_average_head_is_registered_to_the_scan(scan, monkeypatch):
     seen = []
     result = AffineResult(phantom.rotation(5), 0.9, True, "", 12, 1)
     monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: seen.extend(a) or result)
-    assert np.array_equal(HeadAnatomy(scan).from_average, phantom.rotation(5))
+    assert np.array_equal(HeadAnatomy(scan).average_to_scan, phantom.rotation(5))
     assert seen[0] is templates.average_head()
     assert np.array_equal(seen[1].data, scan.data)
 
 
 def test_a_registration_that_did_not_converge_is_an_error_with_its_reason(scan):
     with pytest.raises(RegistrationError, match=r"could not be found in the scan: too poor; check") as caught:
-        _ = placed(scan, np.eye(4), converged=False).from_average
+        _ = placed(scan, np.eye(4), converged=False).average_to_scan
     assert "\n" not in str(caught.value)
 
 

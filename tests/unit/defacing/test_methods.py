@@ -312,7 +312,7 @@ def test_pydeface_uses_the_refined_position_of_the_average_head(anatomy, monkeyp
     edit = planned(anatomy, "pydeface", outside="keep")
     assert seen[0] is templates.average_head()
     assert np.array_equal(seen[1].data, anatomy.scan.data)
-    assert np.array_equal(seen[2], anatomy.from_average)
+    assert np.array_equal(seen[2], anatomy.average_to_scan)
     expected = known(anatomy.scan, anatomy.brain)
     expected.__dict__["registration"] = at(lower)
     monkeypatch.setattr(registration, "refine_affine", lambda fixed, moving, initial: at(initial))

@@ -26,7 +26,7 @@ NOISE = 8.0
 def stiff_warp(anatomy):
     """The position of the average head, and no deformation."""
     grid = block_mean(anatomy.scan.volume, mri_reface.FITTING_MM).grid
-    return Warp(np.zeros((*grid.shape, 3), np.float32), grid, np.linalg.inv(anatomy.from_average))
+    return Warp(np.zeros((*grid.shape, 3), np.float32), grid, np.linalg.inv(anatomy.average_to_scan))
 
 
 @pytest.fixture(autouse=True)

@@ -112,8 +112,8 @@ def test_group_probabilities_add_up_to_one_and_find_their_labels():
 
 def anatomy_of(volume, brain, to_template):
     scan = SimpleNamespace(volume=volume, data=volume.data, affine=volume.affine, shape=volume.data.shape)
-    from_average = np.linalg.inv(to_template) @ AVERAGE_TO_TEMPLATE
-    return SimpleNamespace(scan=scan, brain=brain, from_average=from_average)
+    average_to_scan = np.linalg.inv(to_template) @ AVERAGE_TO_TEMPLATE
+    return SimpleNamespace(scan=scan, brain=brain, average_to_scan=average_to_scan)
 
 
 def phantom(turn_deg=0.0, mm=2.2):
@@ -197,7 +197,7 @@ def test_head_that_was_not_found_is_a_warning_and_the_brain_is_searched(upright)
             self.brain = brain
 
         @property
-        def from_average(self):
+        def average_to_scan(self):
             msg = "not converged"
             raise RegistrationError(msg)
 

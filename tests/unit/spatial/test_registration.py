@@ -123,7 +123,7 @@ def test_telling_voxels_decide_between_rival_poses(head, monkeypatch):
     monkeypatch.setattr(registration, "_initial_poses", lambda pair: [truth @ on_its_back, truth])
     upper = np.zeros(head.data.shape, bool)
     upper[:, :, head.data.shape[2] // 2 :] = True
-    found = registration.register_affine(head, moving, telling=upper)
+    found = registration.register_affine(head, moving, discriminating_mask=upper)
     assert registration.rms_distance_mm(found.matrix, truth, brain_points()) < 2.0
 
 

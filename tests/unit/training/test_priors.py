@@ -98,7 +98,7 @@ def test_a_located_head_is_read_back_as_it_was_written(located, tmp_path):
     located.save(tmp_path / "head.npz")
     again = Located.load(tmp_path / "head.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["head.npz"]
-    for name in ("head", "brain", "points", "from_average"):
+    for name in ("head", "brain", "points", "average_to_scan"):
         assert np.array_equal(getattr(again, name), getattr(located, name)), name
     assert np.array_equal(again.volume.data, located.volume.data)
     assert np.array_equal(again.volume.affine, located.volume.affine)

@@ -29,9 +29,9 @@ PX_PER_MM = SIZE_PX[0] / PICTURE_MM
 IDENTITY = np.eye(4)
 
 
-def picture(volume, view="frontal", from_average=IDENTITY, *, threshold=None, **options):
+def picture(volume, view="frontal", average_to_scan=IDENTITY, *, threshold=None, **options):
     surface = head_surface(volume, threshold=threshold)
-    return render_view(surface, view, from_average, size_px=SIZE_PX, **options)
+    return render_view(surface, view, average_to_scan, size_px=SIZE_PX, **options)
 
 
 def seen(image):
@@ -150,7 +150,7 @@ def test_axes_that_run_the_other_way_give_the_same_picture():
 def test_the_size_of_the_average_head_in_the_scan_does_not_resize_the_picture():
     scaled = np.diag([1.2, 0.9, 1.1, 1.0])
     scaled[:3, 3] = CENTRE_MM - scaled[:3, :3] @ CENTRE_MM
-    difference = picture(phantom(), from_average=scaled).astype(int) - picture(phantom())
+    difference = picture(phantom(), average_to_scan=scaled).astype(int) - picture(phantom())
     assert (np.abs(difference) > 2).mean() < 1e-3
 
 
@@ -246,11 +246,11 @@ def test_a_scan_without_a_head_is_refused():
 
 
 @pytest.mark.parametrize(
-    "from_average", [np.diag([-1.0, 1, 1, 1]), np.eye(3), np.full((4, 4), np.nan)], ids=["mirror", "3x3", "nan"]
+    "average_to_scan", [np.diag([-1.0, 1, 1, 1]), np.eye(3), np.full((4, 4), np.nan)], ids=["mirror", "3x3", "nan"]
 )
-def test_a_pose_that_is_none_is_refused(from_average):
-    with pytest.raises(InputError, match="from_average must be a 4x4 affine"):
-        picture(phantom(), from_average=from_average)
+def test_a_pose_that_is_none_is_refused(average_to_scan):
+    with pytest.raises(InputError, match="average_to_scan must be a 4x4 affine"):
+        picture(phantom(), average_to_scan=average_to_scan)
 
 
 def test_an_unknown_view_is_refused_with_the_known_ones():

@@ -215,8 +215,8 @@ def to_template(brain: Volume, mask: BoolVolume, affine: Affine, warp: Warp) -> 
 def initial_pose(anatomy: "HeadAnatomy", warnings: list[str]) -> Affine | None:
     """Scan to template by way of the average head, or None where the head was not found."""
     try:
-        from_average = anatomy.from_average
+        average_to_scan = anatomy.average_to_scan
     except RegistrationError as error:
         warnings.append(f"the average head was not found in the scan, so the brain was searched for by itself: {error}")
         return None
-    return np.asarray(AVERAGE_TO_TEMPLATE @ np.linalg.inv(from_average), dtype=np.float64)
+    return np.asarray(AVERAGE_TO_TEMPLATE @ np.linalg.inv(average_to_scan), dtype=np.float64)
