@@ -20,7 +20,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from pages import put, table
+from _markdown import put, table
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")

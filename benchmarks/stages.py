@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pages import put, table
+from _markdown import put, table
 
 from efface.bids.query import find_scans
 from efface.io.scan import Scan, load_scan
