@@ -16,7 +16,9 @@ from efface.bids.derivatives import RescanPaths, UnitPaths
 from efface.bids.query import T1wScan, find_scans
 from efface.errors import InputError, RegistrationError
 from efface.io.scan import load_scan
-from efface.spatial.registration import AffineResult, register_affine, resample, rms_distance_mm
+from efface.spatial.pose_search import rms_distance_mm
+from efface.spatial.registration import AffineResult, register_affine
+from efface.spatial.resampling import resample
 from efface.spatial.types import Volume
 from efface.study import Settings, Study, collect, load_tables, scan_job, session_registration
 from efface.study.rescan_job import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, Pair, RescanTask, pairs_of

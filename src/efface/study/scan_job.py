@@ -217,9 +217,9 @@ class Unit:
                 edit = plan(
                     anatomy,
                     method,
+                    recipe["params"],
                     implementation=recipe["implementation"],
                     protect_brain=self.settings.protect_brain,
-                    **recipe["params"],
                 )
                 (scan, removed), mask = without_names(apply_edit(anatomy.scan, edit), self.settings.header), edit.mask
                 carried, odd = Sidecar.of(self.source.path, path, self.settings.header)
@@ -266,7 +266,7 @@ class Unit:
             stored, _ = load_labels(path)
             return np.asarray(anatomy.scan.stored_to_ras(stored), dtype=np.int32)
         with self.step(f"segment {method} {segmenter}"):
-            labels = segment(anatomy, segmenter, **params)
+            labels = segment(anatomy, segmenter, params)
             write_recipe(path, {}, Status="unfinished")
             if method == ORIGINAL:
                 anatomy.scan.save_like(anatomy.brain, self.paths.brain(), force=True)

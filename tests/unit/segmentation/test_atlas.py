@@ -20,7 +20,7 @@ from efface.segmentation.atlas.tissue_model import fit_tissue
 from efface.segmentation.bias_field import correct_bias
 from efface.segmentation.labels import LABEL_IDS, REGIONS
 from efface.spatial.point_sampling import sample_channels, sample_labels
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 from efface.spatial.types import Grid, Volume
 
 HEADS = Path(__file__).parents[4] / "shared/data/heads"
