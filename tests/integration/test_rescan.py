@@ -120,11 +120,11 @@ def test_every_segmenter_of_the_study_has_its_rescans_and_a_failure_of_one_leave
 
     working = scan_job.segment
 
-    def failing(anatomy, name="atlas", **params):
+    def failing(anatomy, name="atlas", params=None):
         if name == "atlas":
             msg = "planted"
             raise RegistrationError(msg)
-        return working(anatomy, name, **params)
+        return working(anatomy, name, params)
 
     monkeypatch.setattr("efface.study.scan_job.segment", failing)
     for session in ("1", "2"):

@@ -115,12 +115,12 @@ def test_missing_data_package_says_what_to_install():
         templates.data_file("no_such_package", "x.nii.gz")
 
 
-def test_telling_voxels_decide_between_rival_poses(head, monkeypatch):
+def test_discriminating_voxels_decide_between_rival_poses(head, monkeypatch):
     """A pose that the whole image likes a little better loses when what cannot have been removed contradicts it."""
     moving, truth = moved_copy(head, 10, 5, 6)
     on_its_back = np.eye(4)
     on_its_back[:3, :3] = Rotation.from_euler("x", -80, degrees=True).as_matrix()
-    monkeypatch.setattr(registration, "_initial_poses", lambda pair: [truth @ on_its_back, truth])
+    monkeypatch.setattr(registration, "initial_poses", lambda pair: [truth @ on_its_back, truth])
     upper = np.zeros(head.data.shape, bool)
     upper[:, :, head.data.shape[2] // 2 :] = True
     found = registration.register_affine(head, moving, discriminating_mask=upper)
@@ -128,10 +128,10 @@ def test_telling_voxels_decide_between_rival_poses(head, monkeypatch):
 
 
 def test_nearly_equal_poses_count_once(head):
-    pair = registration._Pair.prepare(head, head, None, 8.0)
+    pair = pose_search.ImagePair.prepare(head, head, None, 8.0)
     near, far = np.eye(4), np.eye(4)
     near[0, 3], far[0, 3] = 5.0, 60.0
-    assert len(registration._different([np.eye(4), near, far], pair)) == 2
+    assert len(pose_search.different([np.eye(4), near, far], pair)) == 2
 
 
 def test_a_turned_head_is_averaged_over_the_same_blocks():
