@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from efface import quality
 from efface.bids.derivatives import GroupPaths
 from efface.errors import InputError
 from efface.io.atomic import write_atomically
 from efface.metrics import cohen_kappa
-from efface.quality import FACE_FEATURES, QcClass, Verdict, brain, face, grid_matching
+from efface.quality import FACE_FEATURES, QualityClass, Verdict
 from efface.statistics.undefined import ratio
 from efface.study.provenance import KEY
 from efface.study.ratings import Rating, current_votes
@@ -41,9 +42,7 @@ _TEXT = frozenset({*UNIT, "verdict", "reason", "brain_where", "features_left", "
 @functools.cache
 def quality_settings() -> Mapping[str, float]:
     """What decides a verdict besides the scans: where it changes, the check is made again."""
-    names = {brain: ("EDGE_MM", "TOLERANCE_ML", "PIECE_ML"), face: ("MOVED_MM", "HALF", "LEFT_FACE", "NEAR_MM")}
-    names[grid_matching] = ("REAL_CHANGE",)
-    return {name.lower(): float(getattr(module, name)) for module, chosen in names.items() for name in chosen}
+    return quality.settings()
 
 
 def is_judged(path: Path, recipe: Mapping[str, Any]) -> bool:
@@ -110,12 +109,12 @@ def count(quality: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for method in [*methods, *([ALL] if methods else [])]:
         mine = quality if method == ALL else quality[quality.method == method]
-        judged = mine[mine.verdict.isin(list(QcClass))]
+        judged = mine[mine.verdict.isin(list(QualityClass))]
         rows.append(_counts(method, AUTOMATIC, judged.verdict))
-        reviewed = mine[mine.manual.isin(list(QcClass))]
+        reviewed = mine[mine.manual.isin(list(QualityClass))]
         if len(reviewed):
-            both = judged[judged.manual.isin(list(QcClass))]
-            pairs = pd.crosstab(both.verdict, both.manual).reindex(index=list(QcClass), columns=list(QcClass))
+            both = judged[judged.manual.isin(list(QualityClass))]
+            pairs = pd.crosstab(both.verdict, both.manual).reindex(index=list(QualityClass), columns=list(QualityClass))
             counts = pairs.fillna(0).to_numpy(dtype=np.intp)
             row = _counts(method, MANUAL, reviewed.manual)
             row["agreement"] = float(ratio(counts.trace(), counts.sum()))
@@ -126,7 +125,7 @@ def count(quality: pd.DataFrame) -> pd.DataFrame:
 
 def _counts(method: str, source: str, verdicts: pd.Series) -> dict[str, Any]:
     words = Counter(verdicts)
-    values = (len(verdicts), *(words[name] for name in QcClass), math.nan, math.nan)
+    values = (len(verdicts), *(words[name] for name in QualityClass), math.nan, math.nan)
     return dict(zip(TABLE1_COLUMNS, (method, source, *values), strict=True))
 
 

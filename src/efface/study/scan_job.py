@@ -295,7 +295,7 @@ class Unit:
     def brain(self, anatomy: HeadAnatomy) -> BoolVolume:
         """The original's brain mask: from disk where it is there."""
         path = self.paths.brain()
-        if "brain" not in anatomy.__dict__ and path.is_file():
+        if not anatomy.knows_brain and path.is_file():
             return load_mask(path, anatomy.scan)
         return anatomy.brain
 
