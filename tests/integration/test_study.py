@@ -1,4 +1,4 @@
-"""The unit of work, resume, failures as rows, group tables; slow steps stand in."""
+"""Scan jobs: outputs, resume, failures as rows, group tables; stand-ins replace the slow steps."""
 
 import json
 import math
@@ -15,11 +15,11 @@ from efface.bids.derivatives import GroupPaths, UnitPaths
 from efface.bids.query import find_scans
 from efface.defacing import METHODS, Edit
 from efface.errors import InputError, OutputError
-from efface.study import Settings, Study, collect, load_tables, scan_job
+from efface.study import Settings, Study, collect, defaced_scans, load_tables
 from efface.study.provenance import read_recipe
 from efface.study.records import Row, read_table, rows_to_tsv
 from efface.study.run import out_dir_of
-from efface.study.scan_job import run_unit
+from efface.study.scan_job import ScanJob
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def settings(tmp_path):
 
 
 def run_all(settings):
-    return [run_unit(source, settings) for source in find_scans(settings.bids_dir)]
+    return [ScanJob(source, settings).run() for source in find_scans(settings.bids_dir)]
 
 
 def files(folder):
@@ -43,7 +43,7 @@ def files(folder):
 def test_two_segmenters_are_both_run_and_the_first_is_reported(done, settings):
     both = replace(settings, methods=("quickshear",), segmenter="atlas", also=("slant",))
     Study(both)._prepare_output()
-    run_unit(find_scans(settings.bids_dir, subjects=["02"])[0], both)
+    ScanJob(find_scans(settings.bids_dir, subjects=["02"])[0], both).run()
     folder = settings.out_dir / "sub-02/ses-1/anat"
     assert (folder / "sub-02_ses-1_desc-quickshear_dseg.nii.gz").is_file()
     assert (folder / "sub-02_ses-1_desc-quickshear_seg-atlas_dseg.nii.gz").is_file()
@@ -55,9 +55,9 @@ def test_two_segmenters_are_both_run_and_the_first_is_reported(done, settings):
         replace(settings, segmenter="slant", also=("slant",))
 
 
-def test_a_unit_leaves_what_the_layout_promises(done, settings):
+def test_a_scan_job_leaves_what_the_layout_promises(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    outcome = run_unit(source, settings)
+    outcome = ScanJob(source, settings).run()
     assert outcome.failures == ()
     folder = settings.out_dir / "sub-01/ses-1"
     for ending in (
@@ -86,7 +86,7 @@ def test_every_scan_and_method_has_all_dice_rows(done, settings):
 
 def test_only_voxels_in_the_mask_file_differ(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     paths = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1")
     before, after, mask = (
         np.asarray(nib.load(p).dataobj) for p in (source.path, paths.defaced("pydeface"), paths.mask("pydeface"))
@@ -117,40 +117,40 @@ def test_two_runs_give_the_same_bytes(done, settings, tmp_path):
 @pytest.mark.parametrize("lost", ["quickshear_T1w.nii.gz", "quickshear_mask.nii.gz", "original_dseg.nii.gz"])
 def test_what_is_missing_is_made_again_and_nothing_else(done, settings, lost):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     before = files(settings.out_dir)
     path = settings.out_dir / f"sub-01/ses-1/anat/sub-01_ses-1_desc-{lost}"
     path.unlink()
-    assert run_unit(source, settings).computed == 1
+    assert ScanJob(source, settings).run().computed == 1
     assert files(settings.out_dir) == before
 
 
 def test_another_input_makes_everything_again(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     image = nib.load(source.path)
     data = np.asarray(image.dataobj).copy()
     data[20, 20, 20] += 1
     nib.save(nib.Nifti1Image(data, image.affine, image.header), source.path)
-    assert run_unit(source, settings).computed == 1 + 3 * len(METHODS)
+    assert ScanJob(source, settings).run().computed == 1 + 3 * len(METHODS)
 
 
 def test_another_parameter_makes_that_method_again(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     changed = Settings(settings.bids_dir, settings.out_dir, method_params={"quickshear": {"buffer": 2.0}})
-    assert run_unit(source, changed).computed == 3
+    assert ScanJob(source, changed).run().computed == 3
     recipe = read_recipe(UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("quickshear"))
     assert recipe["Parameters"]["buffer"] == 2.0
 
 
 def test_a_recipe_without_its_image_does_not_count(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     path = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("pydeface")
     half = path.with_name(path.name.replace(".nii.gz", ".json"))
     half.write_text(half.read_text()[:40])
-    assert run_unit(source, settings).computed == 1
+    assert ScanJob(source, settings).run().computed == 1
 
 
 def test_a_scan_that_cannot_be_read_is_a_row_with_the_reason(done, settings):
@@ -165,9 +165,7 @@ def test_a_scan_that_cannot_be_read_is_a_row_with_the_reason(done, settings):
 
 
 def test_a_method_that_fails_is_a_row_and_the_others_go_on(done, settings, monkeypatch):
-    from efface.study import scan_job
-
-    plan = scan_job.plan
+    plan = defaced_scans.plan
 
     def failing(anatomy, method, **params):
         if method == "pydeface":
@@ -175,13 +173,13 @@ def test_a_method_that_fails_is_a_row_and_the_others_go_on(done, settings, monke
             raise InputError(msg)
         return plan(anatomy, method, **params)
 
-    monkeypatch.setattr(scan_job, "plan", failing)
-    outcome = run_unit(find_scans(settings.bids_dir)[0], settings)
+    monkeypatch.setattr(defaced_scans, "plan", failing)
+    outcome = ScanJob(find_scans(settings.bids_dir)[0], settings).run()
     assert [(r.method, r.measure, r.reason) for r in outcome.failures] == [("pydeface", "deface", "planted")]
     rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
     assert (rows[rows.method == "quickshear"].status == "ok").all()
-    monkeypatch.setattr(scan_job, "plan", plan)
-    assert run_unit(find_scans(settings.bids_dir)[0], settings).failures == ()
+    monkeypatch.setattr(defaced_scans, "plan", plan)
+    assert ScanJob(find_scans(settings.bids_dir)[0], settings).run().failures == ()
 
 
 def test_an_output_that_cannot_be_written_stops_the_run(done, settings, monkeypatch):
@@ -191,7 +189,7 @@ def test_an_output_that_cannot_be_written_stops_the_run(done, settings, monkeypa
 
     monkeypatch.setattr("efface.io.scan.write_atomically", full)
     with pytest.raises(OutputError, match="no space"):
-        run_unit(find_scans(settings.bids_dir)[0], settings)
+        ScanJob(find_scans(settings.bids_dir)[0], settings).run()
 
 
 def test_brain_protection_keeps_the_brain_out(done, settings):
@@ -202,7 +200,7 @@ def test_brain_protection_keeps_the_brain_out(done, settings):
             settings.bids_dir, settings.out_dir, ("quickshear",), protect_brain=protect,
             method_params={"quickshear": {"buffer": 0.0}},
         )  # fmt: skip
-        run_unit(source, chosen)
+        ScanJob(source, chosen).run()
         rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
         brain[protect] = rows[rows.measure == "edited_brain_ml"].value.item()
     assert brain[True] == 0
@@ -218,16 +216,16 @@ def test_the_original_is_run_where_asked_for_and_every_row_says_so(done, setting
         mask[:, -1] = True
         return Edit(mask, 0.0, method, implementation)
 
-    monkeypatch.setattr(scan_job, "plan", planned)
+    monkeypatch.setattr(defaced_scans, "plan", planned)
     source = find_scans(settings.bids_dir)[0]
     chosen = replace(settings, methods=("quickshear", "pydeface"), originals=("quickshear",))
-    run_unit(source, chosen)
+    ScanJob(source, chosen).run()
     assert asked == [("quickshear", "original"), ("pydeface", "native")]
     rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
     said = rows.groupby("method").implementation.unique().map(list).to_dict()
     assert said["quickshear"] == ["original"]
     assert said["pydeface"] == ["native"]
-    run_unit(source, replace(chosen, originals=()))
+    ScanJob(source, replace(chosen, originals=())).run()
     assert asked[2:] == [("quickshear", "native")], "pydeface is still current"
 
 
@@ -296,7 +294,7 @@ def test_a_broken_table_is_named(tmp_path):
 
 def test_recipes_name_versions_and_input(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     path = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("quickshear")
     content = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
     assert content["Recipe"]["input_sha256"]

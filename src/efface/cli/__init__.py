@@ -426,7 +426,7 @@ def _weights(folder: str | None, segmenters: Sequence[str]) -> dict[str, dict[st
 def _study(options: argparse.Namespace) -> int:
     from efface.bids.filters import load_filter
     from efface.study import Settings, Study
-    from efface.study.backends import cluster_of
+    from efface.study.backends import backend_of
 
     if options.level == "group":
         return _group(options.out_dir, include_originals=options.include_originals)
@@ -447,7 +447,7 @@ def _study(options: argparse.Namespace) -> int:
     )
     bids_filter = load_filter(options.bids_filter) if options.bids_filter else None
     study = Study(settings, validate=not options.skip_bids_validation, bids_filter=bids_filter)
-    cluster = cluster_of(options.cluster, options.jobs, memory_gb=options.memory, config=options.cluster_config)
+    cluster = backend_of(options.cluster, options.jobs, memory_gb=options.memory, config=options.cluster_config)
     return _participants(study, cluster, options.participant_label, options.session_label)
 
 
@@ -513,7 +513,7 @@ def _dataset_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def _review(options: argparse.Namespace) -> int:
     from efface.review import serve
-    from efface.study.ratings import votes_path
+    from efface.study.ratings import ratings_path
 
     def say(url: str) -> None:
         print(f"review: {url}\nonly this machine can open it; Ctrl-C ends", flush=True)
@@ -527,7 +527,7 @@ def _review(options: argparse.Namespace) -> int:
         say=say,
     )
     log = session.log()
-    print(f"{votes_path(options.out_dir)}: {len(log.last)} votes of {len(session.cases)} cases")
+    print(f"{ratings_path(options.out_dir)}: {len(log.last)} votes of {len(session.cases)} cases")
     if log.broken:
         _warn([f"{log.broken} lines there cannot be read (cut short by a crash?) and are left out"])
     return DONE
@@ -536,13 +536,13 @@ def _review(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from efface.simulation.cohort import make_cohort
     from efface.study import Settings, Study
-    from efface.study.backends import cluster_of
+    from efface.study.backends import backend_of
 
     start = time.perf_counter()
     bids_dir, out_dir = options.out_dir / "cohort", options.out_dir / "efface"
     print(f"making four virtual people, two sessions each, in {bids_dir}", flush=True)
     make_cohort(bids_dir)
-    code = _participants(Study(Settings(bids_dir, out_dir, _chosen(options.methods))), cluster_of(None, options.jobs))
+    code = _participants(Study(Settings(bids_dir, out_dir, _chosen(options.methods))), backend_of(None, options.jobs))
     _group(out_dir, include_originals=True)  # they do not exist
     print(f"{time.perf_counter() - start:.0f} s")
     return code
