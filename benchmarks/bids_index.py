@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pages import put, table
+from _markdown import put, table
 
 FILES = (
     "anat/{stem}_T1w.nii.gz", "anat/{stem}_T1w.json", "anat/{stem}_FLAIR.nii.gz",

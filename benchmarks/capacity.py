@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from pages import put, table
+from _markdown import put, table
 
 RESULTS = Path(__file__).parent / "results" / "stages.json"
 COHORTS = {"179 (the paper)": 179, "4,000 (OASIS-3)": 4_000, "100,000 (UK Biobank)": 100_000}

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pages import put, table
+from _markdown import put, table
 
 from efface.study.backends import Local
 from efface.study.executor import Executor, Outcome

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from pages import put, table
+from _markdown import put, table
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
@@ -31,7 +31,7 @@ from efface.bids.query import find_scans
 from efface.defacing import apply_edit, plan
 from efface.io.scan import Scan, load_scan
 from efface.simulation.cohort import make_cohort
-from efface.spatial import registration
+from efface.spatial import registration, resampling
 
 HEADER = ("task", "program", "seconds", "processor s", "result")
 TASK_WARP = "average head to scan, deformable"
@@ -81,7 +81,7 @@ def affine(scan: Scan) -> list[Row]:
     task = "average head to scan, affine"
 
     def fit(matrix: np.ndarray) -> str:
-        moved = registration.resample(scan.volume, average.grid, matrix)
+        moved = resampling.resample(scan.volume, average.grid, matrix)
         return f"correlation in the cranium {np.corrcoef(moved[cranium], average.data[cranium])[0, 1]:.3f}"
 
     found, wall, cpu = timed(lambda: registration.register_affine(average, scan.volume, discriminating_mask=cranium))
@@ -101,7 +101,7 @@ def affine(scan: Scan) -> list[Row]:
         rows.append((task if kind == "Affine" else TASK_WARP, f"ANTsPy {version}, {kind}", wall, cpu, score))
     matrix = found.matrix  # type: ignore[attr-defined]
     warp, wall, cpu = timed(lambda: registration.register_deformable(average, scan.volume, matrix))
-    moved = registration.resample(scan.volume, average.grid, warp)  # type: ignore[arg-type]
+    moved = resampling.resample(scan.volume, average.grid, warp)  # type: ignore[arg-type]
     score = f"correlation in the cranium {np.corrcoef(moved[cranium], average.data[cranium])[0, 1]:.3f}"
     rows.append((TASK_WARP, "efface (greedy), from its affine", wall, cpu, score))
     return rows

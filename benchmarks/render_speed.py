@@ -9,7 +9,7 @@ import numpy as np
 
 from efface.anatomy.skin import head_surface
 from efface.anatomy.templates import average_head
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 from efface.spatial.types import Grid, Volume
 from efface.visualization.face_rendering import SIZE_PX, VIEWS, render_view
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pages import put, table
+from _markdown import put, table
 
 from efface.bids.query import find_scans
 from efface.io.scan import Scan, load_scan
@@ -126,7 +126,7 @@ def person(mm: float, folder: Path) -> Path:
 def _resampled(scan: Scan, mm: float, path: Path) -> Path:
     import nibabel as nib
 
-    from efface.spatial.registration import resample
+    from efface.spatial.resampling import resample
 
     x, y, z = (math.floor((n - 1) * s / mm) + 1 for n, s in zip(scan.shape, scan.spacing_mm, strict=True))
     affine = scan.affine @ np.diag([*(mm / scan.spacing_mm), 1.0])

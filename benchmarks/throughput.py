@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import psutil
-from pages import put, table
+from _markdown import put, table
 
 from efface.simulation.cohort import make_cohort
 

@@ -10,6 +10,7 @@ from efface.anatomy import templates
 from efface.anatomy.skin import Surface, head_surface
 from efface.anatomy.templates import FEATURE_LABELS, PRIOR_GRID
 from efface.spatial import registration
+from efface.spatial import resampling
 from efface.spatial.types import FloatVolume, Volume
 from efface.visualization.face_rendering import Highlight, Rgb, render_view
 
@@ -28,7 +29,7 @@ WHITE = 98.0
 
 def main() -> None:
     average = templates.average_head()
-    grey = registration.resample(average, PRIOR_GRID, np.eye(4))
+    grey = resampling.resample(average, PRIOR_GRID, np.eye(4))
     white = float(np.percentile(grey[grey > 0.1 * grey.max()], WHITE))
     save(stack([slices(grey, white, plane) for plane in ("sagittal", "axial")]), "priors_slices", few=False)
     save(stack([row(p) for p in renders(average)]), "priors_faces", few=False)

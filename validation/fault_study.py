@@ -25,7 +25,7 @@ bids_dataset.stand_in(_patch)
 _quick = segmentations.segment
 
 
-def _slow(anatomy: Any, name: str = "atlas", **params: Any) -> Any:
+def _slow(anatomy: Any, name: str = "atlas", params: Any = None) -> Any:
     fault = os.environ.get("EFFACE_FAULT", "") if "sub-02" in str(anatomy.scan.path) else ""
     held = []
     while fault:
@@ -33,7 +33,7 @@ def _slow(anatomy: Any, name: str = "atlas", **params: Any) -> Any:
             held.append(bytearray(b"x" * (64 * 2**20)))
         time.sleep(0.02)
     time.sleep(SECONDS)
-    return _quick(anatomy, name, **params)
+    return _quick(anatomy, name, params)
 
 
 _patch.setattr(segmentations, "segment", _slow)

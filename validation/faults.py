@@ -25,9 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from pages import put, table
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
+
+from _markdown import put, table
 
 import phantom
 from efface.io.atomic import LEFTOVER

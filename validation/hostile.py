@@ -24,11 +24,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 
 import nibabel as nib
 import numpy as np
-from pages import put, table
+from _markdown import put, table
 
 import corpus
 import phantom

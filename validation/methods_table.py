@@ -21,7 +21,7 @@ from efface.bids.query import find_scans
 from efface.defacing import METHODS, Edit, apply_edit, plan
 from efface.errors import EffaceError
 from efface.io.scan import load_scan
-from efface.spatial import registration
+from efface.spatial import resampling
 from efface.visualization.face_rendering import render_view
 
 COLUMNS = ("scan", "method", "seconds", "voxels", "ml", "head_ml", "brain_voxels", *FEATURE_LABELS, "note")
@@ -33,7 +33,7 @@ PARAMS = {"defacer": {"incomplete": "edit"}}
 def feature_skin(anatomy: HeadAnatomy) -> dict[str, np.ndarray]:
     """Of each feature the voxels at the surface of the head: the average head's label, grown, on the scan's grid."""
     back = np.linalg.inv(anatomy.average_to_scan)
-    labels = registration.resample(templates.prior("features"), anatomy.scan.grid, back, order=0)
+    labels = resampling.resample(templates.prior("features"), anatomy.scan.grid, back, order=0)
     depth = ndimage.distance_transform_edt(anatomy.head, sampling=anatomy.scan.spacing_mm)
     skin = anatomy.head & (depth < 6.0)
     return {name: (labels == number) & skin for name, number in FEATURE_LABELS.items()}

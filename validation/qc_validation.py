@@ -33,7 +33,7 @@ from efface.anatomy.landmarks import find_features
 from efface.bids.query import find_scans
 from efface.io.scan import Scan, load_scan
 from efface.quality import QcClass, judge
-from efface.spatial import registration
+from efface.spatial import resampling
 
 TUNED_ON = ("sub-01", "sub-04", "sub-07", "sub-11", "sub-child")
 GROW_MM = {"eyes": 10.0, "nose": 8.0, "mouth": 8.0, "ears": 10.0}
@@ -161,7 +161,7 @@ def by_geometry(truth: Truth, removed: np.ndarray) -> QcClass | None:
     if left != 1:
         return ONE if left > 1 else OK
     back = np.linalg.inv(truth.anatomy.average_to_scan)
-    face = registration.resample(templates.prior("face"), truth.anatomy.scan.grid, back) > 0.25
+    face = resampling.resample(templates.prior("face"), truth.anatomy.scan.grid, back) > 0.25
     depth = ndimage.distance_transform_edt(truth.anatomy.head, sampling=truth.anatomy.scan.spacing_mm)
     gone = float(removed[face & (depth > 0) & (depth < 4)].mean())
     return None if 0.2 < gone < 0.45 else ONE if gone < 1 / 3 else OK

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from efface.anatomy import templates
-from efface.spatial import registration
+from efface.spatial import pose_search, registration
 from efface.spatial.types import Volume
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PSR", "SRA", "IPL")
@@ -51,7 +51,7 @@ def head(job: tuple[Path, int, int]) -> list[tuple[str, float, bool, float]]:
     for _ in range(copies):
         copy, pose = moved(image, rng)
         found = registration.register_affine(average, copy, discriminating_mask=templates.cranium())
-        error = registration.rms_distance_mm(found.matrix, pose @ reference.matrix, brain)
+        error = pose_search.rms_distance_mm(found.matrix, pose @ reference.matrix, brain)
         rows.append((path.name, error, found.converged, found.score))
     return rows
 

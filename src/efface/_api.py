@@ -4,7 +4,7 @@ Each is one call for one scan; `efface.Study` does whole data sets.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from efface.segmentation.labels import Labels
 from efface.spatial.types import LabelVolume
 
 DEFAULT_METHOD = "pydeface"
-"""The most used one, and one that depends on no brain mask."""
+"""The most used one. It places the face mask without the brain mask; every method is screened and protected by it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def deface(
     method
         A name in `efface.defacing.METHODS`.
     implementation
-        ``native``, or ``original`` where the original program is installed.
+        ``native``, or ``original`` for the published program, where it is installed.
     brain_mask
         Path of a mask on the scan's grid to use instead of finding the brain.
     protect_brain
@@ -136,12 +136,36 @@ def deface(
     AnatomyError, RegistrationError
         If the brain or the average head was not found, or an image of `apply_to` could not be aligned.
     """
+    return deface_with(
+        image,
+        method,
+        params,
+        implementation=implementation,
+        brain_mask=brain_mask,
+        protect_brain=protect_brain,
+        apply_to=apply_to,
+        header=header,
+    )
+
+
+def deface_with(
+    image: Any,
+    method: str,
+    params: Mapping[str, Any],
+    *,
+    implementation: str = "native",
+    brain_mask: str | Path | None = None,
+    protect_brain: bool = True,
+    apply_to: Sequence[Any] = (),
+    header: str = SCRUB,
+) -> Defaced:
+    """Remove the face from one scan as `deface` does; the method's parameters are a mapping, whatever their names."""
     check_policy(header)
     scan = load_scan(image)
     others = [load_scan(other) for other in apply_to]
     brain = load_mask(brain_mask, scan) if brain_mask is not None else None
     anatomy = HeadAnatomy(scan, brain)
-    edit = plan(anatomy, method, implementation=implementation, protect_brain=protect_brain, **params)
+    edit = plan(anatomy, method, params, implementation=implementation, protect_brain=protect_brain)
     carried = [carry_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
     warnings = [*anatomy.warnings, *edit.warnings]
     for other, other_edit in zip(others, carried, strict=True):
@@ -170,8 +194,13 @@ def segment(image: Any, segmenter: str = DEFAULT_SEGMENTER, **params: Any) -> Se
     InputError, AnatomyError, RegistrationError
         If the image cannot be used, no brain was found, or the atlas does not fit it.
     """
+    return segment_with(image, segmenter, params)
+
+
+def segment_with(image: Any, segmenter: str, params: Mapping[str, Any]) -> Segmented:
+    """Segment one scan as `segment` does; the segmenter's parameters are a mapping, whatever their names."""
     scan = load_scan(image)
-    return Segmented(scan, run_segmenter(HeadAnatomy(scan), segmenter, **params))
+    return Segmented(scan, run_segmenter(HeadAnatomy(scan), segmenter, params))
 
 
 def qc(original: Any, defaced: Any, *, brain_mask: str | Path | None = None) -> Verdict:
@@ -219,8 +248,9 @@ def dice(a: Any, b: Any) -> pd.DataFrame:
     """
     _check_sizes(a, b)
     first, second = _labels(a), _labels(b)
-    matched, warnings = _on_grid_of(first, second)
-    frame = pd.DataFrame(compare_labels(first[1], matched))
+    _check_same_grid(first, second)
+    frame = pd.DataFrame(compare_labels(first[1], second[1]))
+    warnings = []
     frame["label"] = frame["label"].astype("Int64")
     for name, labels, _ in (first, second):
         unknown = unknown_labels(labels)
@@ -255,11 +285,10 @@ def _labels(image: Any) -> _Loaded:
     return str(image) if is_path else "image", ras, np.asarray(canonical.affine, dtype=np.float64)
 
 
-def _on_grid_of(first: _Loaded, second: _Loaded) -> tuple[LabelVolume, list[str]]:
-    """Check that the second image has the voxels of the first."""
+def _check_same_grid(first: _Loaded, second: _Loaded) -> None:
+    """Refuse two images whose voxels do not lie in the same places."""
     (name_a, a, affine_a), (name_b, b, affine_b) = first, second
     if a.shape != b.shape or not np.allclose(affine_a, affine_b, atol=1e-2):
         why = f"{a.shape} and {b.shape}" if a.shape != b.shape else "equal shapes but other affines"
         msg = f"segmentations must lie on the same grid; {name_a} and {name_b} have {why}: resample one onto the other"
         raise InputError(msg)
-    return b, []

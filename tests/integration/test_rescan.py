@@ -16,7 +16,9 @@ from efface.bids.derivatives import RescanPaths, UnitPaths
 from efface.bids.query import T1wScan, find_scans
 from efface.errors import InputError, RegistrationError
 from efface.io.scan import load_scan
-from efface.spatial.registration import AffineResult, register_affine, resample, rms_distance_mm
+from efface.spatial.pose_search import rms_distance_mm
+from efface.spatial.registration import AffineResult, register_affine
+from efface.spatial.resampling import resample
 from efface.spatial.types import Volume
 from efface.study import Settings, Study, collect, load_tables, segmentations, session_registration
 from efface.study.rescan_job import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, Pair, RescanJob, pairs_of
@@ -118,11 +120,11 @@ def test_every_segmenter_of_the_study_has_its_rescans_and_a_failure_of_one_leave
 
     working = segmentations.segment
 
-    def failing(anatomy, name="atlas", **params):
+    def failing(anatomy, name="atlas", params=None):
         if name == "atlas":
             msg = "planted"
             raise RegistrationError(msg)
-        return working(anatomy, name, **params)
+        return working(anatomy, name, params)
 
     monkeypatch.setattr("efface.study.segmentations.segment", failing)
     for session in ("1", "2"):

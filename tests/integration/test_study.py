@@ -167,11 +167,11 @@ def test_a_scan_that_cannot_be_read_is_a_row_with_the_reason(done, settings):
 def test_a_method_that_fails_is_a_row_and_the_others_go_on(done, settings, monkeypatch):
     plan = defaced_scans.plan
 
-    def failing(anatomy, method, **params):
+    def failing(anatomy, method, *args, **params):
         if method == "pydeface":
             msg = "planted"
             raise InputError(msg)
-        return plan(anatomy, method, **params)
+        return plan(anatomy, method, *args, **params)
 
     monkeypatch.setattr(defaced_scans, "plan", failing)
     outcome = ScanJob(find_scans(settings.bids_dir)[0], settings).run()
@@ -210,7 +210,7 @@ def test_brain_protection_keeps_the_brain_out(done, settings):
 def test_the_original_is_run_where_asked_for_and_every_row_says_so(done, settings, monkeypatch):
     asked = []
 
-    def planned(anatomy, method, *, implementation, **_options):
+    def planned(anatomy, method, _params, *, implementation, **_options):
         asked.append((method, implementation))
         mask = np.zeros(anatomy.scan.shape, bool)
         mask[:, -1] = True

@@ -6,7 +6,8 @@ import numpy as np
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.io.scan import load_scan
-from efface.spatial.registration import AffineResult, block_mean, resample
+from efface.spatial.registration import AffineResult
+from efface.spatial.resampling import block_mean, resample
 from efface.spatial.types import FloatVolume, Volume
 
 

@@ -49,7 +49,7 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
     truth = phantom.head()
     done = []
 
-    def segment(anatomy, name="atlas", **params):
+    def segment(anatomy, name="atlas", params=None):
         done.append(str(anatomy.scan.path))
         values = np.where(anatomy.brain, np.where(anatomy.scan.data > np.median(anatomy.scan.data), 44, 45), 0)
         return Labels(values.astype(np.int32), (), Provenance(name, "0", {}))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from efface.anatomy.landmarks import FacialLandmark
 from efface.io.scan import Scan
-from efface.spatial.registration import Warp
+from efface.spatial.resampling import Warp
 from efface.spatial.types import Affine, BoolVolume, Volume
 
 SHAPE = (40, 48, 44)

@@ -17,7 +17,7 @@ from scipy import ndimage
 from efface.anatomy import templates
 from efface.errors import AnatomyError, InputError, RegistrationError
 from efface.io.scan import Scan
-from efface.spatial import registration
+from efface.spatial import registration, resampling
 from efface.spatial.masks import distance_mm, largest_component, otsu_threshold
 from efface.spatial.registration import AffineResult
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
@@ -161,10 +161,10 @@ class HeadAnatomy:
     def _upright_brain(self) -> BoolVolume:
         """Find the brain in the average head's pose, and bring the probability back by linear interpolation."""
         average = templates.average_head()
-        upright = registration.resample(self.scan.volume, average.grid, self.registration.matrix)
+        upright = resampling.resample(self.scan.volume, average.grid, self.registration.matrix)
         found = Volume(brain_mask(upright).astype(np.float32), average.affine)
         back = np.asarray(np.linalg.inv(self.registration.matrix), dtype=np.float64)
-        return registration.resample(found, Grid(self.scan.shape, self.scan.affine), back) > 0.5
+        return resampling.resample(found, Grid(self.scan.shape, self.scan.affine), back) > 0.5
 
 
 def head_mask(volume: Volume) -> BoolVolume:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.errors import DataPackageError
-from efface.spatial.registration import block_mean, resample
+from efface.spatial.resampling import block_mean, resample
 from efface.spatial.types import FloatVolume, Grid, Volume
 
 GRID_MM = 5.0

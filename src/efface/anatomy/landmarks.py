@@ -13,7 +13,7 @@ from scipy.spatial import Delaunay
 
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.io.scan import Scan
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 from efface.spatial.types import BoolVolume, Grid, Volume
 
 if TYPE_CHECKING:

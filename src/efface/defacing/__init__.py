@@ -1,25 +1,27 @@
-"""Defacing methods: each decides an edit; `apply_edit` applies it. A new method is one file and one line here."""
+"""Defacing methods: each decides an edit, and `apply_edit` applies it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.defacing import defacer, fsl_deface, mri_deface, mri_reface, pydeface, quickshear
 from efface.defacing.edit import Edit, apply_edit, without
-from efface.defacing.external import plan_original
+from efface.defacing.external import plan_external
+from efface.defacing.method import DefacingMethod
+from efface.defacing.registry import METHODS
 from efface.defacing.screening import missing_face, refuse_stripped
 from efface.errors import InputError
+from efface.parameters import parse
 from efface.spatial.types import BoolVolume
 
 __all__ = [
     "IMPLEMENTATIONS",
     "METHODS",
     "PROTECTION_MARGIN_MM",
+    "DefacingMethod",
     "Edit",
-    "MethodSpec",
     "apply_edit",
+    "check_method",
     "plan",
     "protected_region",
 ]
@@ -28,63 +30,30 @@ PROTECTION_MARGIN_MM = 2.0
 IMPLEMENTATIONS = ("native", "original")
 
 
-@dataclass(frozen=True)
-class DefacingMethod:
-    """A method in one line: its name, what decides, a sentence for people, the paper."""
+def check_method(method: str, implementation: str = "native") -> DefacingMethod:
+    """Look a method up.
 
-    name: str
-    plan: Callable[..., Edit]
-    summary: str
-    reference: str
-
-
-METHODS: Mapping[str, DefacingMethod] = MappingProxyType(
-    {
-        spec.name: spec
-        for spec in (
-            DefacingMethod(
-                "defacer",
-                defacer.plan,
-                "a network finds eyes, nose, ears and mouth; their voxels get values that tell nothing",
-                "Jeong et al. 2020, doi 10.2196/22739",
-            ),
-            DefacingMethod(
-                "quickshear",
-                quickshear.plan,
-                "cuts along a plane in front of the brain",
-                "Schimke & Hale 2011",
-            ),
-            DefacingMethod(
-                "mri_deface",
-                mri_deface.plan,
-                "removes what can be face and cannot be brain, by priors",
-                "Bischoff-Grethe et al. 2007, doi 10.1002/hbm.20312",
-            ),
-            DefacingMethod(
-                "pydeface",
-                pydeface.plan,
-                "removes the face mask of the registered average head",
-                "Gulban et al. 2022, doi 10.5281/zenodo.6856482",
-            ),
-            DefacingMethod(
-                "fsl_deface",
-                fsl_deface.plan,
-                "removes a mask of face and ears carried from standard space",
-                "Alfaro-Almagro et al. 2018, doi 10.1016/j.neuroimage.2017.10.034",
-            ),
-            DefacingMethod(
-                "mri_reface",
-                mri_reface.plan,
-                "replaces face and ears by an average face that fits the head",
-                "Schwarz et al. 2021, doi 10.1016/j.neuroimage.2021.117845",
-            ),
-        )
-    }
-)
+    Raises
+    ------
+    InputError
+        If the method or the implementation is unknown.
+    """
+    if method not in METHODS:
+        msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
+        raise InputError(msg)
+    if implementation not in IMPLEMENTATIONS:
+        msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
+        raise InputError(msg)
+    return METHODS[method]
 
 
 def plan(
-    anatomy: HeadAnatomy, method: str, *, implementation: str = "native", protect_brain: bool = True, **params: Any
+    anatomy: HeadAnatomy,
+    method: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    implementation: str = "native",
+    protect_brain: bool = True,
 ) -> Edit:
     """Decide what a method changes in a scan.
 
@@ -94,30 +63,27 @@ def plan(
         Of the scan.
     method
         A name in `METHODS`.
+    params
+        The method's own parameters, by name, as values or as text.
     implementation
-        ``native``, or ``original``: the original program, where it is installed (see `efface.defacing.external`).
+        ``native``, or ``original``: the published program, where it is installed (`efface.defacing.external`).
     protect_brain
         Never edit the brain mask dilated by `PROTECTION_MARGIN_MM`.
-    **params
-        The method's own.
 
     Raises
     ------
     InputError
-        If the method, the implementation or a parameter is unknown, or the edit is empty.
+        If the method, the implementation or a parameter is unknown or wrong, or the edit is empty.
     AnatomyError
         If no brain is found, or hardly anything but brain: the scan is skull-stripped.
     MissingDependencyError, ExternalToolError
-        If the original program is not installed, or failed.
+        If the external program is not installed, or failed.
     """
-    if method not in METHODS:
-        msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
-        raise InputError(msg)
-    if implementation not in IMPLEMENTATIONS:
-        msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
-        raise InputError(msg)
+    spec = check_method(method, implementation)
+    given = dict(params or {})
+    own = parse(spec.params, given, what=method) if implementation == "native" else None
     refuse_stripped(anatomy)
-    edit = plan_original(anatomy, method, **params) if implementation == "original" else _native(anatomy, method, params)
+    edit = plan_external(anatomy, method, given) if own is None else spec.plan(anatomy, own)
     edit = replace(edit, warnings=(*edit.warnings, *missing_face(anatomy)))
     if protect_brain:
         edit = without(edit, protected_region(anatomy))
@@ -125,16 +91,6 @@ def plan(
         msg = f"{method} found nothing to remove: the face is probably gone already, or the brain mask is wrong"
         raise InputError(msg)
     return edit
-
-
-def _native(anatomy: HeadAnatomy, method: str, params: Mapping[str, Any]) -> Edit:
-    try:
-        return METHODS[method].plan(anatomy, **params)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        msg = f"{method} has no such parameter ({error})"
-        raise InputError(msg) from error
 
 
 def protected_region(anatomy: HeadAnatomy) -> BoolVolume:

@@ -1,4 +1,4 @@
-"""Defacer: a network finds eyes, nose, ears and mouth, and their voxels get values that tell nothing.
+"""Defacer: a network finds eyes, nose, ears and mouth, and the method replaces their voxels.
 
 References
 ----------
@@ -8,6 +8,7 @@ learning technology." Journal of Medical Internet Research 22 (2020) e22739.
 
 import functools
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import SimpleITK
@@ -17,7 +18,8 @@ from scipy import ndimage
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.landmarks import EXPECTED, FacialLandmark, features_of, missing
 from efface.defacing.edit import Edit
-from efface.errors import InputError, LandmarkError
+from efface.errors import LandmarkError
+from efface.parameters import param
 from efface.spatial.masks import distance_mm
 from efface.spatial.types import BoolVolume, FloatVolume
 
@@ -30,59 +32,71 @@ NEIGHBOURHOOD_MM = 3.0
 NOISE_SHARE = 0.8
 
 
-def plan(
-    anatomy: HeadAnatomy, *, incomplete: str = "refuse", margin_mm: float = 2.0, mouth_margin_mm: float = 10.0
-) -> Edit:
+@dataclass(frozen=True)
+class Params:
+    """Parameters of Defacer.
+
+    Attributes
+    ----------
+    incomplete
+        ``refuse`` (as the published program) when not exactly two eyes, one nose, two ears and one mouth are found;
+        ``edit`` changes those that are found, with a warning.
+    margin_mm
+        Ears are changed this far beyond their predicted voxels (the published labels were generous).
+    mouth_margin_mm
+        The same for the mouth: our network finds the upper lip, and both lips must be hidden.
+    """
+
+    incomplete: str = param("refuse", "what to do when not all facial features are found", choices=INCOMPLETE)
+    margin_mm: float = param(2.0, "ears are changed this far beyond what is found", unit="mm", minimum=0, maximum=50)
+    mouth_margin_mm: float = param(
+        10.0, "the mouth is changed this far beyond what is found", unit="mm", minimum=0, maximum=50
+    )
+
+
+def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     """Decide what Defacer changes, and to what.
 
     Parameters
     ----------
     anatomy
-        Of the scan; the head mask is used, no registration.
-    incomplete
-        ``refuse`` (as the original) when not exactly two eyes, one nose, two ears and one mouth are found;
-        ``edit`` changes those that are, with a warning.
-    margin_mm
-        Ears are changed this far beyond their predicted voxels (the original's were labelled generously).
-    mouth_margin_mm
-        The mouth is: our network finds the upper lip, and both lips are to be hidden.
+        Of the scan; the head mask and the facial features are used, no registration.
+    params
+        See `Params`.
 
     Raises
     ------
-    InputError
-        If a parameter is out of range.
     LandmarkError
-        If features are missing, or none is there.
+        If features are missing, or none is found.
     AnatomyError
         If no head stands out from the background.
 
     Notes
     -----
-    As in the original: the nose's box, 1.33 times as large, becomes 0; the skin of the eyes (the head's outer contour
-    +-3 mm inside the eye's box, 1.5 times as large) the maximum of its smoothed intensities; ears noise, uniform up
-    to 0.8 times the triangle threshold; the mouth the maximum of its smoothed intensities. The network is our own.
+    As in the published program: the nose's box, 1.33 times as large, becomes 0. The skin of the eyes (the head's outer
+    contour +-3 mm inside the eye's box, 1.5 times as large) becomes the maximum of its smoothed intensities. Ears
+    become noise, uniform up to 0.8 times the triangle threshold. The mouth becomes the maximum of its smoothed
+    intensities. The network is our own.
     """
-    if incomplete not in INCOMPLETE:
-        msg = f"incomplete must be one of {', '.join(INCOMPLETE)}; received {incomplete}"
-        raise InputError(msg)
-    for name, margin in (("margin_mm", margin_mm), ("mouth_margin_mm", mouth_margin_mm)):
-        if not 0 <= margin <= 50:
-            msg = f"{name} must be between 0 and 50; received {margin}"
-            raise InputError(msg)
-    scan = anatomy.scan
-    found = features_of(scan)
-    warnings = _complain(found, incomplete)
-    canvas = _Canvas(anatomy, {"ears": margin_mm, "mouth": mouth_margin_mm})
-    for name, hide in (("nose", canvas.cut), ("eyes", canvas.blind), ("ears", canvas.drown), ("mouth", canvas.shut)):
+    found = features_of(anatomy.scan)
+    warnings = _check_complete(found, params.incomplete)
+    canvas = _Canvas(anatomy, {"ears": params.margin_mm, "mouth": params.mouth_margin_mm})
+    steps = {
+        "nose": canvas.zero_nose,
+        "eyes": canvas.flatten_eyelids,
+        "ears": canvas.noise_ears,
+        "mouth": canvas.flatten_mouth,
+    }
+    for name, hide in steps.items():
         for feature in found:
             if feature.name == name:
                 hide(feature)
     counts = {name: sum(f.name == name for f in found) for name in EXPECTED}
-    params = {"incomplete": incomplete, "margin_mm": margin_mm, "mouth_margin_mm": mouth_margin_mm, "found": counts}
-    return Edit(canvas.mask, canvas.values[canvas.mask], "defacer", params=params, warnings=warnings)
+    record = {**asdict(params), "found": counts}
+    return Edit(canvas.mask, canvas.values[canvas.mask], "defacer", params=record, warnings=warnings)
 
 
-def _complain(found: Iterable[FacialLandmark], incomplete: str) -> tuple[str, ...]:
+def _check_complete(found: Iterable[FacialLandmark], incomplete: str) -> tuple[str, ...]:
     wrong = missing(found)
     if not wrong:
         return ()
@@ -107,12 +121,12 @@ class _Canvas:
         self.mask: BoolVolume = np.zeros(scan.shape, dtype=np.bool_)
         self.noise = np.random.default_rng(scan.seed)
 
-    def cut(self, feature: FacialLandmark) -> None:
+    def zero_nose(self, feature: FacialLandmark) -> None:
         """The box of the nose becomes 0."""
         at = feature.box(self.grid, NOSE_BOX)
         self.values[at], self.mask[at] = 0.0, True
 
-    def blind(self, feature: FacialLandmark) -> None:
+    def flatten_eyelids(self, feature: FacialLandmark) -> None:
         """The skin in the box of an eye becomes one bright value."""
         at = feature.box(self.grid, EYE_BOX)
         wide = _grown(at, np.ceil(2 * SKIN_MM / self.spacing_mm).astype(int), self.grid.shape)
@@ -124,7 +138,7 @@ class _Canvas:
         skin |= ndimage.binary_dilation(head) & ndimage.binary_dilation(~head)
         self._level(at, np.asarray(skin[_within(at, wide)]))
 
-    def drown(self, feature: FacialLandmark) -> None:
+    def noise_ears(self, feature: FacialLandmark) -> None:
         """An ear becomes noise as in the air around it."""
         at, voxels = self._voxels(feature)
         count = int(voxels.sum())
@@ -132,7 +146,7 @@ class _Canvas:
         self.values[at][voxels] = (level * self.noise.random(count)).astype(np.float32)
         self.mask[at] |= voxels
 
-    def shut(self, feature: FacialLandmark) -> None:
+    def flatten_mouth(self, feature: FacialLandmark) -> None:
         """The mouth becomes one bright value."""
         self._level(*self._voxels(feature))
 

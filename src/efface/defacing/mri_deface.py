@@ -6,6 +6,8 @@ Bischoff-Grethe et al. "A technique for the deidentification of structural brain
 (2007) 892-903.
 """
 
+from dataclasses import asdict, dataclass
+
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
@@ -13,8 +15,9 @@ from numpy.typing import NDArray
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
-from efface.errors import AnatomyError, InputError
-from efface.spatial import registration
+from efface.errors import AnatomyError
+from efface.parameters import param
+from efface.spatial import resampling
 from efface.spatial.masks import box_of, distance_mm
 from efface.spatial.types import Affine, BoolVolume, FloatVolume
 
@@ -22,33 +25,42 @@ CERTAIN = 0.95
 """Brain prior from which a voxel tells the intensities of grey and white matter."""
 
 
-def plan(
-    anatomy: HeadAnatomy,
-    *,
-    margin_mm: float = 7.0,
-    shell_mm: float = 7.0,
-    distance: float = 2.0,
-    face_prior: float = 1e-4,
-) -> Edit:
-    """Decide what MRI_Deface removes.
+@dataclass(frozen=True)
+class Params:
+    """Parameters of MRI_Deface.
 
-    Parameters
+    Attributes
     ----------
-    anatomy
-        Of the scan; the position of the average head is used.
     margin_mm
-        Everything this near a voxel that can be brain is kept (7 voxels of 1 mm in the original).
+        Everything this near a voxel that can be brain is kept (7 voxels of 1 mm in the published program).
     shell_mm
         In a shell of this thickness around that, what looks like grey or white matter is kept.
     distance
         Mahalanobis distance to grey or white matter up to which a voxel looks like it.
     face_prior
-        Elsewhere a voxel goes when its prior probability of being face is greater than this.
+        Elsewhere a voxel is removed when its prior probability of being face is greater than this.
+    """
+
+    margin_mm: float = param(7.0, "everything this near a voxel that can be brain is kept", unit="mm", minimum=0)
+    shell_mm: float = param(
+        7.0, "in a shell this thick around that, what looks like brain is kept", unit="mm", minimum=0
+    )
+    distance: float = param(2.0, "Mahalanobis distance to grey or white matter that still looks like it", minimum=0)
+    face_prior: float = param(1e-4, "a voxel is removed when its prior probability of face is greater", minimum=0)
+
+
+def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
+    """Decide what MRI_Deface removes.
+
+    Parameters
+    ----------
+    anatomy
+        Of the scan; the registration of the average head is used.
+    params
+        See `Params`.
 
     Raises
     ------
-    InputError
-        If a parameter is negative.
     AnatomyError
         If grey and white matter cannot be told apart.
     RegistrationError
@@ -56,22 +68,18 @@ def plan(
 
     Notes
     -----
-    As in the original, brain is where the prior is not zero at all. The priors are ours, made from development heads
-    (`efface.training.priors`), since the original's atlases cannot be shipped.
+    As in the published program, brain is where the prior is not zero at all. The priors are ours, made from
+    development heads (`efface.training.priors`), since the published atlases cannot be shipped.
     """
-    given = {"margin_mm": margin_mm, "shell_mm": shell_mm, "distance": distance, "face_prior": face_prior}
-    for name, value in given.items():
-        if not value >= 0:
-            msg = f"{name} must be 0 or more; received {value}"
-            raise InputError(msg)
+    margin_mm, shell_mm = params.margin_mm, params.shell_mm
     scan = anatomy.scan
     to_average: Affine = np.asarray(np.linalg.inv(anatomy.average_to_scan), dtype=np.float64)
-    brain = registration.resample(templates.prior("brain"), scan.grid, to_average)
-    face = registration.resample(templates.prior("face"), scan.grid, to_average)
+    brain = resampling.resample(templates.prior("brain"), scan.grid, to_average)
+    face = resampling.resample(templates.prior("face"), scan.grid, to_average)
     away_mm = _away_mm(brain > 0, scan.spacing_mm, margin_mm + shell_mm)
     shell = (away_mm > margin_mm) & (away_mm <= margin_mm + shell_mm)
-    keep = (away_mm <= margin_mm) | (shell & looks_like_brain(scan.data, brain, distance))
-    return Edit(np.ascontiguousarray((face > face_prior) & ~keep), 0.0, "mri_deface", params=given)
+    keep = (away_mm <= margin_mm) | (shell & looks_like_brain(scan.data, brain, params.distance))
+    return Edit(np.ascontiguousarray((face > params.face_prior) & ~keep), 0.0, "mri_deface", params=asdict(params))
 
 
 def _away_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], limit_mm: float) -> NDArray[np.float64]:

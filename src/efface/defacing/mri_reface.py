@@ -6,7 +6,7 @@ Schwarz et al. "Changing the face of neuroimaging research: Comparing a new MRI 
 alternatives." NeuroImage 231 (2021) 117845.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from scipy import ndimage
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
-from efface.errors import AnatomyError, InputError
-from efface.spatial import registration
+from efface.errors import AnatomyError
+from efface.parameters import param
+from efface.spatial import registration, resampling
 from efface.spatial.masks import box_of, distance_mm
-from efface.spatial.registration import Warp
+from efface.spatial.resampling import Warp
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
 
 FITTING_MM = 4.0
@@ -69,22 +70,34 @@ class _Parts:
     tissue: FloatVolume
 
 
-def plan(anatomy: HeadAnatomy, *, margin_mm: float = 7.0, taper_mm: float = 8.0) -> Edit:
+@dataclass(frozen=True)
+class Params:
+    """Parameters of mri_reface.
+
+    Attributes
+    ----------
+    margin_mm
+        Nothing this near the brain is replaced (5 to 11 mm around the intracranial volume in the published program).
+    taper_mm
+        Inside the head, old and new intensities fade into each other over this distance.
+    """
+
+    margin_mm: float = param(7.0, "nothing this near the brain is replaced", unit="mm", minimum=0)
+    taper_mm: float = param(8.0, "old and new intensities fade into each other over this distance", unit="mm", minimum=0)
+
+
+def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     """Decide what mri_reface replaces, and by what.
 
     Parameters
     ----------
     anatomy
-        Of the scan; brain mask, head mask and the position of the average head are used.
-    margin_mm
-        Nothing this near the brain is replaced (5 to 11 mm around the intracranial volume in the original).
-    taper_mm
-        Inside the head, old and new fade into each other over this distance.
+        Of the scan; brain mask, head mask and the registration of the average head are used.
+    params
+        See `Params`.
 
     Raises
     ------
-    InputError
-        If a distance is negative.
     RegistrationError
         If the average head was not found in the scan.
     AnatomyError
@@ -92,17 +105,13 @@ def plan(anatomy: HeadAnatomy, *, margin_mm: float = 7.0, taper_mm: float = 8.0)
 
     Notes
     -----
-    As in the original, regions are face, ears, and the air around the head with what wraps around there. Two
-    deformations are fitted, from the affine of the anatomy and from its whole-image refinement; the better
+    As in the published program, the regions are face, ears, and the air around the head with what wraps around there.
+    Two deformations are fitted, from the affine of the anatomy and from its whole-image refinement; the better
     correlation wins. The average face is our own, the mean of heads brought together by deformable registration
     (`efface.training.priors`). Noise is drawn from a generator seeded from the scan's intensities.
     """
-    for name, value in (("margin_mm", margin_mm), ("taper_mm", taper_mm)):
-        if not value >= 0:
-            msg = f"{name} must be 0 or more; received {value}"
-            raise InputError(msg)
     scan, spacing_mm = anatomy.scan, anatomy.scan.spacing_mm
-    clear = anatomy.from_brain_mm > margin_mm
+    clear = anatomy.from_brain_mm > params.margin_mm
     warp = _best_warp(anatomy)
     coarse = _points(warp, warp.grid)
     parts = _fit(anatomy, warp, coarse, clear)
@@ -110,10 +119,9 @@ def plan(anatomy: HeadAnatomy, *, margin_mm: float = 7.0, taper_mm: float = 8.0)
     noise = _Noise(anatomy, air)
     mask, values = air.copy(), np.zeros(scan.shape, dtype=np.float32)
     values[air] = noise.over(np.zeros(int(air.sum()), np.float32))
-    values[parts.at][parts.face] = _new_face(parts, noise, spacing_mm, taper_mm)
+    values[parts.at][parts.face] = _new_face(parts, noise, spacing_mm, params.taper_mm)
     mask[parts.at] |= parts.face
-    params = {"margin_mm": margin_mm, "taper_mm": taper_mm}
-    return Edit(mask, values[mask], "mri_reface", params=params)
+    return Edit(mask, values[mask], "mri_reface", params=asdict(params))
 
 
 def _fit(anatomy: HeadAnatomy, warp: Warp, coarse: NDArray[np.float32], clear: BoolVolume) -> _Parts:
@@ -151,25 +159,25 @@ def _box(coarse: BoolVolume, coarse_grid: Grid, grid: Grid) -> tuple[slice, slic
 def _air(anatomy: HeadAnatomy, warp: Warp, coarse: NDArray[np.float32], clear: BoolVolume) -> BoolVolume:
     """Air around the head, with what wraps around into it."""
     reached = (_sample(templates.prior("air"), coarse) > 0.5) & (coarse[2] > NECK_MM)
-    near = registration.resample(Volume(reached.astype(np.float32), warp.grid.affine), anatomy.scan.grid)
+    near = resampling.resample(Volume(reached.astype(np.float32), warp.grid.affine), anatomy.scan.grid)
     return np.asarray((near > 0.5) & clear, dtype=np.bool_)
 
 
 def _best_warp(anatomy: HeadAnatomy) -> Warp:
     """Deformations from two starts; the one after which scan and average head correlate better."""
-    scan = registration.block_mean(anatomy.scan.volume, FITTING_MM)
-    average = registration.block_mean(templates.average_head(), FITTING_MM / 2)
+    scan = resampling.block_mean(anatomy.scan.volume, FITTING_MM)
+    average = resampling.block_mean(templates.average_head(), FITTING_MM / 2)
     first = anatomy.average_to_scan
     refined = anatomy.registration_mi
     found: list[tuple[float, Warp]] = []
     for start in [first, *([refined.matrix] if refined.converged else [])]:
         back: Affine = np.asarray(np.linalg.inv(start), dtype=np.float64)
-        face = registration.resample(templates.prior("face_and_ears"), scan.grid, back) > 0
-        driving = (registration.resample(templates.prior("air"), scan.grid, back, fill=1.0) < 0.5) & ~face
+        face = resampling.resample(templates.prior("face_and_ears"), scan.grid, back) > 0
+        driving = (resampling.resample(templates.prior("air"), scan.grid, back, fill=1.0) < 0.5) & ~face
         warp = registration.register_deformable(
             scan, average, back, mask=driving, iterations="60x40", radius=2, smoothing_vox=SMOOTHING_VOX
         )
-        moved = registration.resample(average, scan.grid, warp)
+        moved = resampling.resample(average, scan.grid, warp)
         found.append((float(np.corrcoef(moved[driving], scan.data[driving])[0, 1]), warp))
     return max(found, key=lambda pair: pair[0])[1]
 

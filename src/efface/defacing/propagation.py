@@ -8,7 +8,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy, head_mask
 from efface.defacing.edit import Edit
 from efface.errors import AnatomyError, RegistrationError
 from efface.io.scan import Scan
-from efface.spatial import registration
+from efface.spatial import registration, resampling
 from efface.spatial.types import Affine, BoolVolume, Volume
 
 SAME_GRID_MM = 1e-2
@@ -90,9 +90,9 @@ def _head_overlap(anatomy: HeadAnatomy, other: Scan, scan_to_other: Affine) -> f
         return 0.0
     seen = Volume(np.ones(other.shape, np.float32), other.affine)
     grid = anatomy.scan.grid
-    inside = registration.resample(seen, grid, scan_to_other) > 0.5
+    inside = resampling.resample(seen, grid, scan_to_other) > 0.5
     a = anatomy.head & inside
-    b = (registration.resample(head, grid, scan_to_other) > 0.5) & inside
+    b = (resampling.resample(head, grid, scan_to_other) > 0.5) & inside
     total = int(a.sum()) + int(b.sum())
     return 2.0 * float((a & b).sum()) / total if total else 0.0
 
@@ -115,7 +115,7 @@ def _outside(other: Scan, scan: Scan, to_scan: Affine) -> tuple[str, ...]:
         head = head_mask(other.volume)
     except AnatomyError:
         return ()
-    beyond = head & (registration.resample(seen, other.grid, to_scan) < 0.5)
+    beyond = head & (resampling.resample(seen, other.grid, to_scan) < 0.5)
     share = float(beyond.sum() / head.sum())
     if share < 0.02:
         return ()

@@ -5,13 +5,15 @@ References
 Gulban et al. "poldracklab/pydeface: PyDeface v2.0.2" (2022), doi 10.5281/zenodo.6856482.
 """
 
+from dataclasses import asdict, dataclass
+
 import numpy as np
 
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
-from efface.errors import InputError
-from efface.spatial import registration
+from efface.parameters import param
+from efface.spatial import resampling
 from efface.spatial.types import Affine, Volume
 
 OUTSIDE = ("remove", "keep")
@@ -19,21 +21,32 @@ NEGLIGIBLE = 1e-3
 """A mask value this close to one leaves the voxel alone (interpolation of ones gives 0.9999...)."""
 
 
-def plan(anatomy: HeadAnatomy, *, outside: str = "remove") -> Edit:
+@dataclass(frozen=True)
+class Params:
+    """Parameters of PyDeface.
+
+    Attributes
+    ----------
+    outside
+        ``remove`` (as the published program) also removes what lies outside the mask's field of view, such as a low
+        neck; ``keep`` spares it.
+    """
+
+    outside: str = param("remove", "what lies outside the mask's field of view, such as a low neck", choices=OUTSIDE)
+
+
+def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     """Decide what PyDeface removes.
 
     Parameters
     ----------
     anatomy
-        Of the scan; the position of the average head is used.
-    outside
-        ``remove`` (as the original) also removes what lies outside the mask's field of view, such as a low neck;
-        ``keep`` spares it.
+        Of the scan; the registration of the average head is used.
+    params
+        See `Params`.
 
     Raises
     ------
-    InputError
-        If `outside` is neither.
     RegistrationError
         If the average head was not found in the scan.
 
@@ -45,19 +58,16 @@ def plan(anatomy: HeadAnatomy, *, outside: str = "remove") -> Edit:
     the mask where the original puts it. On most heads the brain alone is fitted slightly worse by it than by the
     anatomy's own position, which all else uses; where it fails, that position is used, with a warning.
     """
-    if outside not in OUTSIDE:
-        msg = f"outside must be one of {', '.join(OUTSIDE)}; received {outside}"
-        raise InputError(msg)
     face = templates.average_face_mask()
     average_to_scan, warnings = _average_to_scan(anatomy)
     to_average = np.asarray(np.linalg.inv(average_to_scan), dtype=np.float64)
     # Interpolate what is removed, so that the fill outside the field of view is exact either way.
     removal = Volume(1.0 - face.data, face.affine)
-    fill = 1.0 if outside == "remove" else 0.0
-    removed = registration.resample(removal, anatomy.scan.grid, to_average, fill=fill)
+    fill = 1.0 if params.outside == "remove" else 0.0
+    removed = resampling.resample(removal, anatomy.scan.grid, to_average, fill=fill)
     mask = removed > NEGLIGIBLE
     values = anatomy.scan.data[mask] * (1.0 - removed[mask])
-    return Edit(mask, values.astype(np.float32), "pydeface", params={"outside": outside}, warnings=warnings)
+    return Edit(mask, values.astype(np.float32), "pydeface", params=asdict(params), warnings=warnings)
 
 
 def _average_to_scan(anatomy: HeadAnatomy) -> tuple[Affine, tuple[str, ...]]:

@@ -5,44 +5,54 @@ References
 Schimke, Hale. "Quickshear defacing for neuroimages." Proc. 2nd USENIX Conf. on Health Security and Privacy (2011).
 """
 
+from dataclasses import asdict, dataclass
+
 import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
-from efface.errors import AnatomyError, InputError
+from efface.errors import AnatomyError
+from efface.parameters import param
 from efface.spatial.types import BoolVolume
 
 VARIANTS = ("published", "fixed")
 
 
-def plan(anatomy: HeadAnatomy, *, buffer: float = 10.0, variant: str = "published") -> Edit:
+@dataclass(frozen=True)
+class Params:
+    """Parameters of QuickShear.
+
+    Attributes
+    ----------
+    buffer
+        Distance between brain and plane: voxels along S in ``published``, mm perpendicular to the plane in ``fixed``.
+    variant
+        ``published`` is voxel-identical to the ``quickshear`` package 1.2 given the same mask. ``fixed`` takes the
+        slope from the whole front of the hull, measures the buffer in mm, and runs over the right axis.
+    """
+
+    buffer: float = param(10.0, "distance between brain and plane: voxels (published) or mm (fixed)", minimum=0)
+    variant: str = param("published", "as the quickshear package 1.2, or with its geometry put right", choices=VARIANTS)
+
+
+def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     """Decide what QuickShear removes.
 
     Parameters
     ----------
     anatomy
         Of the scan; its brain mask is used.
-    buffer
-        Distance between brain and plane: voxels along S in ``published``, mm perpendicular to it in ``fixed``.
-    variant
-        ``published`` is voxel-identical to the ``quickshear`` package 1.2 given the same mask. ``fixed`` takes the
-        slope from the whole front of the hull, measures the buffer in mm, and runs over the right axis.
+    params
+        See `Params`.
 
     Raises
     ------
-    InputError
-        If `buffer` is negative or not finite, or `variant` unknown.
     AnatomyError
         If the brain mask is too small to have a front.
     """
-    if variant not in VARIANTS:
-        msg = f"variant must be one of {', '.join(VARIANTS)}; received {variant}"
-        raise InputError(msg)
-    if not 0 <= buffer < np.inf:
-        msg = f"buffer must be 0 or more, and finite; received {buffer}"
-        raise InputError(msg)
+    buffer, variant = params.buffer, params.variant
     to_rps = orientations.axcodes2ornt("RPS")
     brain = np.asarray(orientations.apply_orientation(anatomy.brain, to_rps))
     spacing = anatomy.scan.spacing_mm
@@ -53,7 +63,7 @@ def plan(anatomy: HeadAnatomy, *, buffer: float = 10.0, variant: str = "publishe
     for p, height in heights:
         removed[:, p, :height] = True
     mask: BoolVolume = np.ascontiguousarray(orientations.apply_orientation(removed, to_rps))
-    return Edit(mask, 0.0, "quickshear", params={"buffer": buffer, "variant": variant})
+    return Edit(mask, 0.0, "quickshear", params=asdict(params))
 
 
 def profile_edge(profile: BoolVolume) -> BoolVolume:

@@ -195,7 +195,7 @@ class Verdict:
             "warnings": list(self.warnings),
         }
         rounded: dict[str, Any] = _rounded(content)
-        rounded["average_to_scan"] = self.average_to_scan.tolist()
+        rounded["from_average"] = self.average_to_scan.tolist()
         return rounded
 
 

@@ -159,7 +159,7 @@ def camera_pose(paths: UnitPaths, methods: tuple[str, ...], scan: Scan) -> Affin
         try:
             path = paths.defaced(method)
             record = path.with_name(path.name.replace(f"_{paths.suffix}.nii.gz", "_qc.json"))
-            pose = np.asarray(json.loads(record.read_text(encoding="utf-8"))["average_to_scan"], dtype=np.float64)
+            pose = np.asarray(json.loads(record.read_text(encoding="utf-8"))["from_average"], dtype=np.float64)
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if pose.shape == (4, 4) and np.isfinite(pose).all() and np.linalg.det(pose[:3, :3]) > 0:

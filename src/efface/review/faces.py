@@ -73,7 +73,7 @@ class Faces:
 
 def pose_of(evidence: Mapping[str, Any], surface: Surface) -> Affine:
     """Average head mm to scan mm, shape (4, 4): as quality control found it, else straight at the head's middle."""
-    found = evidence.get("average_to_scan")
+    found = evidence.get("from_average")
     try:
         pose = np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError):

@@ -36,7 +36,7 @@ from efface.errors import DataPackageError, InputError, MissingDependencyError, 
 from efface.io.atomic import write_atomically
 from efface.io.scan import GZIP_LEVEL, load_scan
 from efface.spatial.masks import largest_component
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 from efface.spatial.types import Affine, BoolVolume, Displacement, FloatVolume, Grid, Volume
 
 BASE_HEAD = "ROBEX/ref_vols/atlas.nii.gz"

@@ -64,9 +64,9 @@ def defaced(context: StepContext, anatomy: HeadAnatomy, method: str) -> DefacedS
         edit = plan(
             anatomy,
             method,
+            settings.method_params.get(method, {}),
             implementation=settings.implementation(method),
             protect_brain=settings.protect_brain,
-            **settings.method_params.get(method, {}),
         )
         scan, removed = without_names(apply_edit(anatomy.scan, edit), settings.header)
         sidecar, odd = Sidecar.of(context.source.path, path, settings.header)
@@ -126,5 +126,5 @@ def _recipe(context: StepContext, scan: Scan, method: str) -> dict[str, Any]:
         data_sha256=provenance.defacing_data(),
     )
     if method in settings.originals:
-        recipe["external_version"] = provenance.external_version(method)
+        recipe["external_version"] = provenance.external_version(method, recipe["params"].get("program"))
     return recipe

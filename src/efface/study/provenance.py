@@ -79,13 +79,20 @@ def segmentation_data(segmenter: str, params: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def external_version(method: str) -> str:
-    """Version of a method's external program; `NOT_INSTALLED` where it is missing. Asked once a process."""
+def external_version(method: str, program: str | Path | None = None) -> str:
+    """Version of a method's external program; `NOT_INSTALLED` where it is missing. Asked once a process.
+
+    Parameters
+    ----------
+    method
+        A name in `efface.defacing.METHODS`.
+    program
+        Path of the program; None looks on PATH.
+    """
     try:
-        program = external.find_program(method)
+        return external.external_version(method, external.find_program(method, program))
     except EffaceError:
         return NOT_INSTALLED
-    return external._asked_version(program, external.ORIGINALS[method])
 
 
 def is_same(stored: Any, wanted: Any) -> bool:
@@ -113,8 +120,8 @@ def is_finished(path: Path) -> bool:
 
 
 def as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as it reads back from JSON: tuples become lists."""
-    return dict(json.loads(json.dumps(recipe)))
+    """Return a recipe as it reads back from JSON: tuples become lists, paths become text."""
+    return dict(json.loads(json.dumps(recipe, default=str)))
 
 
 def state_of(source: T1wScan) -> list[int]:
@@ -187,4 +194,4 @@ def update_state(path: Path, states: list[list[int]]) -> None:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(recipe_of(path), (json.dumps(content, indent=2) + "\n").encode(), force=True)
+    write_atomically(recipe_of(path), (json.dumps(content, indent=2, default=str) + "\n").encode(), force=True)

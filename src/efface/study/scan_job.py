@@ -96,7 +96,10 @@ class ScanJob(Job):
                 "params": {name: dict(values) for name, values in settings.method_params.items()},
                 "versions": dict(provenance.versions()),
                 "data_sha256": {"defacing": provenance.defacing_data(), **segmentation_data},
-                "external_versions": {name: provenance.external_version(name) for name in settings.originals},
+                "external_versions": {
+                    name: provenance.external_version(name, settings.method_params.get(name, {}).get("program"))
+                    for name in settings.originals
+                },
                 "check": quality_settings(),
             }
         )

@@ -47,7 +47,7 @@ def segmented(context: StepContext, anatomy: HeadAnatomy, description: str, segm
         stored, _ = load_labels(path)
         return np.asarray(anatomy.scan.stored_to_ras(stored), dtype=np.int32)
     with context.timer.step(f"segment {description} {segmenter}"):
-        labels = segment(anatomy, segmenter, **params)
+        labels = segment(anatomy, segmenter, params)
         with provenance.writing(path, recipe) as record:
             if description == ORIGINAL:  # before the labels, so that their recipe vouches for the brain mask too
                 anatomy.scan.save_like(anatomy.brain, brain_path, force=True)

@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from efface.errors import RegistrationError
 from efface.io.scan import Scan
-from efface.spatial.registration import Warp, block_mean, register_affine, register_deformable, resample
+from efface.spatial.registration import register_affine, register_deformable
+from efface.spatial.resampling import Warp, block_mean, resample
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
 
 FINEST_MM = 2.0

@@ -1,14 +1,16 @@
 """Settings of a study, the same for all of its scans."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from efface.defacing import METHODS
+from efface.defacing.external import RunOptions
 from efface.errors import InputError
 from efface.io.deidentify import SCRUB, check_policy
 from efface.metrics import DEFAULT_MEASURES, check_measures
+from efface.parameters import parse
 from efface.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
 
 TRANSFORMS = ("rigid", "affine", "deformable")
@@ -88,8 +90,11 @@ class Settings:
             object.__setattr__(self, name, _path(name, getattr(self, name)))
         for name in ("methods", "originals", "also", "measures"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
+        for name in ("method_params", "segmenter_params"):
+            _check_mapping(name, getattr(self, name))
         self._check_methods()
         self._check_segmenters()
+        self._check_params()
         check_measures(self.measures)
         check_policy(self.header)
         if not isinstance(self.step_limit_s, int | float) or not self.step_limit_s > 0:
@@ -120,6 +125,20 @@ class Settings:
             msg = f"segmenters must be among {', '.join(SEGMENTERS)}, each once; received {received}"
             raise InputError(msg)
 
+    def _check_params(self) -> None:
+        """Parse all parameters as the methods and segmenters will, so that a wrong one fails before the first scan."""
+        for method, params in self.method_params.items():
+            external = METHODS[method].external if method in self.originals else None
+            if external is None:
+                parse(METHODS[method].params, params, what=method)
+            else:
+                run = {option.name for option in fields(RunOptions)}
+                parse(RunOptions, {name: params[name] for name in params if name in run}, what=method)
+                own = {name: params[name] for name in params if name not in run}
+                parse(external.params, own, what=f"the external program {external.program}")
+        for name, params in self.segmenter_params.items():
+            parse(SEGMENTERS[name].params, params, what=f"the segmenter {name}")
+
 
 def _path(name: str, value: Any) -> Path:
     try:
@@ -127,6 +146,12 @@ def _path(name: str, value: Any) -> Path:
     except TypeError as error:
         msg = f"{name} must be a path; received {value!r}"
         raise InputError(msg) from error
+
+
+def _check_mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(params, Mapping) for params in value.values()):
+        msg = f'{name} must be a mapping of mappings like {{"quickshear": {{"buffer": 5}}}}; received {value!r}'
+        raise InputError(msg)
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:

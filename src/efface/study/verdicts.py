@@ -75,7 +75,7 @@ def write_verdict(path: Path, verdict: Verdict, about: Mapping[str, str], recipe
         If the file cannot be written.
     """
     content = {**verdict.to_json(), "unit": dict(about), provenance.KEY: recipe}
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode(), force=True)
+    write_atomically(path, (json.dumps(content, indent=2, default=str) + "\n").encode(), force=True)
 
 
 def _constants(module: ModuleType) -> Iterator[tuple[str, Any]]:

@@ -27,7 +27,7 @@ from efface.anatomy.landmark_network import CLASSES, LandmarkNet, feature_probab
 from efface.anatomy.landmarks import find_features
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.io.atomic import write_atomically
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 from efface.spatial.types import FloatVolume, Volume
 from efface.training.feature_examples import AVERAGE, SIDE, SMALL_SIDE, Head, example, label_centres, prepare
 

@@ -17,7 +17,7 @@ from efface.anatomy.landmark_network import GRID_MM, normalised
 from efface.anatomy.landmarks import EXPECTED
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.spatial.masks import largest_component
-from efface.spatial.registration import block_mean
+from efface.spatial.resampling import block_mean
 from efface.spatial.types import Affine, FloatVolume, Volume
 from efface.training.landmarks import FEATURES
 from efface.training.priors import LEAST_ML, WORKING_MM, LabelledHead, Located, label_head, label_heads

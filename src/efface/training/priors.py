@@ -25,7 +25,7 @@ from efface.bids.query import find_scans
 from efface.errors import EffaceError
 from efface.io.atomic import write_atomically
 from efface.io.scan import load_scan
-from efface.spatial import registration
+from efface.spatial import registration, resampling
 from efface.spatial.masks import largest_component
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
 from efface.training.landmarks import EAR_DEPTH_MM, EARS_REACH, FEATURES, face_zone
@@ -136,7 +136,7 @@ class Located:
 
 def _locate(path: Path) -> Located:
     anatomy = HeadAnatomy(load_scan(path))
-    volume = registration.block_mean(anatomy.scan.volume, WORKING_MM)
+    volume = resampling.block_mean(anatomy.scan.volume, WORKING_MM)
     head, brain = (_coarse(mask, anatomy.scan.affine, volume) for mask in (anatomy.head, anatomy.brain))
     points = average_points(volume, head, anatomy.average_to_scan).astype(np.float32)
     return Located(volume, head, brain, points, anatomy.average_to_scan)
@@ -177,13 +177,13 @@ def pinnae(volume: Volume, head: BoolVolume) -> BoolVolume:
 
 def average_points(volume: Volume, head: BoolVolume, average_to_scan: Affine) -> NDArray[np.float64]:
     """Average head mm of every voxel, by affine and deformable registration, shape (x, y, z, 3)."""
-    average = registration.block_mean(templates.average_head(), WORKING_MM)
+    average = resampling.block_mean(templates.average_head(), WORKING_MM)
     near = ndimage.binary_dilation(head, iterations=3)
     back: Affine = np.asarray(np.linalg.inv(average_to_scan), dtype=np.float64)
     warp = registration.register_deformable(
         volume, average, back, mask=near, iterations="100x60x20", radius=3, smoothing_vox=(3.0, 1.0)
     )
-    return registration.warp_points(warp, volume.grid)
+    return resampling.warp_points(warp, volume.grid)
 
 
 def build_priors(heads: list[LabelledHead]) -> dict[str, NDArray[np.uint8]]:
@@ -271,13 +271,13 @@ def _distance(mask: BoolVolume) -> NDArray[np.float64]:
 
 
 def _coarse(mask: BoolVolume, affine: Affine, like: Volume) -> BoolVolume:
-    mean = registration.block_mean(Volume(mask.astype(np.float32), affine), WORKING_MM)
+    mean = resampling.block_mean(Volume(mask.astype(np.float32), affine), WORKING_MM)
     x, y, z = like.data.shape
     return np.asarray(mean.data[:x, :y, :z] > 0.5, dtype=np.bool_)
 
 
 def _to_average(head: LabelledHead, mask: BoolVolume) -> FloatVolume:
-    return registration.resample(Volume(mask.astype(np.float32), head.volume.affine), PRIOR_GRID, head.average_to_scan)
+    return resampling.resample(Volume(mask.astype(np.float32), head.volume.affine), PRIOR_GRID, head.average_to_scan)
 
 
 def _as_bytes(probability: NDArray[np.floating]) -> NDArray[np.uint8]:

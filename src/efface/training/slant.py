@@ -43,9 +43,9 @@ from efface.segmentation.slant.checkpoints import (
     save_compact,
     write_card,
 )
-from efface.segmentation.slant.label_prior import LabelPrior, load_place
+from efface.segmentation.slant.label_prior import LabelPrior, load_label_prior
 from efface.segmentation.slant.label_probabilities import most_probable, to_scan_grid
-from efface.segmentation.slant.pipeline import segment_standard, shares_of
+from efface.segmentation.slant.pipeline import predict, segment_standard
 from efface.segmentation.slant.tiling import EMBEDDED
 from efface.segmentation.slant.unet import CLASSES, COMPACT_PLAN, TileNet
 from efface.spatial.types import FloatVolume, Grid
@@ -100,7 +100,7 @@ class Loaded:
     heads: list[data.TrainingHead]
     held: list[data.TrainingHead]
     target: NDArray[np.float64]
-    place: LabelPrior
+    prior: LabelPrior
     face: torch.Tensor
 
 
@@ -110,12 +110,12 @@ class _OneNetwork:
     geometry = EMBEDDED
 
     def __init__(self, network: TileNet, loaded: Loaded) -> None:
-        self.network, self.place = network, loaded.place
+        self.network, self.prior = network, loaded.prior
         self.target: NDArray[np.float64] | None = loaded.target
         self.stripped = loaded.split.stripped
 
     def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
-        return predict_compact(self.network, self.place.tile(name), tile)
+        return predict_compact(self.network, self.prior.tile(name), tile)
 
 
 def pretrain(
@@ -167,7 +167,7 @@ def pretrain(
         training["start"] = read_card(start / "weights").training
     weights.mkdir(exist_ok=True)
     write_card(weights, ModelCard(COMPACT_PLAN, tuple(loaded.target.tolist()), split.stripped, training))
-    write_atomically(weights / "place.npz", loaded.place.to_bytes(), force=True)
+    write_atomically(weights / "label_prior.npz", loaded.prior.to_bytes(), force=True)
     save_compact(weights / f"{POOLED}.pt", network.state_dict())
 
 
@@ -239,8 +239,8 @@ def evaluate(cache: Path, out: Path, bids_dir: Path | None = None, derivative: s
     rows = []
     for head in loaded.held:
         image = _standard_image(head, loaded)
-        shares = list(shares_of(image, model))
-        pairs = {"standard": (ids[most_probable(shares, EMBEDDED.grid.shape)], ids[data.halved(head.labels)])}
+        probabilities = list(predict(image, model))
+        pairs = {"standard": (ids[most_probable(probabilities, EMBEDDED.grid.shape)], ids[data.halved(head.labels)])}
         paths = sorted((bids_dir / "derivatives" / derivative / head.name).rglob("*_dseg.nii.gz")) if bids_dir else []
         for path in paths[:1]:
             stored, affine = load_labels(path)
@@ -248,7 +248,7 @@ def evaluate(cache: Path, out: Path, bids_dir: Path | None = None, derivative: s
             truth = np.asarray(reference.dataobj, dtype=np.int32)
             x, y, z = truth.shape
             scan = Grid((x, y, z), np.asarray(reference.affine, dtype=np.float64))
-            pairs["scan"] = (ids[to_scan_grid(shares, EMBEDDED.grid, head.to_scan, scan)], truth)
+            pairs["scan"] = (ids[to_scan_grid(probabilities, EMBEDDED.grid, head.to_scan, scan)], truth)
         for grid, (a, b) in pairs.items():
             overlaps = compare_labels(a, b)
             rows += [(head.name, grid, o.level, o.region, o.dice) for o in overlaps]
@@ -282,7 +282,7 @@ def _sampler(loaded: Loaded, tiles: tuple[str, ...]) -> Sampler:
     return Sampler(
         loaded.heads,
         loaded.target,
-        loaded.place,
+        loaded.prior,
         loaded.face,
         tiles,
         loaded.split.amounts,
@@ -294,10 +294,10 @@ def _load(cache: Path, out: Path) -> Loaded:
     split = _read_split(out)
     heads = [data.load_head(cache, name) for name in split.train]
     held = [data.load_head(cache, name) for name in split.held]
-    place_path = out / "weights" / "place.npz"
-    place = load_place(place_path, EMBEDDED) if place_path.exists() else data.count_labels(heads)
+    prior_path = out / "weights" / "label_prior.npz"
+    prior = load_label_prior(prior_path, EMBEDDED) if prior_path.exists() else data.count_labels(heads)
     face = torch.from_numpy(np.load(cache / "face.npy").astype(np.float32))
-    return Loaded(split, heads, held, data.mean_quantiles(heads), place, face)
+    return Loaded(split, heads, held, data.mean_quantiles(heads), prior, face)
 
 
 def make_split(

@@ -20,14 +20,14 @@ from efface.errors import EffaceError, InputError
 from efface.io.atomic import write_atomically
 from efface.io.scan import load_labels, load_scan
 from efface.segmentation.atlas.atlas_prior import CORTEX, GROUPS, load_prior
-from efface.segmentation.atlas.pipeline import AVERAGE_TO_TEMPLATE
+from efface.segmentation.brain_alignment import AVERAGE_TO_TEMPLATE
 from efface.segmentation.labels import MIRRORED, index_lookup
-from efface.segmentation.slant.label_prior import LabelPrior, build_place
+from efface.segmentation.slant.label_prior import LabelPrior, build_label_prior
 from efface.segmentation.slant.preprocessing import PreprocessedHead, normalise, scan_to_template, standardise
 from efface.segmentation.slant.tiling import EMBEDDED, Geometry
 from efface.segmentation.slant.unet import CLASSES
 from efface.spatial.point_sampling import sample_labels
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, LabelVolume, Volume
 
 log = logging.getLogger(__name__)
@@ -242,7 +242,7 @@ def count_labels(heads: list[TrainingHead]) -> LabelPrior:
         flat = head.labels.astype(np.intp) * size + where
         counts += np.bincount(flat.ravel(), minlength=CLASSES * size).reshape(CLASSES, *shape)
     counts += counts[MIRRORED][:, ::-1]
-    return build_place(counts, EMBEDDED)
+    return build_label_prior(counts, EMBEDDED)
 
 
 def mean_quantiles(heads: list[TrainingHead]) -> NDArray[np.float64]:

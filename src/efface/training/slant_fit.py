@@ -82,7 +82,7 @@ class Sampler:
         To draw from.
     target
         Quantiles their intensities are fitted to.
-    place
+    prior
         Label frequencies of the same heads.
     face
         Probability of being face, on the networks' grid.
@@ -100,7 +100,7 @@ class Sampler:
         self,
         heads: list[TrainingHead],
         target: Any,
-        place: LabelPrior,
+        prior: LabelPrior,
         face: torch.Tensor,
         tiles: tuple[str, ...],
         amounts: Amounts,
@@ -108,32 +108,32 @@ class Sampler:
         stripped: bool = False,
         atlas_share: float = 0.04,
     ) -> None:
-        self.place, self.face, self.tiles, self.amounts = place, face, tiles, amounts
+        self.prior, self.face, self.tiles, self.amounts = prior, face, tiles, amounts
         self.images = [torch.from_numpy(seen(head, target, stripped=stripped)) for head in heads]
         self.labels = [torch.from_numpy(head.labels) for head in heads]
         weight = np.array([atlas_share * len(heads) if head.name == ATLAS else 1.0 for head in heads])
         self.odds = weight / weight.sum()
         self._places: dict[str, BlockPrior] = {}
 
-    def tile_place(self, name: str) -> BlockPrior:
+    def tile_prior(self, name: str) -> BlockPrior:
         """Label frequencies of a tile, its logarithms in half precision while they wait."""
         if name not in self._places:
-            made = self.place.tile(name)
+            made = self.prior.tile(name)
             self._places[name] = BlockPrior(made.voxels, made.channels, made.log_prior.half())
         return self._places[name]
 
     def sample(self, seed: int, step: int, voxels: int) -> tuple[torch.Tensor, BlockPrior, torch.Tensor]:
-        """Tile (1, 1, x, y, z), the place of at most so many of its voxels, and their labels (n,), of one step."""
+        """Tile (1, 1, x, y, z), the prior of at most so many of its voxels, and their labels (n,), of one step."""
         rng = np.random.default_rng((seed, step))
         head = int(rng.choice(len(self.images), p=self.odds))
         name = self.tiles[int(rng.integers(len(self.tiles)))]
         what = draw(rng, self.amounts)
-        image, labels = apply(what, self.images[head], self.labels[head], self.face, self.place.geometry.box(name))
-        place = self.tile_place(name)
-        chosen = np.sort(rng.permutation(len(place.voxels))[:voxels])
+        image, labels = apply(what, self.images[head], self.labels[head], self.face, self.prior.geometry.box(name))
+        prior = self.tile_prior(name)
+        chosen = np.sort(rng.permutation(len(prior.voxels))[:voxels])
         part = torch.from_numpy(chosen)
-        at = place.voxels[part]
-        return image[None, None], BlockPrior(at, place.channels, place.log_prior[part].float()), labels.flatten()[at]
+        at = prior.voxels[part]
+        return image[None, None], BlockPrior(at, prior.channels, prior.log_prior[part].float()), labels.flatten()[at]
 
 
 def seen(head: TrainingHead, target: Any, *, stripped: bool) -> Any:
@@ -263,10 +263,10 @@ def _step(
 ) -> float:
     for group in optimizer.param_groups:
         group["lr"] = schedule.rate_at(step)
-    tile, place, labels = sampler.sample(seed, step, schedule.voxels)
-    if not place.voxels.numel():
+    tile, prior, labels = sampler.sample(seed, step, schedule.voxels)
+    if not prior.voxels.numel():
         return 0.0
-    loss = loss_of(network(tile, place.voxels, place.channels, place.log_prior), labels, place.channels)
+    loss = loss_of(network(tile, prior.voxels, prior.channels, prior.log_prior), labels, prior.channels)
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)

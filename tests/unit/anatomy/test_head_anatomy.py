@@ -11,7 +11,8 @@ from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy, head_mask
 from efface.errors import AnatomyError, InputError, RegistrationError
 from efface.io.scan import Scan, load_scan
-from efface.spatial.registration import AffineResult, resample
+from efface.spatial.registration import AffineResult
+from efface.spatial.resampling import resample
 from efface.spatial.types import Volume
 
 

@@ -16,7 +16,7 @@ from efface.anatomy.landmarks import EXPECTED, FacialLandmark, find_features, mi
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.errors import DataPackageError
 from efface.io.scan import load_scan
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 from efface.spatial.types import Grid, Volume
 
 NEAR_MM = 12.0

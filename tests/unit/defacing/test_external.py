@@ -14,7 +14,8 @@ import phantom
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import plan, protected_region
 from efface.defacing.edit import without
-from efface.defacing.external import ORIGINALS, find_program, plan_original
+from efface.defacing.external import find_program, plan_external
+from efface.defacing.external_programs import EXTERNAL_PROGRAMS
 from efface.errors import ExternalToolError, InputError, MissingDependencyError
 from efface.io.scan import load_scan
 
@@ -55,17 +56,17 @@ STAND_INS = {
 def test_a_nudge_reaches_fsl_deface_as_three_numbers(anatomy, tmp_path, nudge):
     body = "import nibabel\na = sys.argv[1:]; assert a[2:] == ['-nud', '1', '-2.5', '3'], a; s, t = a[:2]\n"
     path = program(tmp_path / "bin", "fsl_deface", body + CUT.format(source="s", target="t"))
-    assert plan_original(anatomy, "fsl_deface", program=path, nudge=nudge).mask.any()
+    assert plan_external(anatomy, "fsl_deface", {"program": path, "nudge": nudge}).mask.any()
 
 
-@pytest.mark.parametrize("method", ORIGINALS)
+@pytest.mark.parametrize("method", EXTERNAL_PROGRAMS)
 def test_each_program_gets_the_arguments_it_documents_and_its_edit_is_taken(anatomy, tmp_path, method):
-    spec = ORIGINALS[method]
+    spec = EXTERNAL_PROGRAMS[method]
     body = f"import nibabel\n{STAND_INS[method]}\nprint('my version 1.2.3')\n" + CUT.format(source="s", target="t")
     path = program(tmp_path / "bin", spec.program, body)
     for name in ("talairach_mixed_with_skull.gca", "face.gca"):
         (path.parent / name).touch()
-    edit = plan_original(anatomy, method, program=path)
+    edit = plan_external(anatomy, method, {"program": path})
     expected = np.zeros(anatomy.scan.shape, bool)
     expected[:, -10:] = anatomy.scan.data[:, -10:] != 0
     np.testing.assert_array_equal(edit.mask, expected)
@@ -79,7 +80,7 @@ def test_the_real_quickshear_agrees_with_the_native_one(anatomy):
     folder = Path(sys.executable).parent
     found = shutil.which("quickshear", path=str(folder))
     assert found, "quickshear is a test dependency"
-    original = plan(anatomy, "quickshear", implementation="original", program=found, protect_brain=False)
+    original = plan(anatomy, "quickshear", {"program": found}, implementation="original", protect_brain=False)
     native = plan(anatomy, "quickshear", protect_brain=False)
     bright = anatomy.scan.data != 0
     np.testing.assert_array_equal(original.mask & bright, native.mask & bright)
@@ -88,7 +89,7 @@ def test_the_real_quickshear_agrees_with_the_native_one(anatomy):
 
 def test_protection_holds_for_originals_too(anatomy, tmp_path):
     body = "import nibabel\ns, t = sys.argv[1:3]\n" + CUT.format(source="s", target="t").replace("-10:", "5:")
-    everything = plan_original(anatomy, "fsl_deface", program=program(tmp_path / "bin", "fsl_deface", body))
+    everything = plan_external(anatomy, "fsl_deface", {"program": program(tmp_path / "bin", "fsl_deface", body)})
     assert (everything.mask & anatomy.brain).any()
     edit = without(everything, protected_region(anatomy))
     assert edit.protected_voxels > 0
@@ -106,7 +107,7 @@ out = nibabel.Nifti1Image(stored, image.affine)
 out.header.set_slope_inter(1.7, 0)
 nibabel.save(out, sys.argv[2])
 """
-    edit = plan_original(anatomy, "fsl_deface", program=program(tmp_path / "bin", "fsl_deface", body))
+    edit = plan_external(anatomy, "fsl_deface", {"program": program(tmp_path / "bin", "fsl_deface", body)})
     assert not edit.mask[:, :-10].any()
     assert edit.mask[:, -10:].sum() > 0.9 * (anatomy.scan.data[:, -10:] > 2).sum()
 
@@ -126,7 +127,7 @@ nibabel.save(out, sys.argv[2])
 def test_a_program_that_fails_is_one_line_with_its_last_words(anatomy, tmp_path, body, words):
     path = program(tmp_path / "bin", "fsl_deface", body)
     with pytest.raises(ExternalToolError, match=words) as caught:
-        plan_original(anatomy, "fsl_deface", program=path)
+        plan_external(anatomy, "fsl_deface", {"program": path})
     assert "\n" not in str(caught.value)
 
 
@@ -140,7 +141,7 @@ def test_a_program_that_hangs_is_killed_with_its_children(anatomy, tmp_path):
     path = program(tmp_path / "bin", "fsl_deface", body)
     start = time.monotonic()
     with pytest.raises(ExternalToolError, match="more than 2 s"):
-        plan_original(anatomy, "fsl_deface", program=path, timeout_s=2)
+        plan_external(anatomy, "fsl_deface", {"program": path, "timeout_s": 2})
     assert time.monotonic() - start < 20
     pid = int(marker.read_text())
     deadline = time.monotonic() + 5
@@ -162,13 +163,13 @@ def test_the_private_folder_is_gone_afterwards(anatomy, tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     path = program(tmp_path / "bin", "fsl_deface", "sys.exit(1)")
     with pytest.raises(ExternalToolError):
-        plan_original(anatomy, "fsl_deface", program=path)
+        plan_external(anatomy, "fsl_deface", {"program": path})
     assert list((tmp_path / "tmp").glob("*/*")) == []
 
 
 def test_a_missing_program_says_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
-    for method, spec in ORIGINALS.items():
+    for method, spec in EXTERNAL_PROGRAMS.items():
         with pytest.raises(MissingDependencyError) as caught:
             find_program(method)
         assert spec.install in str(caught.value)
@@ -178,14 +179,14 @@ def test_a_missing_atlas_of_mri_deface_is_named(anatomy, tmp_path, monkeypatch):
     monkeypatch.delenv("FREESURFER_HOME", raising=False)
     path = program(tmp_path / "bin", "mri_deface", "pass")
     with pytest.raises(MissingDependencyError, match=r"talairach_mixed_with_skull\.gca"):
-        plan_original(anatomy, "mri_deface", program=path)
+        plan_external(anatomy, "mri_deface", {"program": path})
 
 
 def test_unknown_parameters_and_methods_are_refused(anatomy, tmp_path):
     path = program(tmp_path / "bin", "fsl_deface", "pass")
     with pytest.raises(InputError, match="nudge"):
-        plan_original(anatomy, "fsl_deface", program=path, buffer=3)
-    with pytest.raises(InputError, match="no original"):
+        plan_external(anatomy, "fsl_deface", {"program": path, "buffer": 3})
+    with pytest.raises(InputError, match="no external program"):
         find_program("defacer")
     with pytest.raises(InputError, match="native, original"):
         plan(anatomy, "quickshear", implementation="legacy")

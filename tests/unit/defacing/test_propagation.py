@@ -12,7 +12,8 @@ from efface.defacing.propagation import carry_edit, same_grid
 from efface.errors import RegistrationError
 from efface.io.scan import load_scan
 from efface.spatial import registration
-from efface.spatial.registration import AffineResult, resample
+from efface.spatial.registration import AffineResult
+from efface.spatial.resampling import resample
 from efface.spatial.types import Grid, Volume
 
 TURN = np.array([[0.995, -0.0998, 0, 4.0], [0.0998, 0.995, 0, -3.0], [0, 0, 1, 2.0], [0, 0, 0, 1]])
@@ -27,7 +28,7 @@ def anatomy(tmp_path):
 
 @pytest.fixture
 def edit(anatomy):
-    return plan(anatomy, "quickshear", buffer=2.0)
+    return plan(anatomy, "quickshear", {"buffer": 2.0})
 
 
 def other_image(truth=TURN, shape=(52, 50, 46), spacing_mm=(4.0, 4.5, 5.5)):

@@ -9,7 +9,7 @@ from efface.anatomy import templates
 from efface.defacing import screening
 from efface.errors import AnatomyError
 from efface.spatial import registration
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 
 
 @pytest.fixture(scope="module")

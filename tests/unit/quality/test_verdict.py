@@ -16,7 +16,8 @@ from efface.errors import InputError
 from efface.io.scan import load_scan
 from efface.quality import QcClass, brain, judge
 from efface.spatial.masks import box_of
-from efface.spatial.registration import AffineResult, resample
+from efface.spatial.registration import AffineResult
+from efface.spatial.resampling import resample
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_evidence_is_json(head):
     content = json.loads(json.dumps(judge(head, head.scan).to_json()))
     assert content["verdict"] == "Failure I"
     assert set(content["face"]["features"]) == {part for parts in quality.FACE_FEATURES.values() for part in parts}
-    assert np.shape(content["average_to_scan"]) == (4, 4)
+    assert np.shape(content["from_average"]) == (4, 4)
     assert content["surface_threshold"] > 0
 
 

@@ -15,12 +15,12 @@ from efface.errors import AnatomyError, InputError, RegistrationError
 from efface.segmentation import SEGMENTERS, segment
 from efface.segmentation.atlas.atlas_prior import GROUPS, load_prior
 from efface.segmentation.atlas.map_labelling import fill_cavities
-from efface.segmentation.atlas.pipeline import AVERAGE_TO_TEMPLATE
 from efface.segmentation.atlas.tissue_model import fit_tissue
 from efface.segmentation.bias_field import correct_bias
+from efface.segmentation.brain_alignment import AVERAGE_TO_TEMPLATE
 from efface.segmentation.labels import LABEL_IDS, REGIONS
 from efface.spatial.point_sampling import sample_channels, sample_labels
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 from efface.spatial.types import Grid, Volume
 
 HEADS = Path(__file__).parents[4] / "shared/data/heads"
@@ -143,7 +143,7 @@ def phantom(turn_deg=0.0, mm=2.2):
 @pytest.fixture(scope="module")
 def upright():
     volume, brain, truth, to_template = phantom()
-    labels = segment(anatomy_of(volume, brain, to_template), "atlas", **QUICK)
+    labels = segment(anatomy_of(volume, brain, to_template), "atlas", QUICK)
     return volume, brain, truth, to_template, labels
 
 
@@ -167,7 +167,7 @@ def test_labels_have_the_scan_shape_and_stay_inside_the_brain(upright):
 
 def test_the_same_scan_gives_the_same_labels(upright):
     volume, brain, _, to_template, labels = upright
-    again = segment(anatomy_of(volume, brain, to_template), "atlas", **QUICK)
+    again = segment(anatomy_of(volume, brain, to_template), "atlas", QUICK)
     np.testing.assert_array_equal(again.values, labels.values)
 
 
@@ -176,14 +176,14 @@ def test_a_turned_head_gets_the_same_labels(upright):
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("xyz", [20, -15, 35], degrees=True).as_matrix()
     turned = Volume(volume.data, turn @ volume.affine)
-    found = segment(anatomy_of(turned, brain, to_template @ np.linalg.inv(turn)), "atlas", **QUICK)
+    found = segment(anatomy_of(turned, brain, to_template @ np.linalg.inv(turn)), "atlas", QUICK)
     assert np.mean(found.values == labels.values) > 0.99
 
 
 def test_a_wrong_start_is_searched_anew(upright):
     volume, brain, _, to_template, labels = upright
     upside_down = np.diag([-1.0, 1.0, -1.0, 1.0])
-    found = segment(anatomy_of(volume, brain, upside_down @ to_template), "atlas", **QUICK)
+    found = segment(anatomy_of(volume, brain, upside_down @ to_template), "atlas", QUICK)
     assert dice(found.values == 57, labels.values == 57) > 0.9
 
 
@@ -201,7 +201,7 @@ def test_head_that_was_not_found_is_a_warning_and_the_brain_is_searched(upright)
             msg = "not converged"
             raise RegistrationError(msg)
 
-    found = segment(Lost(), "atlas", **QUICK)
+    found = segment(Lost(), "atlas", QUICK)
     assert any("not converged" in w for w in found.warnings)
     assert dice(found.values == 57, labels.values == 57) > 0.9
 
@@ -215,8 +215,25 @@ def test_unknown_segmenter_is_refused():
 
 
 def test_unknown_parameter_is_refused():
-    with pytest.raises(InputError, match=r"unknown parameter.*iterations.*received iteration"):
-        segment(SimpleNamespace(), "atlas", iteration=3)
+    with pytest.raises(InputError, match=r"has no parameter iteration; expected iterations, radius, agreement"):
+        segment(SimpleNamespace(), "atlas", {"iteration": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("radius", "half"), ("radius", 2.5), ("iterations", "many"), ("iterations", "3x"), ("agreement", -1)],
+)
+def test_a_parameter_that_cannot_be_used_is_refused(name, value):
+    with pytest.raises(InputError, match=f"the segmenter atlas: {name} must be .*; received {value}"):
+        segment(SimpleNamespace(), "atlas", {name: value})
+
+
+def test_a_whole_number_may_be_written_with_a_point(monkeypatch):
+    seen = []
+    atlas = replace(SEGMENTERS["atlas"], run=lambda _anatomy, params: seen.append(params.radius))
+    monkeypatch.setattr("efface.segmentation.SEGMENTERS", {"atlas": atlas})
+    segment(SimpleNamespace(), "atlas", {"radius": "3.0"})
+    assert seen == [3]
 
 
 def test_empty_brain_is_an_anatomy_error(upright):
@@ -233,7 +250,7 @@ def test_what_is_no_t1_brain_is_a_registration_error_not_garbage(upright, what):
     else:
         data = (volume.data.max() - volume.data).astype(np.float32)
     with pytest.raises(RegistrationError, match=r"BrainCOLOR template.*T1-weighted"):
-        segment(anatomy_of(replace(volume, data=data), brain, to_template), "atlas", **QUICK)
+        segment(anatomy_of(replace(volume, data=data), brain, to_template), "atlas", QUICK)
 
 
 def test_the_table_lists_the_atlas():

@@ -1,6 +1,9 @@
 """Networks of SLANT, their weights on disk, label frequencies, and a whole segmentation with made-up weights."""
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,20 +13,22 @@ from scipy import ndimage
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.errors import AnatomyError, InputError
+from efface.segmentation import SEGMENTERS, segment
 from efface.segmentation.labels import LABEL_IDS, MIRRORED
-from efface.segmentation.slant import preprocessing
+from efface.segmentation.slant import pipeline, preprocessing
 from efface.segmentation.slant.checkpoints import CompactWeights, ModelCard, PublishedWeights, save_compact, write_card
-from efface.segmentation.slant.label_prior import LOG_FLOOR, LabelPrior, build_place, load_place
+from efface.segmentation.slant.label_prior import LOG_FLOOR, LabelPrior, build_label_prior, load_label_prior
 from efface.segmentation.slant.label_probabilities import (
     NEGLIGIBLE,
+    BlockAccumulator,
     LabelProbability,
-    MeanShares,
-    label_shares,
+    one_hot,
     to_scan_grid,
 )
-from efface.segmentation.slant.pipeline import EMBEDDED, Geometry, open_weights, segment_slant, segment_standard
+from efface.segmentation.slant.params import SlantParams
+from efface.segmentation.slant.pipeline import open_weights, segment_slant, segment_standard
 from efface.segmentation.slant.preprocessing import CLIP, QUANTILES, huber_line, normalise, standardise
-from efface.segmentation.slant.tiling import place_in
+from efface.segmentation.slant.tiling import EMBEDDED, Geometry, place_in
 from efface.segmentation.slant.unet import (
     CLASSES,
     COMPACT_PLAN,
@@ -207,9 +212,9 @@ def counts():
 
 
 def test_frequencies_of_a_tile_are_the_interpolated_logarithms():
-    place = build_place(counts(), EMBEDDED)
-    tile = place.tile("2_2_2")
-    dense = place.levels.astype(np.float64) / 255
+    prior = build_label_prior(counts(), EMBEDDED)
+    tile = prior.tile("2_2_2")
+    dense = prior.levels.astype(np.float64) / 255
     box = EMBEDDED.box("2_2_2")
     position = np.stack(np.unravel_index(tile.voxels.numpy(), EMBEDDED.tile_shape)) + [[s.start] for s in box]
     for column, channel in enumerate(tile.channels.tolist()):
@@ -220,22 +225,22 @@ def test_frequencies_of_a_tile_are_the_interpolated_logarithms():
 
 
 def test_frequencies_keep_only_what_is_possible():
-    place = build_place(counts(), EMBEDDED)
-    assert place.tile("3_3_3").channels.tolist() == [0, 90]
-    assert place.tile("1_1_1").channels.tolist() == [0, 7]
-    assert place.tile("2_2_2").channels.tolist() == [0, 7, 90]
-    assert len(place.tile("3_3_3").voxels) < 20_000
-    assert np.exp(place.tile("1_1_1").log_prior.numpy()).sum(axis=1).max() < 1.1
+    prior = build_label_prior(counts(), EMBEDDED)
+    assert prior.tile("3_3_3").channels.tolist() == [0, 90]
+    assert prior.tile("1_1_1").channels.tolist() == [0, 7]
+    assert prior.tile("2_2_2").channels.tolist() == [0, 7, 90]
+    assert len(prior.tile("3_3_3").voxels) < 20_000
+    assert np.exp(prior.tile("1_1_1").log_prior.numpy()).sum(axis=1).max() < 1.1
 
 
 def test_frequencies_survive_the_file(tmp_path):
-    place = build_place(counts(), EMBEDDED)
-    (tmp_path / "place.npz").write_bytes(place.to_bytes())
-    np.testing.assert_array_equal(load_place(tmp_path / "place.npz", EMBEDDED).levels, place.levels)
+    prior = build_label_prior(counts(), EMBEDDED)
+    (tmp_path / "label_prior.npz").write_bytes(prior.to_bytes())
+    np.testing.assert_array_equal(load_label_prior(tmp_path / "label_prior.npz", EMBEDDED).levels, prior.levels)
     with pytest.raises(InputError, match="shape"):
-        load_place(tmp_path / "place.npz", SMALL)
+        load_label_prior(tmp_path / "label_prior.npz", SMALL)
     with pytest.raises(InputError, match="cannot be read"):
-        load_place(tmp_path / "nothing.npz", EMBEDDED)
+        load_label_prior(tmp_path / "nothing.npz", EMBEDDED)
 
 
 @pytest.fixture
@@ -247,7 +252,7 @@ def compact(tmp_path):
     torch.nn.init.zeros_(network.head.weight)
     torch.nn.init.zeros_(network.head.bias)
     write_card(folder, ModelCard(TINY_COMPACT, (), stripped=False, training={"heads": 0}))
-    (folder / "place.npz").write_bytes(build_place(counts(), EMBEDDED).to_bytes())
+    (folder / "label_prior.npz").write_bytes(build_label_prior(counts(), EMBEDDED).to_bytes())
     save_compact(folder / "pooled.pt", network.state_dict())
     return folder
 
@@ -266,7 +271,7 @@ def test_our_weights_are_half_precision_and_fall_back_on_the_pooled_network(comp
     [
         (lambda f: (f / "card.json").unlink(), "card.json cannot be read"),
         (lambda f: (f / "card.json").write_text('{"format": 9}'), "format 9; expected 1"),
-        (lambda f: (f / "place.npz").write_bytes(b"x"), "place.npz"),
+        (lambda f: (f / "label_prior.npz").write_bytes(b"x"), "label_prior.npz"),
         (lambda f: (f / "pooled.pt").unlink(), "pooled.pt cannot be read"),
         (lambda f: save_compact(f / "pooled.pt", {}), "tensor trust must have shape .*nothing"),
     ],
@@ -329,7 +334,7 @@ def test_labels_come_back_to_where_they_were():
     volume, brain, to_scan = scan()
     head = standardise(volume, brain, to_scan, EMBEDDED.grid)
     labels = np.where(head.brain, 5, 0).astype(np.int32)
-    back = to_scan_grid(label_shares(labels), EMBEDDED.grid, to_scan, volume.grid)
+    back = to_scan_grid(one_hot(labels), EMBEDDED.grid, to_scan, volume.grid)
     assert 2 * np.count_nonzero((back == 5) & brain) / (np.count_nonzero(back) + brain.sum()) > 0.98
 
 
@@ -369,12 +374,12 @@ def test_a_sheet_of_one_voxel_keeps_its_width_between_voxels():
     rest = (1 - sheet) * (np.arange(16) < 8)
     lines = {0: 1 - sheet - rest, 1: rest, 2: sheet}
     whole = tuple(slice(0, n) for n in grid.shape)
-    shares = [
+    probabilities = [
         LabelProbability(i, whole, np.tile(v[:, None, None], (1, 5, 5)).astype(np.float32)) for i, v in lines.items()
     ]
     affine = np.diag([0.25, 2, 2, 1])
     affine[0, 3] = 4.0
-    found = to_scan_grid(shares, grid, np.eye(4), Grid((90, 4, 4), affine))
+    found = to_scan_grid(probabilities, grid, np.eye(4), Grid((90, 4, 4), affine))
     linear = np.stack([np.interp(np.arange(90) * 0.125 + 2, np.arange(16), v) for v in lines.values()]).argmax(axis=0)
     width = 0.25 * np.count_nonzero(found[:, 2, 2] == 2)
     assert 0.25 * np.count_nonzero(linear == 2) < width
@@ -387,23 +392,23 @@ def possible_everywhere(*labels):
     return LabelPrior(SMALL, levels)
 
 
-def tile_probabilities(place, name, share):
-    """As `CompactWeights.probabilities`: the last label has `share` in every voxel of a tile, background the rest."""
+def tile_probabilities(prior, name, probability):
+    """As `CompactWeights.probabilities`: the last label has `probability` in every voxel of a tile."""
     box, found = SMALL.box(name), []
-    for number, (block, part) in enumerate(place.blocks):
+    for number, (block, part) in enumerate(prior.blocks):
         if place_in(block, box):
             rows = np.zeros(part.log_prior.shape, dtype=np.float32)
-            rows[:, 0], rows[:, -1] = 1 - share, share
+            rows[:, 0], rows[:, -1] = 1 - probability, probability
             found.append((number, rows))
     return found
 
 
 def test_shares_are_the_mean_of_the_tiles_that_cover_a_voxel():
-    place = possible_everywhere(9)
-    mean = MeanShares(place)
+    prior = possible_everywhere(9)
+    mean = BlockAccumulator(prior)
     for position, name in enumerate(SMALL.names):
-        mean.add(tile_probabilities(place, name, 0.55 + 0.05 * position))
-    background, label = mean.shares()
+        mean.add(tile_probabilities(prior, name, 0.55 + 0.05 * position))
+    background, label = mean.probabilities()
     assert (background.index, label.index) == (0, 9)
     whole = np.zeros(SMALL.grid.shape)
     whole[label.box] = label.values
@@ -415,15 +420,15 @@ def test_shares_are_the_mean_of_the_tiles_that_cover_a_voxel():
 def test_a_mirrored_tile_is_what_the_other_side_holds_of_the_mirrored_head(tmp_path):
     torch.manual_seed(5)
     levels = counts()
-    place = build_place(levels + levels[MIRRORED, ::-1], EMBEDDED)
-    assert place.symmetric
+    prior = build_label_prior(levels + levels[MIRRORED, ::-1], EMBEDDED)
+    assert prior.symmetric
     write_card(tmp_path, ModelCard(TINY_COMPACT, (), stripped=False, training={}))
-    (tmp_path / "place.npz").write_bytes(place.to_bytes())
+    (tmp_path / "label_prior.npz").write_bytes(prior.to_bytes())
     for name in ("1_2_3", "3_2_3"):
         save_compact(tmp_path / f"{name}.pt", TileNet(TINY_COMPACT).state_dict())
     model = CompactWeights(tmp_path)
     tile = np.random.default_rng(0).normal(size=EMBEDDED.tile_shape).astype(np.float32)
-    here, there = dense(place, "1_2_3"), dense(place, "3_2_3")
+    here, there = dense(prior, "1_2_3"), dense(prior, "3_2_3")
     found = here(model.probabilities("1_2_3", tile, mirrored=True))
     other = there(model.probabilities("3_2_3", np.ascontiguousarray(tile[::-1])))
     np.testing.assert_allclose(found, other[MIRRORED, ::-1], atol=1e-5)
@@ -431,16 +436,16 @@ def test_a_mirrored_tile_is_what_the_other_side_holds_of_the_mirrored_head(tmp_p
 
 
 def test_heads_are_not_mirrored_where_labels_lie_unevenly():
-    assert not build_place(counts(), EMBEDDED).symmetric
+    assert not build_label_prior(counts(), EMBEDDED).symmetric
 
 
-def dense(place, tile):
+def dense(prior, tile):
     """Turns probabilities of blocks into a volume for each label, in the tile."""
 
     def volume(found):
         whole = np.zeros((CLASSES, *EMBEDDED.grid.shape), np.float32)
         for number, probabilities in found:
-            block, part = place.blocks[number]
+            block, part = prior.blocks[number]
             size = tuple(s.stop - s.start for s in block)
             there = np.zeros((CLASSES, math.prod(size)), np.float32)
             there[np.ix_(part.channels.numpy(), part.voxels.numpy())] = probabilities.T
@@ -451,24 +456,24 @@ def dense(place, tile):
 
 
 def test_a_label_is_given_only_around_where_it_wins():
-    place = possible_everywhere(9, 30)
-    mean = MeanShares(place)
-    found = tile_probabilities(place, "1_1_1", 0.3)
+    prior = possible_everywhere(9, 30)
+    mean = BlockAccumulator(prior)
+    found = tile_probabilities(prior, "1_1_1", 0.3)
     number, rows = found[0]  # the block from (0, 0, 0) to (6, 8, 4)
-    rows[place.blocks[number][1].voxels.numpy() == np.ravel_multi_index((5, 5, 3), (6, 8, 4))] = 0.1, 0.7, 0.2
+    rows[prior.blocks[number][1].voxels.numpy() == np.ravel_multi_index((5, 5, 3), (6, 8, 4))] = 0.1, 0.7, 0.2
     mean.add(found)
-    shares = list(mean.shares())
-    assert [share.index for share in shares] == [0, 9]
-    assert shares[1].box == (slice(3, 8), slice(3, 8), slice(1, 6))
-    assert shares[1].values[2, 2, 2] == pytest.approx(0.7)
+    probabilities = list(mean.probabilities())
+    assert [probability.index for probability in probabilities] == [0, 9]
+    assert probabilities[1].box == (slice(3, 8), slice(3, 8), slice(1, 6))
+    assert probabilities[1].values[2, 2, 2] == pytest.approx(0.7)
 
 
 def test_a_block_holds_what_its_tile_holds_there():
-    place = build_place(counts(), EMBEDDED)
-    tile, box = place.tile("2_2_2"), EMBEDDED.box("2_2_2")
+    prior = build_label_prior(counts(), EMBEDDED)
+    tile, box = prior.tile("2_2_2"), EMBEDDED.box("2_2_2")
     dense = np.full((*EMBEDDED.tile_shape, CLASSES), LOG_FLOOR, dtype=np.float32)
     dense.reshape(-1, CLASSES)[np.ix_(tile.voxels.numpy(), tile.channels.numpy())] = tile.log_prior.numpy()
-    covered = [(place_in(block, box), part) for block, part in place.blocks if place_in(block, box)]
+    covered = [(place_in(block, box), part) for block, part in prior.blocks if place_in(block, box)]
     assert covered
     for inside, part in covered:
         rows = dense[inside].reshape(-1, CLASSES)[part.voxels.numpy()]
@@ -477,13 +482,11 @@ def test_a_block_holds_what_its_tile_holds_there():
 
 
 def anatomy_of(volume, brain):
-    anatomy = HeadAnatomy.__new__(HeadAnatomy)
-    anatomy.scan = SimpleNamespace(volume=volume, shape=volume.data.shape, affine=volume.affine)
-    anatomy._given_brain, anatomy._made = brain, {}
-    return anatomy
+    scan = SimpleNamespace(volume=volume, grid=volume.grid, shape=volume.data.shape, affine=volume.affine)
+    return HeadAnatomy(scan, brain=brain)
 
 
-def test_a_step_of_the_preprocessing_is_done_once_a_scan_and_can_be_left_out(compact, monkeypatch):
+def test_a_step_of_the_preprocessing_can_be_left_out(compact, monkeypatch):
     volume, brain, turn = scan()
     done = []
 
@@ -498,26 +501,75 @@ def test_a_step_of_the_preprocessing_is_done_once_a_scan_and_can_be_left_out(com
     monkeypatch.setattr("efface.segmentation.slant.pipeline.scan_to_template", aligned)
     monkeypatch.setattr("efface.segmentation.slant.preprocessing._even", even)
     anatomy = anatomy_of(volume, brain)
-    first, second = (segment_slant(anatomy, compact=compact) for _ in range(2))
+    first = segment_slant(anatomy, SlantParams(compact=compact))
     assert done == ["align", "bias"]
-    np.testing.assert_array_equal(first.values, second.values)
-    segment_slant(anatomy, compact=compact, bias=0)
-    assert done == ["align", "bias"]
+    np.testing.assert_array_equal(segment_slant(anatomy, SlantParams(compact=compact)).values, first.values)
+    done.clear()
+    segment_slant(anatomy, SlantParams(compact=compact, bias=False))
+    assert done == ["align"]
+    done.clear()
     upright = anatomy_of(Volume(volume.data, EMBEDDED.to_template @ np.linalg.inv(turn) @ volume.affine), brain)
-    assert (segment_slant(upright, compact=compact, align=False).values == first.values).mean() > 0.999
-    assert done == ["align", "bias", "bias"]
+    assert (segment_slant(upright, SlantParams(compact=compact, align=False)).values == first.values).mean() > 0.999
+    assert done == ["bias"]
+
+
+@pytest.mark.parametrize("word", ["false", "False", "no", "0", False])
+@pytest.mark.parametrize("step", ["align", "bias", "normalise"])
+def test_a_step_is_left_out_by_any_word_for_no(monkeypatch, step, word):
+    seen = []
+    slant = replace(SEGMENTERS["slant"], run=lambda _anatomy, params: seen.append(params))
+    monkeypatch.setattr("efface.segmentation.SEGMENTERS", {"slant": slant})
+    segment(None, "slant", {step: word})
+    assert getattr(seen[0], step) is False
 
 
 def test_an_unknown_parameter_is_refused():
-    with pytest.raises(InputError, match="expected weights, compact, align, bias, normalise; received sharpen"):
-        segment_slant(None, sharpen=1)
+    with pytest.raises(InputError, match="expected weights, compact, align, bias, normalise"):
+        segment(None, "slant", {"sharpen": 1})
+
+
+def seen_by_a_new_thread():
+    """Torch's setting is that of the process for threads that start after it was made."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+def test_the_thread_count_is_restored_when_segmentations_overlap():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    inside, leave = threading.Barrier(2), threading.Event()
+
+    def first():
+        with pipeline._ONE_THREAD.on() as cores:
+            seen.append(cores)
+            inside.wait(30)
+            leave.wait(30)
+
+    def second():
+        with pipeline._ONE_THREAD.on() as cores:
+            seen.append(cores)
+            inside.wait(30)
+
+    seen = []
+    try:
+        threads = [threading.Thread(target=run) for run in (first, second)]
+        for thread in threads:
+            thread.start()
+        threads[1].join(30)
+        assert seen_by_a_new_thread() == 1  # the first still needs it
+        leave.set()
+        threads[0].join(30)
+        assert seen_by_a_new_thread() == 2
+        assert seen == [2, 2]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_whole_puts_labels_on_the_scan_grid(compact, monkeypatch):
     volume, brain, turn = scan()
     affine = EMBEDDED.to_template @ np.linalg.inv(turn)
     monkeypatch.setattr("efface.segmentation.slant.pipeline.scan_to_template", lambda *_: affine)
-    labels = segment_slant(anatomy_of(volume, brain), compact=compact)
+    labels = segment_slant(anatomy_of(volume, brain), SlantParams(compact=compact))
     assert labels.values.shape == volume.data.shape
     assert set(np.unique(labels.values)) == {0, LABEL_IDS[6]}
     centre = np.argwhere(labels.values > 0).mean(axis=0) @ volume.affine[:3, :3].T + volume.affine[:3, 3]

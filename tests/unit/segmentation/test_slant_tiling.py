@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from efface.errors import InputError
-from efface.segmentation.slant.pipeline import EMBEDDED, PUBLISHED, Geometry, fuse
-from efface.segmentation.slant.pipeline import fuse as public_fuse
+from efface.segmentation.slant.tiling import EMBEDDED, PUBLISHED, Geometry, fuse
 from efface.spatial.types import Grid
 
 SMALL = Geometry("small", Grid((7, 8, 9), np.eye(4)), (3, 4, 5), ((0, 2, 4), (0, 2, 4), (0, 2, 4)), np.eye(4))
@@ -94,7 +93,7 @@ def test_what_cannot_be_fused_is_refused_in_one_line(change, message):
     tiles = random_tiles(SMALL)
     change(tiles)
     with pytest.raises(InputError, match=message) as caught:
-        public_fuse(tiles, SMALL)
+        fuse(tiles, SMALL)
     assert "\n" not in str(caught.value)
 
 

@@ -13,7 +13,7 @@ from efface.anatomy import templates
 from efface.errors import DataPackageError, InputError, MissingDependencyError, OutputError
 from efface.io.scan import Scan, load_mask, load_scan
 from efface.simulation import cohort
-from efface.spatial.registration import Warp, resample
+from efface.spatial.resampling import Warp, resample
 from efface.spatial.types import Grid, Volume
 
 COARSE = {"people": 2, "sessions": 2, "seed": 7, "mm": 4.0}

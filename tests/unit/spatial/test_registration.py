@@ -7,13 +7,13 @@ from scipy.spatial.transform import Rotation
 import phantom
 from efface.anatomy import templates
 from efface.errors import InputError
-from efface.spatial import registration
+from efface.spatial import pose_search, registration, resampling
 from efface.spatial.types import Grid, Volume
 
 
 @pytest.fixture(scope="module")
 def head() -> Volume:
-    return registration.block_mean(templates.average_head(), 2.0)
+    return resampling.block_mean(templates.average_head(), 2.0)
 
 
 def moved_copy(head: Volume, degrees: float, shift_mm: float, seed: int) -> tuple[Volume, np.ndarray]:
@@ -35,7 +35,7 @@ def test_affine_finds_a_moved_head(head, degrees, shift_mm, seed):
     moving, truth = moved_copy(head, degrees, shift_mm, seed)
     found = registration.register_affine(head, moving)
     assert found.converged, found.reason
-    assert registration.rms_distance_mm(found.matrix, truth, brain_points()) < 2.0
+    assert pose_search.rms_distance_mm(found.matrix, truth, brain_points()) < 2.0
 
 
 def test_affine_is_deterministic(head):
@@ -49,7 +49,7 @@ def test_refinement_finds_a_head_from_nearby(head, degrees, shift_mm, seed):
     moving, truth = moved_copy(head, degrees, shift_mm, seed)
     found = registration.refine_affine(head, moving, np.eye(4))
     assert found.converged, found.reason
-    assert registration.rms_distance_mm(found.matrix, truth, brain_points()) < 2.0
+    assert pose_search.rms_distance_mm(found.matrix, truth, brain_points()) < 2.0
 
 
 def test_refinement_is_deterministic(head):
@@ -83,30 +83,30 @@ def test_wrong_shaped_weight_is_refused(head):
 
 
 def test_resample_by_identity_returns_the_same_values(head):
-    assert np.array_equal(registration.resample(head, head.grid, order=0), head.data)
+    assert np.array_equal(resampling.resample(head, head.grid, order=0), head.data)
 
 
 def test_resample_follows_world_coordinates():
     data = np.zeros((7, 8, 9), np.float32)
     data[3, 4, 5] = 1.0
     flipped = Grid((7, 8, 9), np.diag([-1.0, 1, 1, 1]) + np.array([[0, 0, 0, 6.0]] + [[0] * 4] * 3))
-    out = registration.resample(Volume(data, np.eye(4)), flipped, order=0)
+    out = resampling.resample(Volume(data, np.eye(4)), flipped, order=0)
     assert np.argwhere(out == 1.0).tolist() == [[3, 4, 5]]
     shifted = np.eye(4)
     shifted[0, 3] = 2.0
-    out = registration.resample(Volume(data, np.eye(4)), Grid((7, 8, 9), np.eye(4)), shifted, order=0)
+    out = resampling.resample(Volume(data, np.eye(4)), Grid((7, 8, 9), np.eye(4)), shifted, order=0)
     assert np.argwhere(out == 1.0).tolist() == [[1, 4, 5]]
 
 
 def test_deformable_undoes_a_smooth_deformation(head):
-    small = registration.block_mean(head, 4.0)
+    small = resampling.block_mean(head, 4.0)
     index = np.stack(np.meshgrid(*[np.arange(n) for n in small.data.shape], indexing="ij"), axis=-1)
     bump = 6.0 * np.exp(-((index - np.array(small.data.shape) / 2) ** 2).sum(axis=-1) / 100.0)
     field = np.zeros((*small.data.shape, 3), np.float32)
     field[..., 1] = bump
-    bent = registration.resample(small, small.grid, registration.Warp(field, small.grid, np.eye(4)))
+    bent = resampling.resample(small, small.grid, resampling.Warp(field, small.grid, np.eye(4)))
     warp = registration.register_deformable(Volume(bent, small.affine), small, np.eye(4))
-    restored = registration.resample(small, small.grid, warp)
+    restored = resampling.resample(small, small.grid, warp)
     assert np.abs(restored - bent).mean() < 0.5 * np.abs(small.data - bent).mean()
 
 
@@ -115,23 +115,23 @@ def test_missing_data_package_says_what_to_install():
         templates.data_file("no_such_package", "x.nii.gz")
 
 
-def test_telling_voxels_decide_between_rival_poses(head, monkeypatch):
+def test_discriminating_voxels_decide_between_rival_poses(head, monkeypatch):
     """A pose that the whole image likes a little better loses when what cannot have been removed contradicts it."""
     moving, truth = moved_copy(head, 10, 5, 6)
     on_its_back = np.eye(4)
     on_its_back[:3, :3] = Rotation.from_euler("x", -80, degrees=True).as_matrix()
-    monkeypatch.setattr(registration, "_initial_poses", lambda pair: [truth @ on_its_back, truth])
+    monkeypatch.setattr(registration, "initial_poses", lambda pair: [truth @ on_its_back, truth])
     upper = np.zeros(head.data.shape, bool)
     upper[:, :, head.data.shape[2] // 2 :] = True
     found = registration.register_affine(head, moving, discriminating_mask=upper)
-    assert registration.rms_distance_mm(found.matrix, truth, brain_points()) < 2.0
+    assert pose_search.rms_distance_mm(found.matrix, truth, brain_points()) < 2.0
 
 
 def test_nearly_equal_poses_count_once(head):
-    pair = registration._Pair.prepare(head, head, None, 8.0)
+    pair = pose_search.ImagePair.prepare(head, head, None, 8.0)
     near, far = np.eye(4), np.eye(4)
     near[0, 3], far[0, 3] = 5.0, 60.0
-    assert len(registration._different([np.eye(4), near, far], pair)) == 2
+    assert len(pose_search.different([np.eye(4), near, far], pair)) == 2
 
 
 def test_a_turned_head_is_averaged_over_the_same_blocks():
@@ -139,5 +139,5 @@ def test_a_turned_head_is_averaged_over_the_same_blocks():
     straight = np.diag([2.0, 2.0, 2.0, 1.0])
     turned = phantom.rotation(20.0) @ straight
     assert not np.array_equal(Volume(data, turned).grid.spacing_mm, [2, 2, 2]), "the rounding errors must be there"
-    a, b = registration.block_mean(Volume(data, straight), 5.0), registration.block_mean(Volume(data, turned), 5.0)
+    a, b = resampling.block_mean(Volume(data, straight), 5.0), resampling.block_mean(Volume(data, turned), 5.0)
     assert np.array_equal(a.data, b.data)

@@ -13,7 +13,7 @@ from efface.anatomy import landmark_network
 from efface.anatomy.head_anatomy import head_mask
 from efface.anatomy.landmark_network import LandmarkNet, network_grid
 from efface.anatomy.templates import FEATURE_LABELS
-from efface.spatial.registration import resample
+from efface.spatial.resampling import resample
 from efface.spatial.types import Volume
 from efface.training import defacer, feature_examples
 from efface.training.defacer import Schedule, cross_validate, evaluate, folds, save_weights, table, train

@@ -10,7 +10,7 @@ import torch
 from efface.errors import InputError
 from efface.segmentation.labels import BY_ID, LABELS, MIRRORED
 from efface.segmentation.slant.checkpoints import CompactWeights
-from efface.segmentation.slant.label_probabilities import label_shares
+from efface.segmentation.slant.label_probabilities import one_hot
 from efface.segmentation.slant.preprocessing import QUANTILES
 from efface.segmentation.slant.tiling import EMBEDDED
 from efface.segmentation.slant.unet import CLASSES, Architecture, TileNet
@@ -290,7 +290,7 @@ def test_accuracy_is_the_dice_of_held_out_heads_only(cache, tmp_path, monkeypatc
     truth = halved(load_head(cache, "sub-1").labels)
     said = np.where(np.arange(truth.shape[1])[:, None] < 50, truth, 0)  # part of each caudate is missed
     slant.main(["pretrain", str(cache), str(tmp_path), "--fold", "1", "--steps", "1"])
-    monkeypatch.setattr(slant, "shares_of", lambda image, model: label_shares(said.astype(np.int32)))
+    monkeypatch.setattr(slant, "predict", lambda image, model: one_hot(said.astype(np.int32)))
     slant.main(["evaluate", str(cache), str(tmp_path)])
     lines = [line.split("\t") for line in (tmp_path / "dice.tsv").read_text().splitlines()]
     assert {line[0] for line in lines[1:]} == {"sub-1"}

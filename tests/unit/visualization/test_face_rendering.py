@@ -10,7 +10,7 @@ from efface.anatomy.skin import head_surface
 from efface.anatomy.templates import average_head
 from efface.errors import InputError
 from efface.io.scan import load_scan
-from efface.spatial.registration import block_mean
+from efface.spatial.resampling import block_mean
 from efface.spatial.types import Volume
 from efface.visualization.face_rendering import (
     BACKGROUND,

@@ -1,27 +1,24 @@
-"""What the atlas says before the scan is looked at: where each structure, tissue and gyrus is, in template space.
+"""The spatial prior of the atlas: where each structure, tissue and gyrus is, in the space of the BrainCOLOR template.
 
-The labels of `deepmriprep` are in the space of its tissue template (`Template_4_GS`: grey, white and fluid after
-shooting registration), and 2 to 4 % smaller than its T1 template `Template_05mm_bet`, whose brain is only affinely
-averaged. So the image the scan is registered to is composed from the tissue template: it fits the labels, and is
-sharper.
-
-The label volume gives whole gyri, from the white matter out into the sulci; which of their voxels are cortex is
-for the scan to say. Therefore the prior has few *groups*: every deep structure by itself, and for each hemisphere
-cortex and white matter, which share the hemisphere in the proportions of the tissue template. `gyri` tells which
-of the cortical labels a voxel of cortex gets.
+The label volume gives whole gyri, from the white matter out into the sulci; the scan decides which of their voxels are
+cortex. Therefore the prior has few *groups*: one for every deep structure, and for each hemisphere one for cortex and
+one for white matter, which share the hemisphere in the proportions of the tissue template. `Prior.gyri` says which
+cortical label a voxel of cortex gets.
 """
 
 import functools
 from dataclasses import dataclass
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from efface.anatomy.templates import braincolor_labels, data_file
+from efface.anatomy.templates import braincolor_labels
+from efface.segmentation.braincolor_template import load_template, load_tissue
 from efface.segmentation.labels import LABELS, REGIONS
-from efface.spatial.registration import resample
+from efface.spatial.affine import apply_affine, invert
+from efface.spatial.boxes import Box, box_corners, covering_box
+from efface.spatial.resampling import resample
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, LabelVolume, Volume
 
 FLUID_IDS = (0, *REGIONS["ventricles"])
@@ -52,8 +49,6 @@ LABEL_SMOOTHING_MM = 0.8
 TISSUE_SMOOTHING_MM = 1.5
 TISSUE_FLOOR = 0.1
 """Part of the tissue prior that is the same everywhere: sulci are where they are, not where the average has them."""
-T1_OF_TISSUE = (0.2, 0.62, 0.9)
-"""Intensities of fluid, grey and white in the composed template; local correlation asks for their order only."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ class Prior:
 def load_prior() -> Prior:
     """Make the prior from the installed atlas; about four seconds, once in a process."""
     labels, volume = braincolor_labels()
-    tissue, _ = _load_tissue()
+    tissue, _ = load_tissue()
     template = load_template()
     return Prior(
         template,
@@ -99,31 +94,6 @@ def load_prior() -> Prior:
         {side: _nearest_gyrus(labels, side) for side in CORTEX},
         volume.affine,
     )
-
-
-@functools.cache
-def load_template() -> Volume:
-    """Make only the T1-like image of the brain; about half a second, once in a process."""
-    labels, volume = braincolor_labels()
-    tissue, affine = _load_tissue()
-    x, y, z = tissue.shape[1:]
-    return _compose_template(tissue, labels, volume.affine, Grid((x, y, z), affine))
-
-
-@functools.cache
-def _load_tissue() -> tuple[NDArray[np.float32], Affine]:
-    """Fluid, grey and white of the tissue template (stored as grey, white, fluid), RAS+."""
-    image = nib.as_closest_canonical(nib.load(data_file("deepmriprep", "data/templates/Template_4_GS.nii.gz")))
-    stored = np.moveaxis(image.get_fdata(dtype=np.float32), -1, 0)
-    return np.ascontiguousarray(stored[[2, 0, 1]]), np.asarray(image.affine, dtype=np.float64)
-
-
-def _compose_template(tissue: NDArray[np.float32], labels: LabelVolume, labels_affine: Affine, grid: Grid) -> Volume:
-    """A T1-like image of the brain: tissues times their intensities, inside the labels and the sulci between."""
-    brain = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(labels > 0, 4), iterations=4))[4:-4, 4:-4, 4:-4]
-    inside = resample(Volume(brain.astype(np.float32), labels_affine), grid) > 0.5
-    image = np.tensordot(np.array(T1_OF_TISSUE, dtype=np.float32), tissue, axes=1)
-    return Volume(np.where(inside, image, 0).astype(np.float32), grid.affine)
 
 
 def _group_probabilities(
@@ -169,14 +139,10 @@ def _smoothed(mask: BoolVolume, affine: Affine, grid: Grid) -> FloatVolume:
     return out
 
 
-def _part_of_grid(grid: Grid, affine: Affine, shape: tuple[int, ...]) -> tuple[slice, ...]:
+def _part_of_grid(grid: Grid, affine: Affine, shape: tuple[int, ...]) -> Box:
     """Voxels of the grid that a box of voxels can touch."""
-    corners = np.array(np.meshgrid(*[(-1, n) for n in shape])).reshape(3, -1)
-    to_grid = np.linalg.inv(grid.affine) @ affine
-    index = to_grid[:3, :3] @ corners + to_grid[:3, 3:]
-    low = np.clip(np.floor(index.min(axis=1)), 0, np.array(grid.shape) - 1).astype(int)
-    high = np.clip(np.ceil(index.max(axis=1)) + 1, 1, np.array(grid.shape)).astype(int)
-    return tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    corners = box_corners((-1, -1, -1), shape)
+    return covering_box(apply_affine(invert(grid.affine) @ affine, corners), grid.shape)
 
 
 def _cortical(labels: LabelVolume, side: str) -> BoolVolume:

@@ -1,4 +1,4 @@
-"""Place and intensity together: which label each voxel of the brain gets."""
+"""MAP labelling from a spatial prior and tissue likelihoods, smoothed by iterated conditional modes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ DEEP_WALL = 0.5
 _ROW = {group: row for row, group in enumerate(GROUPS)}
 
 
-def decide(
+def label_brain(
     brain: Volume, mask: BoolVolume, points_mm: NDArray[np.float32], prior: Prior, agreement: float
 ) -> LabelVolume:
     """Label a brain.

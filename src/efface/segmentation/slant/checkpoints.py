@@ -1,8 +1,9 @@
-"""The weights of SLANT on disk: the published ones, 27 PyTorch state dicts; and ours, a folder that says what it is.
+"""The weights of SLANT on disk: the 27 published PyTorch state dicts, or a folder of our own with a model card.
 
 The published networks are read one at a time, when their tile is due (they have 2 GB together); ours stay in memory.
 """
 
+import hashlib
 import io
 import json
 import pickle
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from efface.errors import InputError
 from efface.io.atomic import write_atomically
 from efface.segmentation.labels import MIRRORED
-from efface.segmentation.slant.label_prior import BlockPrior, LabelPrior, load_place
+from efface.segmentation.slant.label_prior import BlockPrior, LabelPrior, load_label_prior
 from efface.segmentation.slant.tiling import EMBEDDED, PUBLISHED, Geometry, place_in
 from efface.segmentation.slant.unet import PUBLISHED_PLAN, Architecture, TileNet, device, load_published
 from efface.spatial.types import FloatVolume
@@ -48,7 +49,7 @@ class TileModel(Protocol):
         """Label indices of a tile from its normalised intensities, same shape."""
 
 
-TileShares = list[tuple[int, NDArray[np.float32]]]
+TileProbabilities = list[tuple[int, NDArray[np.float32]]]
 """For blocks of `LabelPrior.blocks`, which one, and the probabilities of its voxels and channels, shape (n, k)."""
 
 
@@ -128,7 +129,7 @@ class ModelCard:
 
 
 class CompactWeights:
-    """Our networks: ``card.json``, ``place.npz`` and ``i_j_k.pt``, or ``pooled.pt`` for tiles without their own.
+    """Our networks: ``card.json``, ``label_prior.npz`` and ``i_j_k.pt``, or ``pooled.pt`` for tiles without their own.
 
     Raises
     ------
@@ -143,7 +144,7 @@ class CompactWeights:
         self.card = read_card(folder)
         self.target = np.array(self.card.quantiles) if self.card.quantiles else None
         self.stripped = self.card.stripped
-        self.place: LabelPrior = load_place(folder / "place.npz", self.geometry)
+        self.prior: LabelPrior = load_label_prior(folder / "label_prior.npz", self.geometry)
         self._networks: dict[str, TileNet] = {}
 
     def network(self, name: str) -> TileNet:
@@ -157,9 +158,9 @@ class CompactWeights:
 
     def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
         """Label indices of a tile; background where no training head had anything else near."""
-        return predict_compact(self.network(name), self.place.tile(name), tile)
+        return predict_compact(self.network(name), self.prior.tile(name), tile)
 
-    def probabilities(self, name: str, tile: FloatVolume, *, mirrored: bool = False) -> TileShares:
+    def probabilities(self, name: str, tile: FloatVolume, *, mirrored: bool = False) -> TileProbabilities:
         """What a network holds probable in the blocks that a tile covers.
 
         Parameters
@@ -176,26 +177,26 @@ class CompactWeights:
             features = network.unet(_batch(tile[::-1] if mirrored else tile))[0].permute(1, 2, 3, 0)
             if mirrored:
                 features = features.flip(0)
-            for number, (block, place) in enumerate(self.place.blocks):
-                if (part := place_in(block, box)) is None:
+            for number, (block_box, block) in enumerate(self.prior.blocks):
+                if (part := place_in(block_box, box)) is None:
                     continue
-                voxels, channels, log_prior = (t.to(device()) for t in (place.voxels, place.channels, place.log_prior))
+                voxels, channels, log_prior = (t.to(device()) for t in (block.voxels, block.channels, block.log_prior))
                 there = features[part].reshape(-1, features.shape[-1])[voxels]
                 if mirrored:
                     channels = torch.from_numpy(MIRRORED)[channels.cpu()].to(device())
-                shares = torch.softmax(network.scores(there, channels, log_prior), dim=1)
-                found.append((number, shares.cpu().numpy()))
+                probabilities = torch.softmax(network.scores(there, channels, log_prior), dim=1)
+                found.append((number, probabilities.cpu().numpy()))
         return found
 
 
-def predict_compact(network: TileNet, place: BlockPrior, tile: FloatVolume) -> NDArray[np.uint8]:
+def predict_compact(network: TileNet, prior: BlockPrior, tile: FloatVolume) -> NDArray[np.uint8]:
     """Label indices of a tile by one of our networks; same shape."""
     labels = np.zeros(tile.size, dtype=np.uint8)
-    if place.voxels.numel():
+    if prior.voxels.numel():
         with torch.inference_mode():
-            scores = network(_batch(tile), *(t.to(device()) for t in (place.voxels, place.channels, place.log_prior)))
+            scores = network(_batch(tile), *(t.to(device()) for t in (prior.voxels, prior.channels, prior.log_prior)))
             best = scores.argmax(dim=1).cpu()
-        labels[place.voxels.numpy()] = place.channels[best].numpy()
+        labels[prior.voxels.numpy()] = prior.channels[best].numpy()
     return labels.reshape(tile.shape)
 
 
@@ -222,7 +223,7 @@ def read_card(folder: Path) -> ModelCard:
         plan = Architecture(tuple(raw["plan"]["encoder"]), tuple(raw["plan"]["decoder"]), raw["plan"]["published"])
         return ModelCard(plan, tuple(raw["quantiles"]), bool(raw["stripped"]), raw["training"])
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        msg = f"SLANT weights {path} cannot be read ({error!r}): expected a folder written by efface.training.slant"
+        msg = f"SLANT weights {path} cannot be read ({error!r}): expected a folder written by `efface train slant`"
         raise InputError(msg) from error
 
 
@@ -270,3 +271,23 @@ def _load(path: Path) -> dict[str, Any]:
         msg = f"SLANT weights {path} hold a {type(state).__name__}; expected a PyTorch state dict of one tile"
         raise InputError(msg)
     return state
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files of a weights folder, subfolders included.
+
+    Raises
+    ------
+    InputError
+        If the folder or a file in it cannot be read.
+    """
+    total = hashlib.sha256()
+    try:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            total.update(path.relative_to(folder).as_posix().encode())
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        msg = f"SLANT weights {folder} cannot be read ({error.strerror}): check the folder and its permissions"
+        raise InputError(msg) from error
+    return total.hexdigest()

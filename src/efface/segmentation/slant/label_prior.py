@@ -1,4 +1,4 @@
-"""Where labels are, on average: logarithms of label frequencies on a standard grid, small enough to ship.
+"""Spatial label prior: logarithms of label frequencies on the standard grid, small enough to ship.
 
 Frequencies are kept at half the grid's resolution (they are smooth), and as bytes on a logarithmic scale, because it
 is the logarithm that is added to a network's scores, and that is interpolated. Most bytes are zero: a label is
@@ -17,8 +17,9 @@ from scipy import ndimage
 
 from efface.errors import InputError
 from efface.segmentation.labels import MIRRORED
-from efface.segmentation.slant.tiling import Box, Geometry
+from efface.segmentation.slant.tiling import Geometry
 from efface.segmentation.slant.unet import CLASSES
+from efface.spatial.boxes import Box
 
 LOG_FLOOR = float(np.log(1e-3))
 """Logarithm of the frequency below which a label counts as impossible; byte 0. Byte 255 is frequency one."""
@@ -81,8 +82,8 @@ class LabelPrior:
     @functools.cached_property
     def blocks(self) -> list[tuple[Box, BlockPrior]]:
         """Frequencies in each block of the geometry where any label is possible; of those in or near the block."""
-        made = [(block, self._inside(block, NEAR)) for block in self.geometry.blocks()]
-        return [(block, place) for block, place in made if place.voxels.numel()]
+        made = [(box, self._inside(box, NEAR)) for box in self.geometry.blocks()]
+        return [(box, block) for box, block in made if block.voxels.numel()]
 
     def _inside(self, box: Box, near: int) -> BlockPrior:
         sizes = self.levels.shape[1:]
@@ -105,7 +106,7 @@ class LabelPrior:
         return buffer.getvalue()
 
 
-def load_place(path: Path, geometry: Geometry) -> LabelPrior:
+def load_label_prior(path: Path, geometry: Geometry) -> LabelPrior:
     """Read what `LabelPrior.to_bytes` made.
 
     Raises
@@ -126,7 +127,7 @@ def load_place(path: Path, geometry: Geometry) -> LabelPrior:
     return LabelPrior(geometry, levels)
 
 
-def build_place(counts: NDArray[np.floating], geometry: Geometry) -> LabelPrior:
+def build_label_prior(counts: NDArray[np.floating], geometry: Geometry) -> LabelPrior:
     """Make frequencies from counts of labels at half resolution.
 
     Parameters

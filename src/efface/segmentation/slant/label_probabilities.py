@@ -1,35 +1,37 @@
-"""From a standard grid back to the scan's own: every voxel takes the label whose share, interpolated there, is largest.
+"""Resample label probabilities from the standard grid to the scan's own grid, and take the argmax.
 
-A share is what speaks for a label in a voxel of the standard grid: the mean probability that the tiles give it, or 1
-where the fused labels say so. What is interpolated is the share's logarithm (but for a constant that all labels have in
-common, the networks' score), by cubic splines: probabilities interpolated linearly lose what is thin, such as cortex.
-Label by label and only around where a label is, so that outlines are smooth at the scan's resolution, and nothing is
-registered or resampled twice.
+The probability of a label in a voxel of the standard grid is the mean over the tiles, or 1 where the fused labels say
+so. Its logarithm is interpolated by cubic splines (it is the networks' score, but for a constant that all labels have in
+common): probabilities interpolated linearly lose thin structures such as cortex. This is done for each label, only
+around its voxels, so that outlines are smooth at the scan's resolution and nothing is registered or resampled twice.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
-from efface.segmentation.slant.label_prior import LabelPrior
-from efface.segmentation.slant.tiling import Box
+from efface.segmentation.slant.label_prior import BlockPrior, LabelPrior
+from efface.spatial.affine import apply_affine, invert
+from efface.spatial.boxes import Box, box_corners, covering_box
 from efface.spatial.types import Affine, FloatVolume, Grid, LabelVolume
 
+T = TypeVar("T", bound=np.generic)
 NEGLIGIBLE = 0.01
 """Probabilities below this decide nothing: the largest of a voxel is larger."""
 MARGIN_VOX = 2
-"""How far around a label's voxels its share is looked at."""
+"""How far around a label's voxels its probability is looked at."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelProbability:
-    """One label's share of the voxels of a box of a standard grid.
+    """Probability of one label in the voxels of a box of a standard grid.
 
     Attributes
     ----------
@@ -46,55 +48,85 @@ class LabelProbability:
     values: FloatVolume
 
 
-class MeanShares:
+class BlockAccumulator:
     """The mean of the probabilities that overlapping tiles give to each label.
 
     Parameters
     ----------
-    place
+    prior
         The blocks that tiles have in common, and which labels are possible where in them.
     """
 
-    def __init__(self, place: LabelPrior) -> None:
-        self.place = place
-        self._sums = [np.zeros(tuple(part.log_prior.shape), np.float32) for _, part in place.blocks]
+    def __init__(self, prior: LabelPrior) -> None:
+        self.prior = prior
+        self._sums = [np.zeros(tuple(block.log_prior.shape), np.float32) for _, block in prior.blocks]
         self._tiles = [0] * len(self._sums)
 
-    def add(self, found: Iterable[tuple[int, NDArray[np.float32]]]) -> None:
+    def add(self, tile: Iterable[tuple[int, NDArray[np.float32]]]) -> None:
         """Take in a tile: for each block that it covers, its number and its probabilities, rows sum to one."""
-        for number, probabilities in found:
+        for number, probabilities in tile:
             self._sums[number] += probabilities
             self._tiles[number] += 1
 
-    def shares(self) -> Iterator[LabelProbability]:
-        """Every label that has the largest share somewhere, where that is; background first."""
-        shape = self.place.geometry.grid.shape
-        labels = np.zeros(shape, dtype=np.int32)
-        means = []
-        for (block, part), total, tiles in zip(self.place.blocks, self._sums, self._tiles, strict=True):
-            mean, channels = total / np.float32(max(tiles, 1)), part.channels.numpy()
-            if not tiles:
-                mean[:, 0] = 1
-            size = tuple(s.stop - s.start for s in block)
-            there = np.zeros(size, dtype=np.int32).reshape(-1)
-            there[part.voxels.numpy()] = channels[mean.argmax(axis=1)]
-            labels[block] = there.reshape(size)
-            means.append((block, size, part.voxels.numpy(), {int(c): k for k, c in enumerate(channels)}, mean))
-        for index, box in _boxes(labels):
-            values = np.full([s.stop - s.start for s in box], float(index == 0), dtype=np.float32)
-            for block, size, voxels, column, mean in means:
-                both = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, block, strict=True)]
-                if index in column and all(low < high for low, high in both):
-                    whole = np.full(size, float(index == 0), dtype=np.float32).reshape(-1)
-                    whole[voxels] = mean[:, column[index]]
-                    inside = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(both, block, strict=True))
-                    here = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(both, box, strict=True))
-                    values[here] = whole.reshape(size)[inside]
-            yield LabelProbability(index, box, values)
+    def probabilities(self) -> Iterator[LabelProbability]:
+        """Every label that is most probable somewhere, in the box around these voxels; background first."""
+        means = [self._mean_of(number) for number in range(len(self._sums))]
+        for label, box in _boxes(self._most_probable(means)):
+            yield LabelProbability(label, box, self._mean_in(box, label, means))
+
+    def _mean_of(self, number: int) -> NDArray[np.float32]:
+        """Mean probabilities of a block's voxels and channels; background where no tile covers the block."""
+        mean = self._sums[number] / np.float32(max(self._tiles[number], 1))
+        if not self._tiles[number]:
+            mean[:, 0] = 1
+        return mean
+
+    def _most_probable(self, means: Sequence[NDArray[np.float32]]) -> LabelVolume:
+        labels = np.zeros(self.prior.geometry.grid.shape, dtype=np.int32)
+        for (box, block), mean in zip(self.prior.blocks, means, strict=True):
+            best = block.channels.numpy()[mean.argmax(axis=1)].astype(np.int32)
+            labels[box] = _in_box(best, block, box, fill=0)
+        return labels
+
+    def _mean_in(self, box: Box, label: int, means: Sequence[NDArray[np.float32]]) -> FloatVolume:
+        """Mean probability of one label in a box of the grid, from all blocks that overlap it."""
+        outside = np.float32(label == 0)  # voxels of no block are background
+        values = np.full(_shape(box), outside, dtype=np.float32)
+        for (block_box, block), mean in zip(self.prior.blocks, means, strict=True):
+            columns = np.flatnonzero(block.channels.numpy() == label)
+            overlap = _overlap(box, block_box)
+            if columns.size and overlap is not None:
+                whole = _in_box(mean[:, columns[0]], block, block_box, fill=outside)
+                values[_relative(overlap, box)] = whole[_relative(overlap, block_box)]
+        return values
 
 
-def label_shares(labels: LabelVolume) -> Iterator[LabelProbability]:
-    """Shares of a label volume: 1 where the label is."""
+def _in_box(values: NDArray[T], block: BlockPrior, box: Box, fill: T | int) -> NDArray[T]:
+    """Values of a block's voxels as a volume of its box; `fill` elsewhere."""
+    flat = np.full(np.prod(_shape(box)), fill, dtype=values.dtype)
+    flat[block.voxels.numpy()] = values
+    return flat.reshape(_shape(box))
+
+
+def _shape(box: Box) -> tuple[int, int, int]:
+    x, y, z = (s.stop - s.start for s in box)
+    return x, y, z
+
+
+def _overlap(a: Box, b: Box) -> Box | None:
+    """Voxels of the grid that lie in both boxes, or None."""
+    x, y, z = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+    return (x, y, z) if all(s.start < s.stop for s in (x, y, z)) else None
+
+
+def _relative(part: Box, box: Box) -> Box:
+    """Voxels of the grid as voxels of a box that holds them."""
+    x, y, z = (slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
+    return x, y, z
+
+
+def one_hot(labels: LabelVolume) -> Iterator[LabelProbability]:
+    """Probabilities of a label volume: 1 where the label is."""
     for index, box in _boxes(labels):
         yield LabelProbability(index, box, (labels[box] == index).astype(np.float32))
 
@@ -111,25 +143,25 @@ def _boxes(labels: NDArray[np.integer]) -> Iterator[tuple[int, Box]]:
         yield index, (x, y, z)
 
 
-def most_probable(shares: Iterable[LabelProbability], shape: tuple[int, int, int]) -> LabelVolume:
-    """Labels on the standard grid, of the given shape: of the largest share, the first given of equal ones."""
+def most_probable(probabilities: Iterable[LabelProbability], shape: tuple[int, int, int]) -> LabelVolume:
+    """Labels of the largest probability on a standard grid of the given shape; the first given of equal ones."""
     best = np.zeros(shape, dtype=np.float32)
     found = np.zeros(shape, dtype=np.int32)
-    for share in shares:
-        better = share.values > best[share.box]
-        best[share.box][better] = share.values[better]
-        found[share.box][better] = share.index
+    for probability in probabilities:
+        better = probability.values > best[probability.box]
+        best[probability.box][better] = probability.values[better]
+        found[probability.box][better] = probability.index
     return found
 
 
 def to_scan_grid(
-    shares: Iterable[LabelProbability], grid: Grid, to_scan: Affine, scan: Grid, threads: int = 1
+    probabilities: Iterable[LabelProbability], grid: Grid, to_scan: Affine, scan: Grid, threads: int = 1
 ) -> LabelVolume:
     """Labels on the scan's own grid.
 
     Parameters
     ----------
-    shares
+    probabilities
         Of the labels, on `grid`.
     grid
         The standard grid.
@@ -143,17 +175,18 @@ def to_scan_grid(
     Returns
     -------
     numpy.ndarray
-        Label indices, shape ``scan.shape``, int32; 0 outside the standard grid. Of equal shares the first given wins.
+        Label indices, shape ``scan.shape``, int32; 0 outside the standard grid. Of equal probabilities, the first given
+        wins.
     """
-    to_index = np.linalg.inv(to_scan @ grid.affine) @ scan.affine
+    to_index = invert(to_scan @ grid.affine) @ scan.affine
     best = np.full(scan.shape, -np.inf, dtype=np.float32)
     found = np.zeros(scan.shape, dtype=np.int32)
 
-    def sampled(share: LabelProbability) -> tuple[int, Box, FloatVolume] | None:
-        return _sampled(share, to_index, scan.shape)
+    def sampled(probability: LabelProbability) -> tuple[int, Box, FloatVolume] | None:
+        return _sampled(probability, to_index, scan.shape)
 
     with ThreadPoolExecutor(threads) as pool:
-        for result in pool.map(sampled, shares):
+        for result in pool.map(sampled, probabilities):
             if result is None:
                 continue
             index, part, values = result
@@ -164,17 +197,17 @@ def to_scan_grid(
 
 
 def _sampled(
-    share: LabelProbability, to_index: Affine, shape: tuple[int, int, int]
+    probability: LabelProbability, to_index: Affine, shape: tuple[int, int, int]
 ) -> tuple[int, Box, FloatVolume] | None:
-    """Logarithm of a share at the voxels of the scan that lie in its box: its index, which voxels, and values.
+    """Logarithm of a probability at the voxels of the scan that lie in its box: its index, which voxels, and values.
 
     The spline is evaluated at half the standard spacing, where it is one matrix an axis, and linearly between.
     """
-    low = np.array([s.start for s in share.box], dtype=np.float64)
-    part = _covered(to_index, low, np.array(share.values.shape), shape)
+    low = np.array([s.start for s in probability.box], dtype=np.float64)
+    part = _covered(to_index, low, np.array(probability.values.shape), shape)
     if part is None:
         return None
-    fine = np.log(share.values + np.float32(NEGLIGIBLE))
+    fine = np.log(probability.values + np.float32(NEGLIGIBLE))
     for axis, size in enumerate(fine.shape):
         fine = np.moveaxis(np.tensordot(_halving(size), fine, axes=(1, axis)), 0, axis)
     matrix = 2 * to_index[:3, :3]
@@ -184,7 +217,7 @@ def _sampled(
     values = ndimage.affine_transform(
         fine, matrix, offset, size_there, order=1, mode="constant", cval=-np.inf, output=np.float32
     )
-    return share.index, part, values
+    return probability.index, part, values
 
 
 @functools.lru_cache(maxsize=256)
@@ -199,12 +232,6 @@ def _covered(
     to_index: Affine, low: NDArray[np.float64], size: NDArray[np.int_], shape: tuple[int, int, int]
 ) -> Box | None:
     """The scan's voxels between the centres of a box of the standard grid, or None."""
-    corners = np.stack(np.meshgrid(*[(a, a + n - 1) for a, n in zip(low, size, strict=True)], indexing="ij"), axis=-1)
-    back = np.linalg.inv(to_index)
-    at = corners.reshape(-1, 3) @ back[:3, :3].T + back[:3, 3]
-    first = np.clip(np.floor(at.min(axis=0)), 0, shape).astype(int)
-    last = np.clip(np.ceil(at.max(axis=0)) + 1, 0, shape).astype(int)
-    if not np.all(first < last):
-        return None
-    x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    return x, y, z
+    corners = apply_affine(invert(to_index), box_corners(low, low + size - 1))
+    box = covering_box(corners, shape, at_least=0)
+    return box if all(s.start < s.stop for s in box) else None

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from efface.errors import AnatomyError
-from efface.segmentation.atlas.atlas_prior import load_template
-from efface.segmentation.atlas.pipeline import align, initial_pose, prepare_brain
 from efface.segmentation.bias_field import log_bias_field
-from efface.spatial.registration import block_mean, resample
+from efface.segmentation.brain_alignment import align, initial_pose, prepare_brain
+from efface.segmentation.braincolor_template import load_template
+from efface.spatial.resampling import antialiased, block_mean, resample
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ QUANTILES = np.linspace(0, 1, 501)
 CLIP = (-4.0, 5.0)
 """Limits of normalised intensities; fat and vessels are brighter than any brain."""
 HUBER, MAD_TO_SD = 1.345, 0.6745
-MINIMUM_SIDE_VOX = 1000
+MINIMUM_BRAIN_VOX = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,15 +100,13 @@ def standardise(
         If hardly any of the brain lies on the grid, or it has one intensity only.
     """
     target_mm = np.maximum(resolution_mm, grid.spacing_mm) * float(np.cbrt(np.linalg.det(to_scan[:3, :3])))
-    coarser = target_mm.mean() / volume.grid.spacing_mm
-    sigma = np.where(coarser > 1.15, 0.35 * coarser, 0)
-    smooth = ndimage.gaussian_filter(volume.data, sigma) if sigma.any() else volume.data
+    smooth = antialiased(volume.data, target_mm.mean() / volume.grid.spacing_mm)
     image = resample(Volume(smooth, volume.affine), grid, to_scan, fill=float(volume.data.min()))
     inside = resample(Volume(brain.astype(np.float32), volume.affine), grid, to_scan) > 0.5
-    if np.count_nonzero(inside) < MINIMUM_SIDE_VOX:
+    if np.count_nonzero(inside) < MINIMUM_BRAIN_VOX:
         msg = (
             f"only {np.count_nonzero(inside)} voxels of the brain lie on the standard grid; expected at least "
-            f"{MINIMUM_SIDE_VOX}: check the brain mask and that the scan is T1-weighted"
+            f"{MINIMUM_BRAIN_VOX}: check the brain mask and that the scan is T1-weighted"
         )
         raise AnatomyError(msg)
     if bias:

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efface.errors import InputError
+from efface.spatial.boxes import Box
 from efface.spatial.types import Affine, Grid, LabelVolume
 
-Box = tuple[slice, slice, slice]
-"""Voxels of a grid between two corners."""
 MAXIMUM_LABEL = 132
 """Label indices are 0 (background) to 132."""
 

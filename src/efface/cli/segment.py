@@ -1,0 +1,42 @@
+"""``efface segment``: the 132 BrainCOLOR labels of one scan."""
+
+import argparse
+from pathlib import Path
+
+from efface.bids.derivatives import UNNAMED_SEGMENTER
+from efface.cli import options as shared
+from efface.parameters import pairs_to_mapping
+
+HELP = "segment the brain into the 132 BrainCOLOR labels"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the options."""
+    parser.add_argument("scan", metavar="IN", help="NIfTI or MGH file of one head")
+    parser.add_argument("out", metavar="OUT", type=Path, help="where the labels go (.nii or .nii.gz)")
+    parser.add_argument("--segmenter", metavar="NAME", help=f"see `efface methods` (default: {UNNAMED_SEGMENTER})")
+    shared.add_param(parser, "segmenter")
+    shared.add_slant_weights(parser)
+    parser.add_argument("--volumes", type=Path, metavar="T.tsv", help="write volumes in ml here")
+    shared.add_force(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Segment, and write the labels and their volumes."""
+    from efface._api import segment_with
+
+    params = pairs_to_mapping(options.param)
+    shared.check_paths([options.scan], [options.out, options.volumes], force=options.force)
+    segmenter = shared.first_segmenter(options.segmenter)
+    weights = shared.slant_params(options.slant_weights, (segmenter,)).get(shared.SLANT, {})
+    result = segment_with(options.scan, segmenter, {**params, **weights})
+    result.scan.save_like(result.labels.values, options.out, force=options.force)
+    volumes = result.volumes
+    if options.volumes:
+        from efface.study.records import write_table
+
+        write_table(options.volumes, volumes)
+    shared.warn((*result.scan.warnings, *result.labels.warnings))
+    present = int(((volumes.level == "label") & (volumes.volume_ml > 0)).sum())
+    print(f"{options.out}: {present} labels, {volumes.volume_ml.iloc[0]:.0f} ml")
+    return shared.DONE
