@@ -2,24 +2,30 @@
 
 import json
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 import bids_dataset
 import phantom
 from efface.bids.derivatives import GroupPaths, UnitPaths
+from efface.bids.filters import load_filter
 from efface.bids.query import find_scans
-from efface.defacing import METHODS, Edit
+from efface.defacing import METHODS, Edit, external
 from efface.errors import InputError, OutputError
-from efface.study import Settings, Study, collect, defaced_scans, load_tables
+from efface.quality import face
+from efface.study import Settings, Study, collect, defaced_scans, load_tables, provenance
 from efface.study.provenance import read_recipe
 from efface.study.records import Row, read_table, rows_to_tsv
+from efface.study.rescan_job import Pair, RescanJob
 from efface.study.run import out_dir_of
 from efface.study.scan_job import ScanJob
+from efface.study.verdicts import CHECK_MODULES
 
 
 @pytest.fixture
@@ -301,3 +307,137 @@ def test_recipes_name_versions_and_input(done, settings):
     assert content["Recipe"]["versions"]["efface"]
     assert content["Recipe"]["method"] == "quickshear"
     assert phantom.head().brain.any()
+
+
+# --- what decides a result -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def embedded(monkeypatch, tmp_path):
+    """Stand-ins for the files that efface carries; `change` replaces one as an update of efface would."""
+    folder = tmp_path / "data"
+    (folder / "slant").mkdir(parents=True)
+    for name in ("defacer.pt", "face.nii.gz", "slant/1_1_1.pt"):
+        (folder / name).write_bytes(b"old")
+    monkeypatch.setattr(provenance, "DATA", folder)
+
+    def change(name):
+        (folder / name).write_bytes(b"new")
+        provenance.data_digest.cache_clear()
+
+    yield change
+    provenance.data_digest.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "computed"),
+    [
+        ("slant/1_1_1.pt", {"segment original", "segment quickshear"}),
+        ("defacer.pt", {"deface quickshear", "qc quickshear"}),
+    ],
+)
+def test_new_embedded_data_make_what_they_decide_again(done, settings, embedded, name, computed):
+    job = ScanJob(find_scans(settings.bids_dir)[0], replace(settings, methods=("quickshear",)))
+    job.run()
+    assert job.is_up_to_date()
+    embedded(name)
+    assert not job.is_up_to_date()
+    job.run()
+    steps = json.loads(job.timing.read_text())
+    assert {step.removesuffix(" slant") for step in steps} == {"load", *computed}
+    assert job.is_up_to_date()
+
+
+def test_new_weights_make_a_rescan_again(done, settings, embedded):
+    pair = Pair(*find_scans(settings.bids_dir)[:2])
+    before = RescanJob(pair, settings).recipe()
+    embedded("slant/1_1_1.pt")
+    assert RescanJob(pair, settings).recipe() != before
+
+
+def test_another_version_of_an_external_program_makes_its_scans_again(done, settings, monkeypatch, tmp_path):
+    def planned(anatomy, method, _params, *, implementation, **_options):
+        mask = np.zeros(anatomy.scan.shape, bool)
+        mask[:, -1] = True
+        return Edit(mask, 0.0, method, implementation)
+
+    def install(version):
+        program = tmp_path / "bin/mri_deface"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\necho mri_deface v{version}\n")
+        program.chmod(0o755)
+        external.external_version.cache_clear()
+
+    monkeypatch.setattr(defaced_scans, "plan", planned)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    job = ScanJob(
+        find_scans(settings.bids_dir)[0], replace(settings, methods=("mri_deface",), originals=("mri_deface",))
+    )
+    install("1.22")
+    job.run()
+    recipe = read_recipe(job.paths.defaced("mri_deface"))["Recipe"]
+    assert recipe["external_version"] == "1.22"
+    assert job.run().computed == 0
+    install("1.23")
+    assert not job.is_up_to_date()
+    job.run()
+    assert "deface mri_deface" in json.loads(job.timing.read_text())
+    (tmp_path / "bin/mri_deface").unlink()
+    assert job.is_up_to_date(), "a machine without the program keeps the results"
+
+
+def test_any_other_constant_of_the_quality_check_makes_verdicts_again(done, settings, monkeypatch):
+    job = ScanJob(find_scans(settings.bids_dir)[0], replace(settings, methods=("quickshear", "pydeface")))
+    job.run()
+    names = [(m, n) for m in CHECK_MODULES for n, v in vars(m).items() if n.isupper() and isinstance(v, int | float)]
+    assert {("face", "FRONT_MM"), ("brain", "LAYER"), ("grid_matching", "SAME"), ("skin", "OTSU_SHARE")} <= {
+        (module.__name__.rpartition(".")[2], name) for module, name in names
+    }
+    for module, name in names:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, getattr(module, name) + 1)
+            assert not job.is_up_to_date(), name
+    assert job.is_up_to_date()
+    monkeypatch.setattr(face, "LOOKS", face.LOOKS[:-1])  # a tuple of tuples
+    assert job.run().computed == 2
+    assert set(json.loads(job.timing.read_text())) == {"load", "qc quickshear", "qc pydeface"}
+
+
+def test_a_run_stores_what_is_needed_to_repeat_it(done, settings, monkeypatch):
+    monkeypatch.setattr("efface.study.run._outcomes", lambda _executor, jobs: (job.run() for job in jobs))
+    study = Study(replace(settings, methods=("quickshear",)), bids_filter=load_filter({"session": "1"}))
+    study.run(subjects=["sub-02"])
+    stored = json.loads(GroupPaths(settings.out_dir).description.read_text())["Efface"]
+    assert (stored["BidsFilter"], stored["ParticipantLabels"]) == ({"ses": ["1"]}, ["02"])
+    study.run()
+    stored = json.loads(GroupPaths(settings.out_dir).description.read_text())["Efface"]
+    assert stored["ParticipantLabels"] == []
+    assert len(stored["Runs"]) == 1
+
+
+# --- group level -----------------------------------------------------------------------------------------------------
+
+
+def test_measures_are_joined_by_their_keys_in_whatever_order_the_rows_are(done, settings):
+    chosen = replace(settings, methods=("quickshear", "pydeface"), measures=("dice", "volume", "distance"))
+    run_all(chosen)
+    before = collect(settings.out_dir)
+    for path in GroupPaths(settings.out_dir).unit_results():
+        head, *rows = path.read_text().splitlines()
+        random.Random(1).shuffle(rows)
+        path.write_text("\n".join([head, *rows]) + "\n")
+    after = collect(settings.out_dir)
+    keys = ["subject", "session", "scan", "method", "level", "region"]
+    for a, b in ((before.volumes, after.volumes), (before.distances, after.distances)):
+        one, other = (frame.sort_values(keys, ignore_index=True) for frame in (a, b))
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_number_that_is_there_twice_is_refused(done, settings):
+    run_all(replace(settings, methods=("quickshear",), measures=("dice", "volume")))
+    path = GroupPaths(settings.out_dir).unit_results()[0]
+    rows = path.read_text().splitlines()
+    twice = next(row for row in rows if "\tvolume_ml\t" in row)
+    path.write_text("\n".join([*rows, twice]) + "\n")
+    with pytest.raises(InputError, match="volume_ml of sub-01_ses-1, quickshear, whole brain is there twice"):
+        collect(settings.out_dir)

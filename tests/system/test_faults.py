@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import bids_dataset
 from efface.bids.query import find_scans
-from efface.cli import USAGE, main
+from efface.cli.main import main
+from efface.cli.options import USAGE
 from efface.errors import ClusterError, InputError, OutputError, StepTimeoutError
 from efface.io.atomic import LEFTOVER
 from efface.study import Settings, Study, collect
@@ -108,7 +110,7 @@ def test_a_second_run_on_the_same_folder_is_refused_in_one_line(study, tmp_path,
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout.readline() == "held\n"
-            options = ["--methods", ",".join(METHODS), "--rescan", "none"]
+            options = ["--methods", ",".join(METHODS), "--rescan", "none", "--header", "keep"]
             code = main(["study", str(study.settings.bids_dir), str(study.settings.out_dir), "participant", *options])
             said = capsys.readouterr().err
             assert code == USAGE
@@ -217,6 +219,17 @@ def test_a_step_that_was_stopped_is_a_row_and_its_trace_goes(study):
     assert failure.reason.startswith("deface quickshear took more than 7200 s and was stopped in plan")
     assert stop_notes(job.paths.folder, source.stem) == []
     assert ScanJob(source, study.settings).run().failures == ()
+
+
+def test_the_trace_of_a_neighbour_whose_name_begins_alike_is_left_alone(study):
+    source = find_scans(study.settings.bids_dir)[0]
+    job, neighbour = ScanJob(source, study.settings), replace(source, stem=f"{source.stem}_acq-mprage")
+    job.paths.folder.mkdir(parents=True)
+    trace = ScanJob(neighbour, study.settings).paths.stopped("deface quickshear")
+    trace.write_text("a traceback")
+    assert (job.count_stopped(), ScanJob(neighbour, study.settings).count_stopped()) == (0, 1)
+    assert job.run().failures == ()
+    assert trace.is_file()
 
 
 def test_a_step_in_time_leaves_no_trace(tmp_path):

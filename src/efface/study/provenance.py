@@ -78,9 +78,8 @@ def segmentation_data(segmenter: str, params: Mapping[str, Any]) -> str:
     return data_digest(Path(params.get("weights") or params.get("compact") or DATA / "slant"), WEIGHT_FILES)
 
 
-@functools.cache
 def external_version(method: str, program: str | Path | None = None) -> str:
-    """Version of a method's external program; `NOT_INSTALLED` where it is missing. Asked once a process.
+    """Version of a method's external program; `NOT_INSTALLED` where it is missing.
 
     Parameters
     ----------
