@@ -1,8 +1,8 @@
-"""What the engine costs: tasks that do nothing, and a study in which everything is done already.
+"""Cost of the executor: tasks that do nothing, and a study in which everything is done already.
 
 ``python benchmarks/engine.py [--tasks 10000] [--units 10000] [--jobs 2]``: wall and processor time of starting workers
 and of each no-op task, peak memory of the process that holds the scheduler, and the time a finished study of so many
-scans (six methods, hard links to one unit's files) takes to find that nothing is to do.
+scans (six methods, hard links to the files of one scan job) takes to find that nothing is to do.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from pathlib import Path
 from _markdown import put, table
 
 from efface.study.backends import Local
-from efface.study.executor import Engine, Outcome
+from efface.study.executor import Executor, Outcome
 
 
 @dataclass(frozen=True)
 class Nothing:
-    """A unit without work."""
+    """A task without work."""
 
     name: str
 
@@ -33,10 +33,10 @@ class Nothing:
     def lost(self, reason: str) -> Outcome:
         raise RuntimeError(reason)
 
-    def up_to_date(self) -> bool:
+    def is_up_to_date(self) -> bool:
         return False
 
-    def stopped(self) -> int:
+    def count_stopped(self) -> int:
         return 0
 
 
@@ -46,10 +46,10 @@ def peak_mb() -> float:
 
 def overhead(tasks: int, jobs: int) -> list[list[str]]:
     before, start = peak_mb(), time.perf_counter()
-    with Engine(Local(jobs)) as engine:
-        list(engine.run([Nothing("first")]))
+    with Executor(Local(jobs)) as executor:
+        list(executor.run([Nothing("first")]))
         started, cpu, small = time.perf_counter(), time.process_time(), peak_mb()
-        done = sum(1 for _ in engine.run(Nothing(f"sub-{i:06d}") for i in range(tasks)))
+        done = sum(1 for _ in executor.run(Nothing(f"sub-{i:06d}") for i in range(tasks)))
         wall, cpu = time.perf_counter() - started, time.process_time() - cpu
         if done != tasks:
             sys.exit(f"{done} of {tasks} tasks came back")
@@ -57,7 +57,7 @@ def overhead(tasks: int, jobs: int) -> list[list[str]]:
     return [
         [f"start of {jobs} workers", f"{started - start:.1f} s", "–"],
         [
-            f"{tasks:,} no-op units, each",
+            f"{tasks:,} no-op tasks, each",
             f"{1000 * wall / tasks:.2f} ms ({1000 * cpu / tasks:.2f} of processor)",
             "< 2 ms",
         ],
@@ -68,7 +68,7 @@ def overhead(tasks: int, jobs: int) -> list[list[str]]:
 def resume(units: int) -> list[list[str]]:
     from efface.study import Settings, Study
     from efface.study.provenance import STATE, state_of, write_recipe
-    from efface.study.scan_job import Unit
+    from efface.study.scan_job import ScanJob
 
     with tempfile.TemporaryDirectory() as name:
         root, out = Path(name, "bids"), Path(name, "out")
@@ -81,17 +81,15 @@ def resume(units: int) -> list[list[str]]:
             os.link(first, root / f"sub-{i:06d}/anat/sub-{i:06d}_T1w.nii.gz")
         (root / "dataset_description.json").write_text(json.dumps({"Name": "simulated", "BIDSVersion": "1.10.0"}))
         study = Study(settings)
-        unit = Unit(study.scans(["000000"])[0], settings)
-        recipe = {**unit.settings_recipe(), "input_sha256": "0" * 64}
-        paths = unit.paths
-        images = [paths.segmentation(m, s) for m in ("original", *settings.methods) for s in settings.segmenters]
-        images += map(paths.defaced, settings.methods)
-        for path in (*images, *map(paths.mask, settings.methods), *map(paths.quality, settings.methods), paths.brain()):
+        job = ScanJob(study.scans(["000000"])[0], settings)
+        recipe = {**job.recipe(), "input_sha256": "0" * 64}
+        images, others = job.outputs()
+        for path in (*images, *others):
             path.write_bytes(bytes(1000))
         for path in images:
             write_recipe(path, recipe, Warnings=["as long as a real one"] * 4)
-        paths.results.write_text("a table\n" * 900)
-        write_recipe(paths.results, recipe, **{STATE: [state_of(unit.source)]})
+        job.results.write_text("a table\n" * 900)
+        write_recipe(job.results, recipe, **{STATE: [state_of(job.source)]})
         template = [path.relative_to(out) for path in (out / "sub-000000").rglob("*") if path.is_file()]
         for i in range(1, units):
             for path in template:

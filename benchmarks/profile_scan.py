@@ -19,7 +19,8 @@ from pathlib import Path
 from efface.bids.query import find_scans
 from efface.simulation.cohort import make_cohort
 from efface.study import Settings
-from efface.study.scan_job import Unit
+from efface.study.scan_job import ScanJob
+from efface.study.watchdog import StepTimer
 
 
 def main() -> None:
@@ -32,10 +33,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         out = options.out or Path(name, "out")
         root = make_cohort(Path(name, "people"), people=1, sessions=1, mm=options.mm)
-        unit = Steps(find_scans(root)[0], Settings(root, out, segmenter=options.segmenter, rescan="none"))
+        StepTimer.step = printing_step
+        job = ScanJob(find_scans(root)[0], Settings(root, out, segmenter=options.segmenter, rescan="none"))
         profile = cProfile.Profile()
         start, cpu = time.perf_counter(), time.process_time()
-        outcome = profile.runcall(unit.run)
+        outcome = profile.runcall(job.run)
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
         print(f"whole scan\t{wall:.1f} s\t{cpu:.1f} s of processor\t{peak_gb():.2f} GB\t{len(outcome.failures)} failed")
         pstats.Stats(profile).strip_dirs().sort_stats("tottime").print_stats(options.top)
@@ -44,16 +46,17 @@ def main() -> None:
         print(f"sha256 of {len(results)} files\t{digest.hexdigest()}")
 
 
-class Steps(Unit):
-    """A unit that says how long each of its steps took."""
+quiet_step = StepTimer.step
 
-    @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        start, cpu = time.perf_counter(), time.process_time()
-        with super().step(what):
-            yield
-        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-        print(f"{what}\t{wall:.1f} s\t{cpu:.1f} s of processor\t{peak_gb():.2f} GB so far", flush=True)
+
+@contextmanager
+def printing_step(timer: StepTimer, name: str) -> Iterator[None]:
+    """Print how long a step took."""
+    start, cpu = time.perf_counter(), time.process_time()
+    with quiet_step(timer, name):
+        yield
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    print(f"{name}\t{wall:.1f} s\t{cpu:.1f} s of processor\t{peak_gb():.2f} GB so far", flush=True)
 
 
 def peak_gb() -> float:

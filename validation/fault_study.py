@@ -17,12 +17,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 
 import bids_dataset
-from efface.study import scan_job
+from efface.study import segmentations
 
 SECONDS = 0.7
 _patch = pytest.MonkeyPatch()
 bids_dataset.stand_in(_patch)
-_quick = scan_job.segment
+_quick = segmentations.segment
 
 
 def _slow(anatomy: Any, name: str = "atlas", params: Any = None) -> Any:
@@ -36,7 +36,7 @@ def _slow(anatomy: Any, name: str = "atlas", params: Any = None) -> Any:
     return _quick(anatomy, name, params)
 
 
-_patch.setattr(scan_job, "segment", _slow)
+_patch.setattr(segmentations, "segment", _slow)
 
 if __name__ == "__main__":
     from efface.cli import main

@@ -40,7 +40,7 @@ from efface.io.scan import load_scan
 from efface.simulation.cohort import make_cohort
 from efface.study import Settings
 from efface.study.records import rows_to_tsv
-from efface.study.scan_job import run_unit
+from efface.study.scan_job import ScanJob
 
 LIMIT_S = 60.0
 COMMANDS = ("deface", "segment", "compare", "qc", "study")
@@ -100,7 +100,7 @@ def work_of(command: str, case: corpus.Case, good: Path, out: Path) -> Callable[
 
     def unit() -> int:
         logging.disable()  # the command shows rows, not the log
-        outcome = run_unit(T1wScan("01", None, "sub-01", case.path), Settings(case.path.parent, out))
+        outcome = ScanJob(T1wScan("01", None, "sub-01", case.path), Settings(case.path.parent, out)).run()
         lines = rows_to_tsv(outcome.failures).decode().split("\n")
         print(lines[1].split("\t")[-1])
         return 2 if len(lines) == 3 and outcome.failures[0].measure == "load" else 1

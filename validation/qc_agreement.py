@@ -44,9 +44,10 @@ from efface.quality import judge
 from efface.review import Session
 from efface.spatial.registration import AffineResult
 from efface.study.provenance import write_recipe
-from efface.study.quality_tables import read_quality, write_quality, write_verdict
-from efface.study.ratings import VERDICTS, current_votes
+from efface.study.quality_tables import read_quality, write_quality
+from efface.study.ratings import VERDICTS, current_ratings
 from efface.study.records import NOT_AVAILABLE
+from efface.study.verdicts import write_verdict
 from efface.visualization.face_rendering import render_view
 from efface.visualization.slices import brightest
 
@@ -257,7 +258,7 @@ def compare(studies: list[Path], reviewer: str, table: Path) -> None:
     """Print how far the verdicts agree with the reviewer, and write one row a case."""
     rows = []
     for study in studies:
-        votes = {vote.case: vote for vote in current_votes(study) if vote.reviewer == reviewer}
+        votes = {vote.case: vote for vote in current_ratings(study) if vote.reviewer == reviewer}
         quality, _ = read_quality(study)
         for row in quality.to_dict("records"):
             vote = votes[row["scan"], row["method"]]

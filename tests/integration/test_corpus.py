@@ -12,7 +12,7 @@ from efface.bids.query import T1wScan
 from efface.cli import main
 from efface.study import Settings
 from efface.study.records import rows_to_tsv
-from efface.study.scan_job import run_unit
+from efface.study.scan_job import ScanJob
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_in_a_study_every_bad_scan_is_a_row_with_one_line(inputs, tmp_path, monk
     settings = Settings(folder, tmp_path / "out")
     wrong = {}
     for number, case in enumerate(cases):
-        outcome = run_unit(T1wScan(f"{number:03d}", None, f"sub-{number:03d}", case.path), settings)
+        outcome = ScanJob(T1wScan(f"{number:03d}", None, f"sub-{number:03d}", case.path), settings).run()
         rows = rows_to_tsv(outcome.failures).decode().split("\n")
         if len(rows) != 3 or not rows[1].replace("\t", " ").isprintable() or outcome.failures[0].measure != "load":
             wrong[case.name] = outcome

@@ -34,7 +34,7 @@ from efface.report.pages import units_of
 from efface.study import Settings, Study, collect, load_tables
 from efface.study.quality_tables import QUALITY_COLUMNS, UNIT
 from efface.study.records import STATISTICS
-from efface.study.scan_job import run_unit
+from efface.study.scan_job import ScanJob
 from efface.visualization.camera import pose_of_brain
 from efface.visualization.slices import EDIT_COLOUR, GAP, PLANES, Views, strip
 
@@ -52,7 +52,7 @@ def made(tmp_path_factory):
         bids_dataset.stand_in(monkeypatch)
         Study(settings)._prepare_output()
         for source in sources:
-            run_unit(source, settings)
+            ScanJob(source, settings).run()
     collect(settings.out_dir)
     return settings
 

@@ -20,9 +20,9 @@ from efface.spatial.pose_search import rms_distance_mm
 from efface.spatial.registration import AffineResult, register_affine
 from efface.spatial.resampling import resample
 from efface.spatial.types import Volume
-from efface.study import Settings, Study, collect, load_tables, scan_job, session_registration
-from efface.study.rescan_job import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, Pair, RescanTask, pairs_of
-from efface.study.scan_job import run_unit
+from efface.study import Settings, Study, collect, load_tables, segmentations, session_registration
+from efface.study.rescan_job import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, Pair, RescanJob, pairs_of
+from efface.study.scan_job import ScanJob
 
 METHODS = ("quickshear", "pydeface")
 
@@ -55,9 +55,9 @@ def run_all(settings):
     sources = find_scans(settings.bids_dir)
     Study(settings)._prepare_output()
     for scan in sources:
-        run_unit(scan, settings)
+        ScanJob(scan, settings).run()
     (pair,) = pairs_of(sources)
-    return RescanTask(pair, settings).run()
+    return RescanJob(pair, settings).run()
 
 
 def test_pairs_are_the_first_two_sessions_of_subjects_that_have_them():
@@ -118,7 +118,7 @@ def test_every_segmenter_of_the_study_has_its_rescans_and_a_failure_of_one_leave
     assert set(again.segmenter) == {"slant", "atlas"}
     assert set(load_tables(both.out_dir).rescan.segmenter) == {"slant"}, "tables in memory are of the main segmenter"
 
-    working = scan_job.segment
+    working = segmentations.segment
 
     def failing(anatomy, name="atlas", params=None):
         if name == "atlas":
@@ -126,11 +126,11 @@ def test_every_segmenter_of_the_study_has_its_rescans_and_a_failure_of_one_leave
             raise RegistrationError(msg)
         return working(anatomy, name, params)
 
-    monkeypatch.setattr("efface.study.scan_job.segment", failing)
+    monkeypatch.setattr("efface.study.segmentations.segment", failing)
     for session in ("1", "2"):
         UnitPaths(both.out_dir, "01", session, f"sub-01_ses-{session}").segmentation("rescanaffine", "atlas").unlink()
     (pair,) = pairs_of(find_scans(both.bids_dir))
-    failures = RescanTask(pair, both).run().failures
+    failures = RescanJob(pair, both).run().failures
     assert {(r.method, r.segmenter, r.measure) for r in failures} == {
         (RESCAN_12, "atlas", "segment"),
         (RESCAN_21, "atlas", "segment"),
@@ -152,7 +152,7 @@ def test_a_failed_registration_is_a_row_and_the_other_groups_go_on(done, setting
         msg = "planted"
         raise RegistrationError(msg)
 
-    monkeypatch.setattr("efface.study.rescan_job.align", failing)
+    monkeypatch.setattr("efface.study.resampled_scans.align", failing)
     outcome = run_all(settings)
     assert [(r.method, r.measure, r.reason) for r in outcome.failures] == [
         (RESCAN_12, "register", "planted"),
@@ -175,7 +175,7 @@ def test_a_session_that_cannot_be_read_fails_all_groups(done, settings):
 
 def test_a_lost_task_leaves_rows(settings):
     (pair,) = pairs_of(find_scans(settings.bids_dir))
-    outcome = RescanTask(pair, settings).lost("the worker died")
+    outcome = RescanJob(pair, settings).lost("the worker died")
     assert {r.reason for r in outcome.failures} == {"the worker died"}
     assert RescanPaths(settings.out_dir, "01", "affine").results.is_file()
 
@@ -186,7 +186,7 @@ def test_an_unknown_kind_of_rescan_is_refused(settings):
 
 
 def test_a_study_without_rescans_has_empty_tables_of_the_right_columns(done, settings):
-    run_unit(find_scans(settings.bids_dir)[0], replace(settings, measures=("dice",)))
+    ScanJob(find_scans(settings.bids_dir)[0], replace(settings, measures=("dice",))).run()
     collect(settings.out_dir)
     tables = load_tables(settings.out_dir)
     assert tables.rescan.empty

@@ -21,7 +21,7 @@ from efface.review.app import HEADERS, PAGE
 from efface.review.cases import find_cases
 from efface.review.session import Session, label_colours
 from efface.study.quality_tables import write_quality
-from efface.study.ratings import read_votes
+from efface.study.ratings import read_ratings
 
 CASE = "sub-00_desc-mri_deface"
 
@@ -106,9 +106,9 @@ def test_a_tunnel_from_another_port_is_let_in(served, host):
 
 
 def test_a_vote_from_another_page_is_refused(served):
-    before = read_votes(served[0])
+    before = read_ratings(served[0])
     assert post(served[1], a_vote(), Origin="http://evil.example")[0].status == 403
-    assert read_votes(served[0]) == before
+    assert read_ratings(served[0]) == before
 
 
 @pytest.mark.parametrize(
@@ -164,11 +164,11 @@ def test_faces_are_drawn_and_show_the_cut(served):
     ],
 )  # fmt: skip
 def test_a_vote_that_cannot_be_taken_is_one_line(served, changes, reason):
-    before = read_votes(served[0])
+    before = read_ratings(served[0])
     answer, content = post(served[1], a_vote(**changes))
     assert answer.status == 400
     assert reason in json.loads(content)["error"]
-    assert read_votes(served[0]) == before
+    assert read_ratings(served[0]) == before
 
 
 @pytest.mark.parametrize("body", ["", "[1]", "nonsense"])
@@ -185,7 +185,7 @@ def test_a_vote_is_kept_as_said_and_nothing_else_is_written(served):
     answer, content = post(url, a_vote(reviewer=name, note=f" {name} "))
     assert answer.status == 201
     assert json.loads(content)["vote"]["note"] == name
-    vote = read_votes(out).votes[-1]
+    vote = read_ratings(out).ratings[-1]
     assert (vote.reviewer, vote.subject, vote.session, vote.scan, vote.method) == (
         name,
         "00",
@@ -215,7 +215,7 @@ def test_blind_tells_nothing_before_the_vote_and_all_after(tmp_path):
     assert (shown["automatic"], shown["score"]) == ("Failure II", 0.93)
     assert [other["note"] for other in shown["others"]] == ["looks fine"]
     session.vote(CASE, "Ann", "Failure II", "")
-    assert [v.automatic_shown for v in read_votes(session.out_dir).votes] == [False, False, True]
+    assert [v.automatic_shown for v in read_ratings(session.out_dir).ratings] == [False, False, True]
 
 
 def test_who_comes_back_finds_the_own_votes_before_the_page_knows_the_name(tmp_path):

@@ -1,25 +1,31 @@
-"""The unit of work, resume, failures as rows, group tables; slow steps stand in."""
+"""Scan jobs: outputs, resume, failures as rows, group tables; stand-ins replace the slow steps."""
 
 import json
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 import bids_dataset
 import phantom
 from efface.bids.derivatives import GroupPaths, UnitPaths
+from efface.bids.filters import load_filter
 from efface.bids.query import find_scans
-from efface.defacing import METHODS, Edit
+from efface.defacing import METHODS, Edit, external
 from efface.errors import InputError, OutputError
-from efface.study import Settings, Study, collect, load_tables, scan_job
+from efface.quality import face
+from efface.study import Settings, Study, collect, defaced_scans, load_tables, provenance
 from efface.study.provenance import read_recipe
 from efface.study.records import Row, read_table, rows_to_tsv
+from efface.study.rescan_job import Pair, RescanJob
 from efface.study.run import out_dir_of
-from efface.study.scan_job import run_unit
+from efface.study.scan_job import ScanJob
+from efface.study.verdicts import CHECK_MODULES
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def settings(tmp_path):
 
 
 def run_all(settings):
-    return [run_unit(source, settings) for source in find_scans(settings.bids_dir)]
+    return [ScanJob(source, settings).run() for source in find_scans(settings.bids_dir)]
 
 
 def files(folder):
@@ -43,7 +49,7 @@ def files(folder):
 def test_two_segmenters_are_both_run_and_the_first_is_reported(done, settings):
     both = replace(settings, methods=("quickshear",), segmenter="atlas", also=("slant",))
     Study(both)._prepare_output()
-    run_unit(find_scans(settings.bids_dir, subjects=["02"])[0], both)
+    ScanJob(find_scans(settings.bids_dir, subjects=["02"])[0], both).run()
     folder = settings.out_dir / "sub-02/ses-1/anat"
     assert (folder / "sub-02_ses-1_desc-quickshear_dseg.nii.gz").is_file()
     assert (folder / "sub-02_ses-1_desc-quickshear_seg-atlas_dseg.nii.gz").is_file()
@@ -55,9 +61,9 @@ def test_two_segmenters_are_both_run_and_the_first_is_reported(done, settings):
         replace(settings, segmenter="slant", also=("slant",))
 
 
-def test_a_unit_leaves_what_the_layout_promises(done, settings):
+def test_a_scan_job_leaves_what_the_layout_promises(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    outcome = run_unit(source, settings)
+    outcome = ScanJob(source, settings).run()
     assert outcome.failures == ()
     folder = settings.out_dir / "sub-01/ses-1"
     for ending in (
@@ -86,7 +92,7 @@ def test_every_scan_and_method_has_all_dice_rows(done, settings):
 
 def test_only_voxels_in_the_mask_file_differ(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     paths = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1")
     before, after, mask = (
         np.asarray(nib.load(p).dataobj) for p in (source.path, paths.defaced("pydeface"), paths.mask("pydeface"))
@@ -117,40 +123,40 @@ def test_two_runs_give_the_same_bytes(done, settings, tmp_path):
 @pytest.mark.parametrize("lost", ["quickshear_T1w.nii.gz", "quickshear_mask.nii.gz", "original_dseg.nii.gz"])
 def test_what_is_missing_is_made_again_and_nothing_else(done, settings, lost):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     before = files(settings.out_dir)
     path = settings.out_dir / f"sub-01/ses-1/anat/sub-01_ses-1_desc-{lost}"
     path.unlink()
-    assert run_unit(source, settings).computed == 1
+    assert ScanJob(source, settings).run().computed == 1
     assert files(settings.out_dir) == before
 
 
 def test_another_input_makes_everything_again(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     image = nib.load(source.path)
     data = np.asarray(image.dataobj).copy()
     data[20, 20, 20] += 1
     nib.save(nib.Nifti1Image(data, image.affine, image.header), source.path)
-    assert run_unit(source, settings).computed == 1 + 3 * len(METHODS)
+    assert ScanJob(source, settings).run().computed == 1 + 3 * len(METHODS)
 
 
 def test_another_parameter_makes_that_method_again(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     changed = Settings(settings.bids_dir, settings.out_dir, method_params={"quickshear": {"buffer": 2.0}})
-    assert run_unit(source, changed).computed == 3
+    assert ScanJob(source, changed).run().computed == 3
     recipe = read_recipe(UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("quickshear"))
     assert recipe["Parameters"]["buffer"] == 2.0
 
 
 def test_a_recipe_without_its_image_does_not_count(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     path = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("pydeface")
     half = path.with_name(path.name.replace(".nii.gz", ".json"))
     half.write_text(half.read_text()[:40])
-    assert run_unit(source, settings).computed == 1
+    assert ScanJob(source, settings).run().computed == 1
 
 
 def test_a_scan_that_cannot_be_read_is_a_row_with_the_reason(done, settings):
@@ -165,9 +171,7 @@ def test_a_scan_that_cannot_be_read_is_a_row_with_the_reason(done, settings):
 
 
 def test_a_method_that_fails_is_a_row_and_the_others_go_on(done, settings, monkeypatch):
-    from efface.study import scan_job
-
-    plan = scan_job.plan
+    plan = defaced_scans.plan
 
     def failing(anatomy, method, *args, **params):
         if method == "pydeface":
@@ -175,13 +179,13 @@ def test_a_method_that_fails_is_a_row_and_the_others_go_on(done, settings, monke
             raise InputError(msg)
         return plan(anatomy, method, *args, **params)
 
-    monkeypatch.setattr(scan_job, "plan", failing)
-    outcome = run_unit(find_scans(settings.bids_dir)[0], settings)
+    monkeypatch.setattr(defaced_scans, "plan", failing)
+    outcome = ScanJob(find_scans(settings.bids_dir)[0], settings).run()
     assert [(r.method, r.measure, r.reason) for r in outcome.failures] == [("pydeface", "deface", "planted")]
     rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
     assert (rows[rows.method == "quickshear"].status == "ok").all()
-    monkeypatch.setattr(scan_job, "plan", plan)
-    assert run_unit(find_scans(settings.bids_dir)[0], settings).failures == ()
+    monkeypatch.setattr(defaced_scans, "plan", plan)
+    assert ScanJob(find_scans(settings.bids_dir)[0], settings).run().failures == ()
 
 
 def test_an_output_that_cannot_be_written_stops_the_run(done, settings, monkeypatch):
@@ -191,7 +195,7 @@ def test_an_output_that_cannot_be_written_stops_the_run(done, settings, monkeypa
 
     monkeypatch.setattr("efface.io.scan.write_atomically", full)
     with pytest.raises(OutputError, match="no space"):
-        run_unit(find_scans(settings.bids_dir)[0], settings)
+        ScanJob(find_scans(settings.bids_dir)[0], settings).run()
 
 
 def test_brain_protection_keeps_the_brain_out(done, settings):
@@ -202,7 +206,7 @@ def test_brain_protection_keeps_the_brain_out(done, settings):
             settings.bids_dir, settings.out_dir, ("quickshear",), protect_brain=protect,
             method_params={"quickshear": {"buffer": 0.0}},
         )  # fmt: skip
-        run_unit(source, chosen)
+        ScanJob(source, chosen).run()
         rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
         brain[protect] = rows[rows.measure == "edited_brain_ml"].value.item()
     assert brain[True] == 0
@@ -218,16 +222,16 @@ def test_the_original_is_run_where_asked_for_and_every_row_says_so(done, setting
         mask[:, -1] = True
         return Edit(mask, 0.0, method, implementation)
 
-    monkeypatch.setattr(scan_job, "plan", planned)
+    monkeypatch.setattr(defaced_scans, "plan", planned)
     source = find_scans(settings.bids_dir)[0]
     chosen = replace(settings, methods=("quickshear", "pydeface"), originals=("quickshear",))
-    run_unit(source, chosen)
+    ScanJob(source, chosen).run()
     assert asked == [("quickshear", "original"), ("pydeface", "native")]
     rows = read_table(settings.out_dir / "sub-01/ses-1/sub-01_ses-1_results.tsv")
     said = rows.groupby("method").implementation.unique().map(list).to_dict()
     assert said["quickshear"] == ["original"]
     assert said["pydeface"] == ["native"]
-    run_unit(source, replace(chosen, originals=()))
+    ScanJob(source, replace(chosen, originals=())).run()
     assert asked[2:] == [("quickshear", "native")], "pydeface is still current"
 
 
@@ -296,10 +300,144 @@ def test_a_broken_table_is_named(tmp_path):
 
 def test_recipes_name_versions_and_input(done, settings):
     source = find_scans(settings.bids_dir)[0]
-    run_unit(source, settings)
+    ScanJob(source, settings).run()
     path = UnitPaths(settings.out_dir, "01", "1", "sub-01_ses-1").defaced("quickshear")
     content = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
     assert content["Recipe"]["input_sha256"]
     assert content["Recipe"]["versions"]["efface"]
     assert content["Recipe"]["method"] == "quickshear"
     assert phantom.head().brain.any()
+
+
+# --- what decides a result -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def embedded(monkeypatch, tmp_path):
+    """Stand-ins for the files that efface carries; `change` replaces one as an update of efface would."""
+    folder = tmp_path / "data"
+    (folder / "slant").mkdir(parents=True)
+    for name in ("defacer.pt", "face.nii.gz", "slant/1_1_1.pt"):
+        (folder / name).write_bytes(b"old")
+    monkeypatch.setattr(provenance, "DATA", folder)
+
+    def change(name):
+        (folder / name).write_bytes(b"new")
+        provenance.data_digest.cache_clear()
+
+    yield change
+    provenance.data_digest.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "computed"),
+    [
+        ("slant/1_1_1.pt", {"segment original", "segment quickshear"}),
+        ("defacer.pt", {"deface quickshear", "qc quickshear"}),
+    ],
+)
+def test_new_embedded_data_make_what_they_decide_again(done, settings, embedded, name, computed):
+    job = ScanJob(find_scans(settings.bids_dir)[0], replace(settings, methods=("quickshear",)))
+    job.run()
+    assert job.is_up_to_date()
+    embedded(name)
+    assert not job.is_up_to_date()
+    job.run()
+    steps = json.loads(job.timing.read_text())
+    assert {step.removesuffix(" slant") for step in steps} == {"load", *computed}
+    assert job.is_up_to_date()
+
+
+def test_new_weights_make_a_rescan_again(done, settings, embedded):
+    pair = Pair(*find_scans(settings.bids_dir)[:2])
+    before = RescanJob(pair, settings).recipe()
+    embedded("slant/1_1_1.pt")
+    assert RescanJob(pair, settings).recipe() != before
+
+
+def test_another_version_of_an_external_program_makes_its_scans_again(done, settings, monkeypatch, tmp_path):
+    def planned(anatomy, method, _params, *, implementation, **_options):
+        mask = np.zeros(anatomy.scan.shape, bool)
+        mask[:, -1] = True
+        return Edit(mask, 0.0, method, implementation)
+
+    def install(version):
+        program = tmp_path / "bin/mri_deface"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\necho mri_deface v{version}\n")
+        program.chmod(0o755)
+        external.external_version.cache_clear()
+
+    monkeypatch.setattr(defaced_scans, "plan", planned)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    job = ScanJob(
+        find_scans(settings.bids_dir)[0], replace(settings, methods=("mri_deface",), originals=("mri_deface",))
+    )
+    install("1.22")
+    job.run()
+    recipe = read_recipe(job.paths.defaced("mri_deface"))["Recipe"]
+    assert recipe["external_version"] == "1.22"
+    assert job.run().computed == 0
+    install("1.23")
+    assert not job.is_up_to_date()
+    job.run()
+    assert "deface mri_deface" in json.loads(job.timing.read_text())
+    (tmp_path / "bin/mri_deface").unlink()
+    assert job.is_up_to_date(), "a machine without the program keeps the results"
+
+
+def test_any_other_constant_of_the_quality_check_makes_verdicts_again(done, settings, monkeypatch):
+    job = ScanJob(find_scans(settings.bids_dir)[0], replace(settings, methods=("quickshear", "pydeface")))
+    job.run()
+    names = [(m, n) for m in CHECK_MODULES for n, v in vars(m).items() if n.isupper() and isinstance(v, int | float)]
+    assert {("face", "FRONT_MM"), ("brain", "LAYER"), ("grid_matching", "SAME"), ("skin", "OTSU_SHARE")} <= {
+        (module.__name__.rpartition(".")[2], name) for module, name in names
+    }
+    for module, name in names:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, getattr(module, name) + 1)
+            assert not job.is_up_to_date(), name
+    assert job.is_up_to_date()
+    monkeypatch.setattr(face, "LOOKS", face.LOOKS[:-1])  # a tuple of tuples
+    assert job.run().computed == 2
+    assert set(json.loads(job.timing.read_text())) == {"load", "qc quickshear", "qc pydeface"}
+
+
+def test_a_run_stores_what_is_needed_to_repeat_it(done, settings, monkeypatch):
+    monkeypatch.setattr("efface.study.run._outcomes", lambda _executor, jobs: (job.run() for job in jobs))
+    study = Study(replace(settings, methods=("quickshear",)), bids_filter=load_filter({"session": "1"}))
+    study.run(subjects=["sub-02"])
+    stored = json.loads(GroupPaths(settings.out_dir).description.read_text())["Efface"]
+    assert (stored["BidsFilter"], stored["ParticipantLabels"]) == ({"ses": ["1"]}, ["02"])
+    study.run()
+    stored = json.loads(GroupPaths(settings.out_dir).description.read_text())["Efface"]
+    assert stored["ParticipantLabels"] == []
+    assert len(stored["Runs"]) == 1
+
+
+# --- group level -----------------------------------------------------------------------------------------------------
+
+
+def test_measures_are_joined_by_their_keys_in_whatever_order_the_rows_are(done, settings):
+    chosen = replace(settings, methods=("quickshear", "pydeface"), measures=("dice", "volume", "distance"))
+    run_all(chosen)
+    before = collect(settings.out_dir)
+    for path in GroupPaths(settings.out_dir).unit_results():
+        head, *rows = path.read_text().splitlines()
+        random.Random(1).shuffle(rows)
+        path.write_text("\n".join([head, *rows]) + "\n")
+    after = collect(settings.out_dir)
+    keys = ["subject", "session", "scan", "method", "level", "region"]
+    for a, b in ((before.volumes, after.volumes), (before.distances, after.distances)):
+        one, other = (frame.sort_values(keys, ignore_index=True) for frame in (a, b))
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_number_that_is_there_twice_is_refused(done, settings):
+    run_all(replace(settings, methods=("quickshear",), measures=("dice", "volume")))
+    path = GroupPaths(settings.out_dir).unit_results()[0]
+    rows = path.read_text().splitlines()
+    twice = next(row for row in rows if "\tvolume_ml\t" in row)
+    path.write_text("\n".join([*rows, twice]) + "\n")
+    with pytest.raises(InputError, match="volume_ml of sub-01_ses-1, quickshear, whole brain is there twice"):
+        collect(settings.out_dir)

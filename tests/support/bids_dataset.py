@@ -55,9 +55,9 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
         return Labels(values.astype(np.int32), (), Provenance(name, "0", {}))
 
     affine = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
-    monkeypatch.setattr("efface.study.scan_job.segment", segment)
+    monkeypatch.setattr("efface.study.segmentations.segment", segment)
     if not judged:
-        monkeypatch.setattr("efface.study.scan_job.judge", untouched)
+        monkeypatch.setattr("efface.quality.Judge.verdict", untouched)
     monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: truth.brain)
     monkeypatch.setattr("efface.spatial.registration.register_affine", lambda *args, **kwargs: affine)
     phantom.give_landmarks(monkeypatch)

@@ -16,7 +16,7 @@ import phantom
 from efface.bids.derivatives import ORIGINAL, UNNAMED_SEGMENTER, UnitPaths, recipe_of
 from efface.io.scan import Scan, load_scan
 from efface.quality import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QualityClass, Verdict
-from efface.study.quality_tables import write_verdict
+from efface.study.verdicts import write_verdict
 
 METHODS = ("quickshear", "mri_deface", "pydeface")
 VERDICTS = {"quickshear": ("Success", 0.05), "mri_deface": ("Failure II", 0.93), "pydeface": ("Failure I", 0.8)}

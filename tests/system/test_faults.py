@@ -1,4 +1,4 @@
-"""A study that is killed, finds the disk full or OUT closed, or is started twice: nothing is lost, nothing is half."""
+"""A study that is killed, runs on a full or read-only disk, or is started twice: no result is lost or incomplete."""
 
 import os
 import random
@@ -7,30 +7,32 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import bids_dataset
 from efface.bids.query import find_scans
-from efface.cli import USAGE, main
+from efface.cli.main import main
+from efface.cli.options import USAGE
 from efface.errors import ClusterError, InputError, OutputError, StepTimeoutError
 from efface.io.atomic import LEFTOVER
 from efface.study import Settings, Study, collect
-from efface.study.backends import Batch, Local, Remote, cluster_of
+from efface.study.backends import Batch, Local, Remote, backend_of
 from efface.study.records import read_table
 from efface.study.run import only_run
-from efface.study.scan_job import Unit, run_unit
-from efface.study.watchdog import stopped, time_limit
+from efface.study.scan_job import ScanJob
+from efface.study.watchdog import stop_notes, time_limit
 
 METHODS = ("quickshear", "defacer")
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """Two scans, two methods, run in this process: the stand-ins for slow steps are not in others."""
+    """Two scans, two methods, run in this process: other processes do not have the stand-ins for slow steps."""
     bids_dataset.stand_in(monkeypatch)
-    monkeypatch.setattr("efface.study.run._outcomes", lambda engine, tasks: (task.run() for task in tasks))
+    monkeypatch.setattr("efface.study.run._outcomes", lambda _executor, jobs: (job.run() for job in jobs))
     root = bids_dataset.make(tmp_path / "bids", ("sub-01/ses-1", "sub-02/ses-1"))
     return Study(Settings(root, tmp_path / "out", METHODS, rescan="none"))
 
@@ -101,14 +103,14 @@ def test_a_second_run_on_the_same_folder_is_refused_in_one_line(study, tmp_path,
     study.run()
     before = files(study.settings.out_dir)
     holds = (
-        "import sys, time; from pathlib import Path; from efface.study.run import only_run\n"
-        "with only_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "import sys; from pathlib import Path; from efface.study.run import only_run\n"
+        "with only_run(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", holds, str(study.settings.out_dir)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout.readline() == "held\n"
-            options = ["--methods", ",".join(METHODS), "--rescan", "none"]
+            options = ["--methods", ",".join(METHODS), "--rescan", "none", "--header", "keep"]
             code = main(["study", str(study.settings.bids_dir), str(study.settings.out_dir), "participant", *options])
             said = capsys.readouterr().err
             assert code == USAGE
@@ -148,10 +150,10 @@ def test_on_a_full_disk_the_run_ends_in_one_line_and_goes_on_when_there_is_room(
 def test_a_folder_that_becomes_read_only_ends_the_run_and_loses_nothing(study, small_disk, monkeypatch):
     here = again(study, small_disk / "out")
     first, second = find_scans(here.settings.bids_dir)
-    run_unit(first, here.settings)
+    ScanJob(first, here.settings).run()
     before = files(here.settings.out_dir)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for attempt in (here.run, lambda: run_unit(second, here.settings)):
+    for attempt in (here.run, lambda: ScanJob(second, here.settings).run()):
         with pytest.raises(OutputError, match="is read-only: choose a folder you can write to"):
             attempt()
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
@@ -183,45 +185,56 @@ def test_a_corrupt_scan_amid_a_cohort_is_a_row_and_all_others_are_done(study):
     assert set(study.tables().dice.scan) == {"sub-02_ses-1"}
 
 
-def test_a_finished_unit_is_known_without_opening_its_scan(study, monkeypatch):
+def test_a_finished_scan_job_is_known_without_opening_its_scan(study, monkeypatch):
     study.run()
-    units = [Unit(source, study.settings) for source in find_scans(study.settings.bids_dir)]
-    monkeypatch.setattr("efface.study.scan_job.load_scan", lambda path: pytest.fail("a scan was opened"))
-    assert all(unit.up_to_date() for unit in units)
+    jobs = [ScanJob(source, study.settings) for source in find_scans(study.settings.bids_dir)]
+    monkeypatch.setattr("efface.study.job.load_scan", lambda path: pytest.fail("a scan was opened"))
+    assert all(job.is_up_to_date() for job in jobs)
     other = Settings(study.settings.bids_dir, study.settings.out_dir, METHODS, rescan="none", header="keep")
-    assert not Unit(units[0].source, other).up_to_date()
-    units[0].paths.mask("quickshear").unlink()
-    assert not units[0].up_to_date()
-    path = units[1].source.path
+    assert not ScanJob(jobs[0].source, other).is_up_to_date()
+    jobs[0].paths.mask("quickshear").unlink()
+    assert not jobs[0].is_up_to_date()
+    path = jobs[1].source.path
     os.utime(path, ns=(0, 1))
-    assert not units[1].up_to_date()
+    assert not jobs[1].is_up_to_date()
 
 
 def test_a_touched_scan_is_read_once_more_and_nothing_is_computed(study):
     study.run()
     source = find_scans(study.settings.bids_dir)[0]
     os.utime(source.path, ns=(0, 1))
-    assert run_unit(source, study.settings).computed == 0
-    assert Unit(source, study.settings).up_to_date()
+    assert ScanJob(source, study.settings).run().computed == 0
+    assert ScanJob(source, study.settings).is_up_to_date()
 
 
 def test_a_step_that_was_stopped_is_a_row_and_its_trace_goes(study):
     source = find_scans(study.settings.bids_dir)[0]
-    unit = Unit(source, study.settings)
-    unit.paths.folder.mkdir(parents=True)
+    job = ScanJob(source, study.settings)
+    job.paths.folder.mkdir(parents=True)
     trace = '  File "/x/efface/deface/quickshear.py", line 7 in plan\n  File "/x/efface/study/unit.py", line 9 in run\n'
-    unit.paths.stopped("deface quickshear").write_text(trace)
-    assert len(stopped(unit.paths.folder, source.stem)) == 1
-    (failure,) = run_unit(source, study.settings).failures
+    job.paths.stopped("deface quickshear").write_text(trace)
+    assert len(stop_notes(job.paths.folder, source.stem)) == 1
+    (failure,) = ScanJob(source, study.settings).run().failures
     assert failure.method == "quickshear"
     assert failure.reason.startswith("deface quickshear took more than 7200 s and was stopped in plan")
-    assert stopped(unit.paths.folder, source.stem) == []
-    assert run_unit(source, study.settings).failures == ()
+    assert stop_notes(job.paths.folder, source.stem) == []
+    assert ScanJob(source, study.settings).run().failures == ()
+
+
+def test_the_trace_of_a_neighbour_whose_name_begins_alike_is_left_alone(study):
+    source = find_scans(study.settings.bids_dir)[0]
+    job, neighbour = ScanJob(source, study.settings), replace(source, stem=f"{source.stem}_acq-mprage")
+    job.paths.folder.mkdir(parents=True)
+    trace = ScanJob(neighbour, study.settings).paths.stopped("deface quickshear")
+    trace.write_text("a traceback")
+    assert (job.count_stopped(), ScanJob(neighbour, study.settings).count_stopped()) == (0, 1)
+    assert job.run().failures == ()
+    assert trace.is_file()
 
 
 def test_a_step_in_time_leaves_no_trace(tmp_path):
     with time_limit(60, tmp_path / ".a_step_stopped.txt", "step"):
-        assert stopped(tmp_path, "a") == []
+        assert stop_notes(tmp_path, "a") == []
     assert list(tmp_path.iterdir()) == []
     (tmp_path / ".a_step_stopped.txt").write_text("hung")
     with (
@@ -245,20 +258,20 @@ def test_a_step_in_time_leaves_no_trace(tmp_path):
 )
 def test_words_about_clusters_that_do_not_go_together_are_refused(words, message):
     with pytest.raises(InputError, match=message):
-        cluster_of(**words)
+        backend_of(**words)
 
 
 def test_words_about_clusters_mean_what_they_say(tmp_path):
     config = tmp_path / "slurm.yaml"
     config.write_text("cores: 4\nprocesses: 2\nmemory: 8GB\n")
-    assert cluster_of(None, 3, memory_gb=2) == Local(3, 2)
-    assert cluster_of("tcp://h:1") == Remote("tcp://h:1")
-    made = cluster_of("slurm", 5, config=config)
+    assert backend_of(None, 3, memory_gb=2) == Local(3, 2)
+    assert backend_of("tcp://h:1") == Remote("tcp://h:1")
+    made = backend_of("slurm", 5, config=config)
     assert made == Batch("slurm", 5, {"cores": 4, "processes": 2, "memory": "8GB"})
     assert made.at_most(2).jobs == 2
     config.write_text("- a list")
     with pytest.raises(InputError, match="must hold options of dask-jobqueue"):
-        cluster_of("slurm", config=config)
+        backend_of("slurm", config=config)
 
 
 def test_a_scheduler_that_is_not_there_is_said_in_one_line(monkeypatch):
@@ -271,6 +284,6 @@ def test_a_scheduler_that_is_not_there_is_said_in_one_line(monkeypatch):
 
 
 def test_tables_of_a_killed_run_are_those_of_its_finished_scans(study):
-    run_unit(find_scans(study.settings.bids_dir)[0], study.settings)
+    ScanJob(find_scans(study.settings.bids_dir)[0], study.settings).run()
     collect(study.settings.out_dir)
     assert set(read_table(study.settings.out_dir / "dice.tsv").scan) == {"sub-01_ses-1"}

@@ -10,7 +10,7 @@ import pytest
 import chromium
 import review_study
 from efface.bids.derivatives import UnitPaths
-from efface.study.ratings import current_votes, read_votes
+from efface.study.ratings import current_ratings, read_ratings
 
 pytestmark = pytest.mark.skipif(bool(chromium.why_not()), reason=chromium.why_not() or "-")
 PATIENCE_S = 60.0
@@ -97,7 +97,7 @@ def test_a_whole_study_is_voted_by_keyboard_and_nothing_is_lost(driver, tmp_path
         server.wait()
         page.press("2")
         page.wait("document.getElementById('alert').textContent.includes('not saved')")
-    assert {vote.case: vote.verdict for vote in current_votes(out)} == given
+    assert {vote.case: vote.verdict for vote in current_ratings(out)} == given
     with review_study.serving(out, "--reviewer", "Ann") as (_, url):
         page = Page(driver, url)
         page.wait("document.getElementById('count').textContent.startsWith('6 of 6')")
@@ -105,8 +105,8 @@ def test_a_whole_study_is_voted_by_keyboard_and_nothing_is_lost(driver, tmp_path
         assert {(scan, method): marks.split()[-1] for scan, method, marks in rows} == {
             case: verdict.split()[-1] for case, verdict in given.items()
         }
-    assert [v.note for v in read_votes(out).votes if v.note] == ["<b>odd</b> note"]
-    assert read_votes(out).broken == 0
+    assert [v.note for v in read_ratings(out).ratings if v.note] == ["<b>odd</b> note"]
+    assert read_ratings(out).broken == 0
 
 
 def test_images_overlays_and_faces_are_drawn_and_nothing_comes_from_elsewhere(viewer, tmp_path):
@@ -148,7 +148,7 @@ def test_votes_by_keyboard_while_images_are_drawn(viewer, tmp_path):
             page.press(key)
             page.wait(f"document.getElementById('count').textContent.startsWith('{number + 1} of 3')")
         assert page.errors() == []
-    assert sorted(vote.verdict for vote in current_votes(out)) == sorted(VERDICTS.values())
+    assert sorted(vote.verdict for vote in current_ratings(out)) == sorted(VERDICTS.values())
 
 
 def lit_colours(page):
@@ -217,7 +217,7 @@ def test_two_reviewers_at_one_server_lose_nothing(driver, tmp_path):
         shown = pages[1].text("agreement-body")
         assert "Ann, Zoë <i>" in shown
         assert "Fleiss' kappa of 2 reviewers on the 6 cases" in shown
-    votes = current_votes(out)
+    votes = current_ratings(out)
     assert len(votes) == 12
     assert {v.reviewer: {w.verdict for w in votes if w.reviewer == v.reviewer} for v in votes} == {
         "Ann": {"Success"},

@@ -23,14 +23,14 @@ def run(options: argparse.Namespace) -> int:
     """Make the cohort, run both levels, and print the time."""
     from efface.simulation.cohort import make_cohort
     from efface.study import Settings, Study
-    from efface.study.backends import cluster_of
+    from efface.study.backends import backend_of
 
     start = time.perf_counter()
     bids_dir, out_dir = options.out_dir / "cohort", options.out_dir / "efface"
     settings = Settings(bids_dir, out_dir, shared.chosen_methods(options.methods))
     print(f"making four virtual people, two sessions each, in {bids_dir}", flush=True)
     make_cohort(bids_dir)
-    code = run_participants(Study(settings), cluster_of(None, options.jobs))
+    code = run_participants(Study(settings), backend_of(None, options.jobs))
     run_group(out_dir, include_originals=True)  # these people do not exist
     print(f"{time.perf_counter() - start:.0f} s")
     return code

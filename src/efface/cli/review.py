@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C, then print how many votes there are."""
     from efface.review import serve
-    from efface.study.ratings import votes_path
+    from efface.study.ratings import ratings_path
 
     def say(url: str) -> None:
         print(f"review: {url}\nonly this machine can open it; Ctrl-C ends", flush=True)
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         say=say,
     )
     log = session.log()
-    print(f"{votes_path(options.out_dir)}: {len(log.last)} votes of {len(session.cases)} cases")
+    print(f"{ratings_path(options.out_dir)}: {len(log.last)} votes of {len(session.cases)} cases")
     if log.broken:
         shared.warn([f"{log.broken} lines there cannot be read (cut short by a crash?) and are left out"])
     return shared.DONE

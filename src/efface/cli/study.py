@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the participant or the group level."""
     from efface.bids.filters import load_filter
     from efface.study import Settings, Study
-    from efface.study.backends import cluster_of
+    from efface.study.backends import backend_of
 
     if options.level == "group":
         return run_group(options.out_dir, include_originals=options.include_originals)
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     )
     bids_filter = load_filter(options.bids_filter) if options.bids_filter else None
     study = Study(settings, validate=not options.skip_bids_validation, bids_filter=bids_filter)
-    cluster = cluster_of(options.cluster, options.jobs, memory_gb=options.memory, config=options.cluster_config)
+    cluster = backend_of(options.cluster, options.jobs, memory_gb=options.memory, config=options.cluster_config)
     return run_participants(study, cluster, options.participant_label, options.session_label)
 
 

@@ -14,7 +14,16 @@ from efface.review.cases import Case, find_cases, read_json
 from efface.review.evidence import evidence_lines
 from efface.segmentation.labels import LABELS
 from efface.study.quality_tables import write_quality
-from efface.study.ratings import Rating, VoteLog, append_vote, check_reviewer, is_stale, now, read_votes, votes_path
+from efface.study.ratings import (
+    Rating,
+    RatingLog,
+    append_rating,
+    check_reviewer,
+    is_stale,
+    now,
+    ratings_path,
+    read_ratings,
+)
 
 GOLDEN_TURN = 0.618034
 
@@ -40,7 +49,7 @@ class Session:
     reviewer: str = ""
     cases: dict[str, Case] = field(default_factory=dict)
     _known: dict[Path, tuple[int, list[Case]]] = field(default_factory=dict)
-    _log: tuple[tuple[int, int], VoteLog] = ((-1, -1), VoteLog((), 0))
+    _log: tuple[tuple[int, int], RatingLog] = ((-1, -1), RatingLog((), 0))
 
     def __post_init__(self) -> None:
         if self.reviewer:
@@ -51,15 +60,15 @@ class Session:
         """Look again for what the study has made."""
         self.cases = {case.id: case for case in find_cases(self.out_dir, self._known)}
 
-    def log(self) -> VoteLog:
+    def log(self) -> RatingLog:
         """All votes, read again only when the file has changed."""
         try:
-            status = votes_path(self.out_dir).stat()
+            status = ratings_path(self.out_dir).stat()
         except OSError:
-            return read_votes(self.out_dir)
+            return read_ratings(self.out_dir)
         stamp = (status.st_size, status.st_mtime_ns)
         if self._log[0] != stamp:
-            self._log = (stamp, read_votes(self.out_dir))
+            self._log = (stamp, read_ratings(self.out_dir))
         return self._log[1]
 
     def study(self, reviewer: str) -> dict[str, Any]:
@@ -78,7 +87,7 @@ class Session:
             "name": str(self.out_dir),
             "blind": self.blind,
             "reviewer": reviewer,
-            "reviewers": sorted({vote.reviewer for vote in log.votes}),
+            "reviewers": sorted({vote.reviewer for vote in log.ratings}),
             "broken": log.broken,
             "cases": rows,
         }
@@ -124,7 +133,7 @@ class Session:
         shown = before["open"] and bool(before["automatic"])
         session = paths.session or ""
         names = (now(), reviewer, paths.subject, session, paths.stem, case.method)
-        append_vote(self.out_dir, Rating(*names, verdict, note, case.image, automatic_shown=shown))
+        append_rating(self.out_dir, Rating(*names, verdict, note, case.image, automatic_shown=shown))
         return self.details(case_id, reviewer)
 
     def case(self, case_id: str) -> Case:

@@ -1,4 +1,4 @@
-"""Where the workers of a study are: on this machine, with a scheduler that runs, or in the jobs of a batch system."""
+"""Where the workers of a study run: on this machine, on a running scheduler, or in the jobs of a batch system."""
 
 import contextlib
 import logging
@@ -12,52 +12,52 @@ from typing import Any, Protocol
 from efface.errors import ClusterError, InputError, MissingDependencyError
 
 MEMORY_GB = 3.0
-"""What one worker may need at its peak on a 1 mm scan."""
+"""Peak memory of one worker on a 1 mm scan."""
 ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 BATCH_SYSTEMS = {"slurm": ("SLURMCluster", "sbatch"), "pbs": ("PBSCluster", "qsub"),
                  "sge": ("SGECluster", "qsub"), "lsf": ("LSFCluster", "bsub")}  # fmt: skip
 CONNECT_S = 30.0
-"""How long a scheduler may take to answer."""
+"""Time limit for a scheduler to answer."""
 TERMINATE = 0.95
 """Share of its memory limit at which a worker is killed."""
 QUIET: Mapping[str, Any] = {
-    "distributed.scheduler.allowed-failures": 0,  # the engine decides what is tried again
+    "distributed.scheduler.allowed-failures": 0,  # the executor decides what is tried again
     "distributed.scheduler.worker-saturation": 1.0,  # no task waits at a worker that may die
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": TERMINATE,
-    "distributed.admin.tick.limit": "1h",  # a busy machine is no news
+    "distributed.admin.tick.limit": "1h",  # do not warn on a busy machine
     "distributed.comm.timeouts.connect": "60s",
     "distributed.deploy.lost-worker-timeout": "1h",  # a worker may take long to start again on a busy machine
     "distributed.logging.distributed": "critical",
 }
 
 
-class Cluster(Protocol):
-    """A place for workers."""
+class Backend(Protocol):
+    """A place where workers run."""
 
-    def at_most(self, tasks: int) -> "Cluster":
-        """The same, with no more workers than there are tasks."""
+    def at_most(self, tasks: int) -> "Backend":
+        """Return the same backend with no more workers than there are tasks."""
 
     def connect(self) -> "contextlib.AbstractContextManager[Any]":
-        """A dask client; workers that were started for it end with the context.
+        """Connect a dask client; workers that were started for it end with the context.
 
         Raises
         ------
         ClusterError
-            If there is nobody to connect to.
+            If no scheduler answers.
         """
 
 
 def default_jobs() -> int:
-    """Workers that cores and free memory allow."""
+    """Number of workers that cores and free memory allow."""
     free_gb = _free_gb()
     return available_cores() if free_gb is None else max(1, min(available_cores(), int(free_gb / MEMORY_GB)))
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -69,21 +69,21 @@ def _free_gb() -> float | None:
 
 @dataclass(frozen=True)
 class Local:
-    """Workers on this machine, one scan each; nobody else can connect to them.
+    """Workers on this machine, one scan each; other users cannot connect to them.
 
     Attributes
     ----------
     jobs
-        How many.
+        Number of workers.
     memory_gb
-        What each may use before it is killed; None gives each its share of what is free.
+        Memory of each worker, above which it is killed; None divides the free memory among them.
     """
 
     jobs: int
     memory_gb: float | None = None
 
     def at_most(self, tasks: int) -> "Local":
-        """The same, with no more workers than there are tasks."""
+        """Return the same backend with no more workers than there are tasks."""
         return replace(self, jobs=max(1, min(self.jobs, tasks)))
 
     @contextlib.contextmanager
@@ -118,23 +118,23 @@ class Local:
 
 @dataclass(frozen=True)
 class Remote:
-    """The workers of a scheduler that runs.
+    """The workers of a running scheduler.
 
     Attributes
     ----------
     address
-        ``tcp://host:port``; ``tls://`` with dask's own configuration of certificates.
+        ``tcp://host:port``, or ``tls://host:port`` with certificates configured in dask.
     """
 
     address: str
 
     def at_most(self, tasks: int) -> "Remote":
-        """Its workers are there anyway."""
+        """Return itself: the workers run already."""
         return self
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Any]:
-        """Join it; wait a while for one that is gone."""
+        """Connect to the scheduler; wait up to `CONNECT_S` for it."""
         import dask
         import distributed
 
@@ -151,16 +151,16 @@ class Remote:
 
 @dataclass(frozen=True)
 class Batch:
-    """Workers in the jobs of a batch system, which are asked for at the start and cancelled at the end.
+    """Workers in the jobs of a batch system, which are submitted at the start and cancelled at the end.
 
     Attributes
     ----------
     system
         A name in `BATCH_SYSTEMS`.
     jobs
-        How many jobs to ask for.
+        Number of jobs to submit.
     options
-        Of dask-jobqueue: ``cores``, ``memory``, ``processes``, ``queue``, ``account``, ``walltime`` and so on.
+        Options of dask-jobqueue: ``cores``, ``memory``, ``processes``, ``queue``, ``account``, ``walltime`` and so on.
     """
 
     system: str
@@ -168,12 +168,12 @@ class Batch:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def at_most(self, tasks: int) -> "Batch":
-        """The same, with no more jobs than there are tasks."""
+        """Return the same backend with no more jobs than there are tasks."""
         return replace(self, jobs=max(1, min(self.jobs, tasks)))
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Any]:
-        """Ask for the jobs."""
+        """Submit the jobs."""
         import dask
         import dask_jobqueue
         import distributed
@@ -200,15 +200,26 @@ class Batch:
                 yield client
 
 
-def cluster_of(
+def backend_of(
     where: str | None, jobs: int | None = None, *, memory_gb: float | None = None, config: Path | None = None
-) -> Cluster:
-    """What ``--cluster``, ``--jobs``, ``--memory`` and ``--cluster-config`` mean.
+) -> Backend:
+    """Make the backend that ``--cluster``, ``--jobs``, ``--memory`` and ``--cluster-config`` describe.
+
+    Parameters
+    ----------
+    where
+        Address of a scheduler, a name in `BATCH_SYSTEMS`, or None for this machine.
+    jobs
+        Number of workers, or of batch jobs.
+    memory_gb
+        Memory of each worker on this machine.
+    config
+        YAML file with options of dask-jobqueue.
 
     Raises
     ------
     InputError
-        If one of them cannot be used, or they do not go together.
+        If one of them cannot be used, or they contradict each other.
     """
     if jobs is not None and jobs < 1:
         msg = f"--jobs must be 1 or more; received {jobs}"
@@ -257,7 +268,7 @@ def _prepare(client: Any, threads: int | None = None) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what dask says about workers that come and go off the terminal: the engine says what it means for a scan."""
+    """Silence dask's messages about workers: the executor reports what they mean for a scan."""
     logger = logging.getLogger("distributed")
     level, logger_level = logger.level, logging.CRITICAL + 1
     logger.setLevel(logger_level)

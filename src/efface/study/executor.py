@@ -1,7 +1,7 @@
-"""Runs tasks in parallel, in processes of their own, and never loses one; knows nothing of what they do.
+"""Run tasks in parallel worker processes; every task ends with an outcome, whatever happens to its worker.
 
-dask.distributed does the work, on this machine or on a cluster (`efface.study.backends`). The policy is here: how many
-tasks are in flight, what is tried again, and what is given up with a reason.
+dask.distributed runs the workers, on this machine or on a cluster (`efface.study.backends`). The policy is here: how
+many tasks are submitted at once, which are tried again, and which are given up with a reason.
 """
 
 import contextlib
@@ -18,38 +18,38 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from efface.errors import ClusterError, OutputError
-from efface.study.backends import Cluster, Local, available_cores, default_jobs
+from efface.study.backends import Backend, Local, available_cores, default_jobs
 
 if TYPE_CHECKING:
     from efface.study.records import Row
 
-__all__ = ["Engine", "Outcome", "Task", "available_cores", "default_jobs", "run_tasks"]
+__all__ = ["Executor", "Outcome", "Task", "available_cores", "default_jobs", "run_tasks"]
 
 AHEAD, AT_LEAST = 3, 8
-"""Messages on their way for each worker, and in all: so few that the scheduler's memory does not grow with a study."""
+"""Bundles submitted for each worker, and in all: few, so that the scheduler's memory does not grow with a study."""
 ATTEMPTS = 4
-"""How often a scheduler that is gone is looked for; each takes half a minute."""
+"""Attempts to reconnect to a lost scheduler; each takes half a minute."""
 COUNT_S = 10.0
-"""How often workers are counted; on a cluster they come and go."""
+"""Interval at which workers are counted; on a cluster they come and go."""
 MOST_AT_ONCE, QUICK_S, PATIENCE_S = 64, 0.02, 0.5
-"""Tasks of one message to a worker; below this many seconds a task counts as quick; when a worker reports back."""
-LOST = "the worker process died twice, probably for want of memory: try a smaller --jobs, or more --memory"
+"""Most tasks in a bundle; duration below which a task counts as quick; time after which a worker reports back."""
+LOST = "the worker process died twice, probably out of memory: try a smaller --jobs, or more --memory"
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one task.
+    """Result of one task.
 
     Attributes
     ----------
     name
-        The task's.
+        Name of the task.
     failures
         Its failed rows.
     computed
-        How many steps were computed; 0 when everything was there from an earlier run.
+        Number of computed steps; 0 when everything was there from an earlier run.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Outcome:
 
 
 class Task(Protocol):
-    """One piece of work that stands alone: picklable, and written to disk by itself."""
+    """An independent piece of work: it can be pickled and writes its own results to disk."""
 
     @property
     def name(self) -> str:
-        """What to call it, for example the scan's name."""
+        """Name for progress and messages, for example the scan's name."""
 
     def run(self) -> Outcome:
         """Do what is missing.
@@ -70,35 +70,35 @@ class Task(Protocol):
         Raises
         ------
         OutputError
-            If results cannot be written. Everything else that goes wrong is a row with a reason.
+            If results cannot be written. Every other expected error is a row with a reason.
         """
 
     def lost(self, reason: str) -> Outcome:
-        """Write the row of a task that could not say itself what went wrong."""
+        """Write the failed row of a task whose process died or that raised an unexpected error."""
 
-    def up_to_date(self) -> bool:
-        """Whether there is nothing to do; cheap, as it is asked of every task of a study."""
+    def is_up_to_date(self) -> bool:
+        """Whether there is nothing to do; must be cheap: it is asked of every task of a study."""
 
-    def stopped(self) -> int:
-        """How many steps were stopped for taking too long, and will be left out when it runs again."""
+    def count_stopped(self) -> int:
+        """Count the steps that were stopped because they took too long; the next run skips them."""
 
 
-class Engine:
-    """Workers, started when the first task comes and ended with the context.
+class Executor:
+    """Runs tasks on workers, which start with the first task and end with the context.
 
     Parameters
     ----------
-    cluster
+    backend
         Where the workers are: `efface.study.backends`.
 
     Examples
     --------
-    >>> with Engine(Local(2)) as engine:  # doctest: +SKIP
-    ...     outcomes = list(engine.run(tasks))
+    >>> with Executor(Local(2)) as executor:  # doctest: +SKIP
+    ...     outcomes = list(executor.run(tasks))
     """
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self._stack = contextlib.ExitStack()
         self._client: Any = None
         self._count, self._counted = 0, -math.inf
@@ -112,30 +112,30 @@ class Engine:
         self._stack.close()
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Run every task, and give outcomes as they come; order depends on timing, results do not.
+        """Run every task and yield outcomes as they arrive; their order depends on timing, their content does not.
 
-        A worker that dies (killed, out of memory, stopped in a step that took too long) takes no other task with it.
-        What was with it is tried again at the end, one task at a time; what kills its worker again is a failed row.
+        A worker that dies (killed, out of memory, stopped in a step that took too long) affects no other task. Its
+        tasks are tried again at the end, one at a time; a task whose worker dies again becomes a failed row.
 
         Raises
         ------
         OutputError
-            If results cannot be written; nothing more is started.
+            If results cannot be written; no further task is started.
         ClusterError
-            If there are no workers, or the scheduler is gone and does not come back.
+            If there are no workers, or the scheduler is lost and does not come back.
         """
         suspects: list[Task] = []
         yield from self._pass(iter(tasks), suspects)
         for task in suspects:
             tries, again = 1, [task]
-            while again and tries <= 1 + task.stopped():
+            while again and tries <= 1 + task.count_stopped():
                 again, tries = [], tries + 1
                 yield from self._pass(iter([task]), again)
             if again:
                 yield task.lost(LOST)
 
     def _pass(self, tasks: Iterator[Task], suspects: list[Task]) -> Iterator[Outcome]:
-        """Run tasks; those that alone went down with a worker are put into `suspects`."""
+        """Run tasks; one that ran alone on a worker that died is added to `suspects`."""
         import distributed
 
         bundles = _Bundles(tasks)
@@ -146,18 +146,18 @@ class Engine:
             gone = False
             for future in batch:
                 try:
-                    result = future.result()  # computed again where it went down with its worker
+                    result = future.result()
                 except CancelledError:
                     gone = True
                 except distributed.KilledWorker:
-                    if len(bundles.flying[future]) > 1:  # which of them it was shows when each runs alone
+                    if len(bundles.flying[future]) > 1:  # run each alone to find the one that killed the worker
                         bundles.give_back(future, alone=True)
                     else:
                         suspects.extend(bundles.flying.pop(future))
                 else:
                     yield from bundles.came_back(future, result)
             if gone:
-                for future in list(bundles.flying):  # the scheduler is gone, and with it all it was given
+                for future in list(bundles.flying):  # the scheduler is lost, and with it all submitted tasks
                     bundles.give_back(future)
                 self._reconnect()
                 yield from self._pass(bundles.rest(), suspects)
@@ -179,7 +179,7 @@ class Engine:
 
     def _connected(self) -> Any:
         if self._client is None:
-            self._client = self._stack.enter_context(self.cluster.connect())
+            self._client = self._stack.enter_context(self.backend.connect())
         return self._client
 
     def _reconnect(self) -> None:
@@ -197,7 +197,7 @@ class Engine:
 
 
 def _failed(task: Task, error: BaseException) -> Outcome:
-    """The row of a task that raised an error; what ends the whole run is raised again."""
+    """Return the outcome of a task that raised an error; an error that ends the whole run is raised again."""
     if isinstance(error, OutputError | ClusterError):
         raise error
     log.error("%s: unexpected error", task.name, exc_info=error)  # a bug in one scan must not lose the others
@@ -205,16 +205,16 @@ def _failed(task: Task, error: BaseException) -> Outcome:
 
 
 def run_tasks(tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
-    """Run every task on this machine; see `Engine.run`."""
-    with Engine(Local(max(1, min(jobs, len(tasks))))) as engine:
-        yield from engine.run(tasks)
+    """Run every task on this machine; see `Executor.run`."""
+    with Executor(Local(max(1, min(jobs, len(tasks))))) as executor:
+        yield from executor.run(tasks)
 
 
 class _Bundles:
-    """Tasks on their way: single where a task takes its time, many at once where most have nothing to do.
+    """Groups tasks into bundles: one task each while tasks are slow, many while most have nothing to do.
 
-    A message to a worker and back costs more than a task that finds everything done; so a worker that is quick gets more
-    at once, and gives back what it does not manage in `PATIENCE_S`.
+    A message to a worker and back costs more than a task that finds everything done. So bundles grow while tasks are
+    quick, and a worker returns the tasks that it has not started within `PATIENCE_S`.
     """
 
     def __init__(self, tasks: Iterator[Task]) -> None:
@@ -223,14 +223,14 @@ class _Bundles:
         self.flying: dict[Any, tuple[Task, ...]] = {}
 
     def more(self) -> bool:
-        """Whether there is a task to take."""
+        """Whether a task is left."""
         first = next(self.tasks, None)
         if first is not None:
             self.tasks = itertools.chain([first], self.tasks)
         return first is not None or bool(self.alone)
 
     def take(self, most: int) -> list[tuple[Task, ...]]:
-        """At most so many bundles."""
+        """Take at most so many bundles."""
         taken: list[tuple[Task, ...]] = []
         while len(taken) < most:
             bundle = (self.alone.pop(),) if self.alone else tuple(itertools.islice(self.tasks, self.size))
@@ -240,7 +240,7 @@ class _Bundles:
         return taken
 
     def came_back(self, future: Any, result: "tuple[list[Outcome], list[BaseException], float]") -> Iterator[Outcome]:
-        """Outcomes of a bundle; what its worker did not come to is taken again."""
+        """Yield the outcomes of a bundle; tasks that its worker did not start are queued again."""
         tasks = self.flying.pop(future)
         outcomes, errors, seconds = result
         yield from outcomes
@@ -251,7 +251,7 @@ class _Bundles:
         self.size = min(MOST_AT_ONCE, 2 * self.size) if seconds / max(1, done) < QUICK_S else 1
 
     def give_back(self, future: Any, *, alone: bool = False) -> None:
-        """Take a bundle's tasks again."""
+        """Queue the tasks of a bundle again."""
         tasks = self.flying.pop(future)
         if alone:
             self.alone.extend(tasks)
@@ -259,7 +259,7 @@ class _Bundles:
             self.tasks = itertools.chain(tasks, self.tasks)
 
     def rest(self) -> Iterator[Task]:
-        """Everything that is left."""
+        """All tasks that are left."""
         return itertools.chain(self.alone, self.tasks)
 
 
@@ -267,14 +267,14 @@ _ONE = threading.Lock()
 
 
 def _run(tasks: tuple[Task, ...]) -> tuple[list[Outcome], list[BaseException], float]:
-    """Run tasks until one fails, or patience ends; outcomes, the error of the next task, and seconds."""
+    """Run tasks until one raises or `PATIENCE_S` is over; return outcomes, the error of the next task, and seconds."""
     outcomes: list[Outcome] = []
     with _ONE:  # a worker with several threads would run several scans in one process
         start = time.perf_counter()
         for task in tasks:
             try:
                 outcomes.append(task.run())
-            except Exception as error:  # noqa: BLE001 - the engine says what it means
+            except Exception as error:  # noqa: BLE001 - the executor decides what it means
                 return outcomes, [_portable(error)], time.perf_counter() - start
             if time.perf_counter() - start > PATIENCE_S:
                 break
@@ -282,9 +282,9 @@ def _run(tasks: tuple[Task, ...]) -> tuple[list[Outcome], list[BaseException], f
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, or one of the same words where it cannot travel."""
+    """Return the error, or one with the same text where it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # noqa: BLE001 - whatever it is, its words are kept
+    except Exception:  # noqa: BLE001 - whatever it is, its text is kept
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

@@ -1,8 +1,10 @@
-"""Recipes: the JSON beside every result that says how it was made, and decides whether it must be made again."""
+"""Recipes: the JSON file beside every result that says how it was made and decides whether it must be made again."""
 
+import contextlib
 import functools
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,35 +12,119 @@ from typing import Any
 from efface._version import __version__
 from efface.bids.derivatives import recipe_of
 from efface.bids.query import T1wScan
+from efface.defacing import external
+from efface.errors import EffaceError
 from efface.io.atomic import write_atomically
 
 KEY, STATE = "Recipe", "InputState"
-"""What decided a result; and size and time of its input, which tell without opening it that it is the same file."""
+"""Keys of the JSON: what decides a result; and size and time of its input, to recognise the file without opening it."""
+UNFINISHED: Mapping[str, Any] = {"Status": "unfinished", KEY: {}}
+NOT_INSTALLED = "not installed"
+DATA = Path(__file__).parents[1] / "data"
+DEFACING_FILES = ("*.pt", "*.nii.gz")
+"""The network that finds facial landmarks, and the priors."""
+PRIOR_FILES = ("*.nii.gz",)
+WEIGHT_FILES = ("*.pt", "*.pth", "*.json", "*.npz", "*/finetune_out/models/*.pth")
 _PACKAGES = ("picsl-greedy", "deepbet", "pydeface", "deepmriprep", "SimpleITK", "torch", "scipy", "numpy")
 
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """Versions of efface and of the packages whose code or data decide the result."""
+    """Versions of efface and of the packages whose code or data decide a result."""
     return {"efface": __version__, **{name: metadata.version(name) for name in _PACKAGES}}
 
 
+@functools.cache
+def data_digest(folder: Path, patterns: tuple[str, ...]) -> str:
+    """SHA-256 over names and contents of a folder's files; computed once a process.
+
+    Parameters
+    ----------
+    folder
+        Where the files are.
+    patterns
+        Glob patterns relative to `folder`.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits; those of no file at all where the folder is missing.
+    """
+    total = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return total.hexdigest()
+
+
+def defacing_data() -> str:
+    """Digest of the embedded files that decide an edit or a verdict: priors and landmark network."""
+    return data_digest(DATA, DEFACING_FILES)
+
+
+def segmentation_data(segmenter: str, params: Mapping[str, Any]) -> str:
+    """Digest of the files that decide a segmentation: weights (embedded or from a folder) or priors.
+
+    Parameters
+    ----------
+    segmenter
+        A name in `efface.segmentation.SEGMENTERS`.
+    params
+        Its parameters; ``weights`` and ``compact`` name folders.
+    """
+    if segmenter != "slant":
+        return data_digest(DATA, PRIOR_FILES)
+    return data_digest(Path(params.get("weights") or params.get("compact") or DATA / "slant"), WEIGHT_FILES)
+
+
+def external_version(method: str, program: str | Path | None = None) -> str:
+    """Version of a method's external program; `NOT_INSTALLED` where it is missing.
+
+    Parameters
+    ----------
+    method
+        A name in `efface.defacing.METHODS`.
+    program
+        Path of the program; None looks on PATH.
+    """
+    try:
+        return external.external_version(method, external.find_program(method, program))
+    except EffaceError:
+        return NOT_INSTALLED
+
+
+def is_same(stored: Any, wanted: Any) -> bool:
+    """Whether a stored recipe is the wanted one.
+
+    An external program that is not installed here counts as unchanged: its earlier results stay valid.
+    """
+    if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
+        return stored.keys() == wanted.keys() and all(is_same(stored[name], wanted[name]) for name in stored)
+    return bool(wanted == NOT_INSTALLED or stored == wanted)
+
+
 def is_current(path: Path, recipe: Mapping[str, Any]) -> bool:
-    """Whether `path` is there and was made by exactly this recipe."""
+    """Whether `path` exists and was made by exactly this recipe."""
     if not path.is_file():
         return False
     stored = read_recipe(path)
-    return stored is not None and stored.get(KEY) == json.loads(json.dumps(recipe))
+    return stored is not None and is_same(stored.get(KEY), as_json(recipe))
 
 
 def is_finished(path: Path) -> bool:
-    """Whether `path` is there with a recipe, whatever it says."""
+    """Whether `path` exists with a recipe, whatever it says."""
     stored = read_recipe(path)
     return path.is_file() and stored is not None and bool(stored.get(KEY))
 
 
+def as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as it reads back from JSON: tuples become lists, paths become text."""
+    return dict(json.loads(json.dumps(recipe, default=str)))
+
+
 def state_of(source: T1wScan) -> list[int]:
-    """Size and time of change of a scan's file; zeros where it cannot be asked."""
+    """Size (bytes) and modification time (ns) of a scan's file; zeros where it cannot be accessed."""
     try:
         status = source.path.stat()
     except OSError:
@@ -47,7 +133,7 @@ def state_of(source: T1wScan) -> list[int]:
 
 
 def read_recipe(path: Path) -> dict[str, Any] | None:
-    """The whole JSON beside `path`, or None where there is none that can be read."""
+    """Return the whole JSON beside `path`, or None where there is none that can be read."""
     try:
         content = json.loads(recipe_of(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -56,6 +142,55 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
 
 
 def write_recipe(path: Path, recipe: Mapping[str, Any], /, **more: Any) -> None:
-    """Write the JSON beside `path`; BIDS fields go in `more`."""
-    content = {**more, KEY: recipe}
-    write_atomically(recipe_of(path), (json.dumps(content, indent=2) + "\n").encode(), force=True)
+    """Write the JSON beside `path`; BIDS fields go in `more`.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    _write(path, {**more, KEY: recipe})
+
+
+def mark_unfinished(path: Path) -> None:
+    """Write a recipe that matches no other: until a new one is written, `path` counts as not made."""
+    _write(path, UNFINISHED)
+
+
+@contextlib.contextmanager
+def writing(path: Path, recipe: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Mark `path` unfinished, let the body write it, then write its recipe.
+
+    If the body raises an error or the process dies, the mark stays and the next run makes `path` again.
+
+    Parameters
+    ----------
+    path
+        The image or table that the body writes.
+    recipe
+        What decides its content; None leaves the mark.
+
+    Yields
+    ------
+    dict
+        BIDS fields for the JSON; the body fills it.
+
+    Raises
+    ------
+    OutputError
+        If the JSON cannot be written.
+    """
+    mark_unfinished(path)
+    record: dict[str, Any] = {}
+    yield record
+    if recipe is not None:
+        write_recipe(path, recipe, **record)
+
+
+def update_state(path: Path, states: list[list[int]]) -> None:
+    """Store new states of the inputs in the recipe of `path`; the rest of it stays."""
+    _write(path, {**(read_recipe(path) or UNFINISHED), STATE: states})
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(recipe_of(path), (json.dumps(content, indent=2, default=str) + "\n").encode(), force=True)

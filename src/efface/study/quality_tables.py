@@ -1,6 +1,5 @@
-"""Verdicts in a study: one JSON beside each defaced scan, and from those and the reviewers' votes qc.tsv and Table 1."""
+"""qc.tsv and table1.tsv: the verdicts of the quality check and the reviewers' ratings of all defaced scans."""
 
-import functools
 import json
 import math
 from collections import Counter
@@ -11,18 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from efface import quality
 from efface.bids.derivatives import GroupPaths
 from efface.errors import InputError
-from efface.io.atomic import write_atomically
 from efface.metrics import cohen_kappa
-from efface.quality import FACE_FEATURES, QualityClass, Verdict
+from efface.quality import FACE_FEATURES, QualityClass
 from efface.statistics.undefined import ratio
-from efface.study.provenance import KEY
-from efface.study.ratings import Rating, current_votes
+from efface.study.ratings import Rating, current_ratings
 from efface.study.records import NOT_AVAILABLE, write_table
 
 UNIT = ("subject", "session", "scan", "method", "implementation")
+"""Columns that identify a defaced scan."""
 BRAIN = ("failed", "score", "damaged_ml", "damaged_voxels", "edited_ml", "deepest_mm", "where")
 TIED = "tied"
 AUTOMATIC, MANUAL, ALL = "automatic", "manual", "all"
@@ -39,34 +36,10 @@ TABLE1_COLUMNS = ("method", "source", "scans", "success", "failure_i", "failure_
 _TEXT = frozenset({*UNIT, "verdict", "reason", "brain_where", "features_left", "manual", "source"})
 
 
-@functools.cache
-def quality_settings() -> Mapping[str, float]:
-    """What decides a verdict besides the scans: where it changes, the check is made again."""
-    return quality.settings()
-
-
-def is_judged(path: Path, recipe: Mapping[str, Any]) -> bool:
-    """Whether a verdict is there, made by exactly this recipe."""
-    content = _read(path)
-    return content is not None and content.get(KEY) == json.loads(json.dumps(recipe))
-
-
-def write_verdict(path: Path, verdict: Verdict, unit: Mapping[str, str], recipe: Mapping[str, Any]) -> None:
-    """Write verdict and evidence, with what they are about and how they were made.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
-    content = {**verdict.to_json(), "unit": dict(unit), KEY: recipe}
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode(), force=True)
-
-
 def write_quality(out_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Make qc.tsv and table1.tsv from the units' verdicts and the votes, and give both.
+    """Make qc.tsv and table1.tsv from all verdicts and ratings, and return both.
 
-    A scan that people have voted on has a row even where the check has given no verdict.
+    A defaced scan that reviewers have rated has a row even where the quality check has given no verdict.
 
     Raises
     ------
@@ -74,15 +47,15 @@ def write_quality(out_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         If a table cannot be written.
     """
     paths = GroupPaths(out_dir)
-    votes: dict[tuple[str, str], list[Rating]] = {}
-    for vote in current_votes(out_dir):
-        votes.setdefault(vote.case, []).append(vote)
+    ratings: dict[tuple[str, str], list[Rating]] = {}
+    for rating in current_ratings(out_dir):
+        ratings.setdefault(rating.case, []).append(rating)
     found = (_read(path) for path in paths.unit_qualities())
     rows = [_judged(content) for content in found if content is not None and "unit" in content]
     known = {(row["scan"], row["method"]) for row in rows}
-    rows += [_unjudged(given[0]) for case, given in sorted(votes.items()) if case not in known]
+    rows += [_unjudged(given[0]) for case, given in sorted(ratings.items()) if case not in known]
     for row in rows:
-        row |= _manual([vote.verdict for vote in votes.get((row["scan"], row["method"]), ())], row["verdict"])
+        row |= _manual([rating.verdict for rating in ratings.get((row["scan"], row["method"]), ())], row["verdict"])
     quality = pd.DataFrame(rows, columns=list(QUALITY_COLUMNS))
     table1 = count(quality)
     for path, frame in ((paths.quality, quality), (paths.table1, table1)):
@@ -92,7 +65,7 @@ def write_quality(out_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def read_quality(out_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read what `write_quality` wrote; empty frames where a study has no verdicts.
+    """Read the tables of `write_quality`; empty frames where a study has no verdicts.
 
     Raises
     ------
@@ -104,7 +77,7 @@ def read_quality(out_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def count(quality: pd.DataFrame) -> pd.DataFrame:
-    """Table 1: successes and failures of each method and of all, by the check and by reviewers, and how they agree."""
+    """Make Table 1: successes and failures by method and in all, by the check and by reviewers, and their agreement."""
     methods = list(dict.fromkeys(quality.method))
     rows = []
     for method in [*methods, *([ALL] if methods else [])]:
@@ -130,7 +103,7 @@ def _counts(method: str, source: str, verdicts: pd.Series) -> dict[str, Any]:
 
 
 def _judged(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The check's columns of one defaced scan."""
+    """Return the columns of the quality check for one defaced scan."""
     unit, damage, left = content["unit"], content["brain"], content["face"]
     row: dict[str, Any] = {name: unit[name] for name in UNIT}
     row |= {name: content[name] for name in ("verdict", "score", "reason")}
@@ -147,14 +120,14 @@ def _judged(content: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _unjudged(vote: Rating) -> dict[str, Any]:
-    """The check's columns of a defaced scan without a verdict."""
+def _unjudged(rating: Rating) -> dict[str, Any]:
+    """Return the columns of the quality check for a defaced scan without a verdict."""
     row: dict[str, Any] = {name: "" if name in _TEXT else math.nan for name in QUALITY_COLUMNS}
-    return row | {name: getattr(vote, name) for name in UNIT if name != "implementation"}
+    return row | {name: getattr(rating, name) for name in UNIT if name != "implementation"}
 
 
 def _manual(given: list[str], automatic: str) -> dict[str, Any]:
-    """The reviewers' columns: what most of them said, how many they are, and whether the check says the same."""
+    """Return the reviewers' columns: majority verdict, number of reviewers, agreement with the check (1, 0, NaN)."""
     manual = _majority(given)
     comparable = bool(automatic) and manual not in ("", TIED)
     return {"manual": manual, "reviewers": len(given), "agreed": float(manual == automatic) if comparable else math.nan}

@@ -1,8 +1,8 @@
-"""What people said about defaced scans: an append-only file of one JSON object a line, safe against a kill at any time.
+"""Ratings of defaced scans by reviewers: an append-only file, one JSON object a line, safe against a kill at any time.
 
-Nothing in the file is ever changed. A vote is one write at the end of the file, forced to the disk before it counts
-as given; a changed vote is a new line, and the last one counts. A line that a crash or a full disk cut short is no
-JSON: readers leave it out and count it, and the next vote starts on a line of its own.
+Lines are never changed. A rating is one write at the end of the file, forced to the disk before it counts as given; a
+changed rating is a new line, and the last one counts. A line that a crash or a full disk cut short is not valid JSON:
+readers skip and count it, and the next rating starts on a new line.
 """
 
 import json
@@ -21,30 +21,31 @@ from efface.errors import InputError, OutputError
 VERDICTS = ("Success", "Failure I", "Failure II")
 """The paper's three classes, section 3.2."""
 TAKEN_BACK = ""
+"""Verdict of a rating that withdraws an earlier one."""
 LONGEST_NAME, LONGEST_NOTE = 60, 2000
 LOCK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Rating:
-    """One reviewer's word on one defaced scan.
+    """One reviewer's verdict on one defaced scan.
 
     Attributes
     ----------
     time
         UTC, ISO 8601.
     reviewer
-        Name.
+        Name of the reviewer.
     subject, session, scan, method
-        What was looked at, as in every table of a study; session is empty where there is none.
+        The defaced scan, as in every table of a study; session is empty where there is none.
     verdict
-        One of `VERDICTS`, or empty: the vote is taken back.
+        One of `VERDICTS`, or empty: an earlier rating is withdrawn.
     note
         Free text.
     image
-        `fingerprint` of the defaced file, empty where unknown.
+        `fingerprint` of the defaced file; empty where unknown.
     automatic_shown
-        The reviewer had seen the automatic verdict.
+        Whether the reviewer had seen the automatic verdict.
     """
 
     time: str
@@ -60,105 +61,113 @@ class Rating:
 
     @property
     def case(self) -> tuple[str, str]:
-        """Scan and method: what one vote is about."""
+        """Scan and method: the defaced scan that is rated."""
         return (self.scan, self.method)
 
 
 @dataclass(frozen=True)
-class VoteLog:
-    """All lines of a study's votes, in order, and how many could not be read."""
+class RatingLog:
+    """All ratings of a study.
 
-    votes: tuple[Rating, ...]
+    Attributes
+    ----------
+    ratings
+        In the order of the file.
+    broken
+        Number of lines that cannot be read.
+    """
+
+    ratings: tuple[Rating, ...]
     broken: int
 
     @property
     def last(self) -> dict[tuple[str, str, str], Rating]:
-        """The vote that counts for each (reviewer, scan, method); those taken back are left out."""
-        kept = {(vote.reviewer, *vote.case): vote for vote in self.votes}
-        return {key: vote for key, vote in kept.items() if vote.verdict != TAKEN_BACK}
+        """The latest rating by (reviewer, scan, method), without withdrawn ones."""
+        kept = {(rating.reviewer, *rating.case): rating for rating in self.ratings}
+        return {key: rating for key, rating in kept.items() if rating.verdict != TAKEN_BACK}
 
 
-def votes_path(out_dir: Path) -> Path:
-    """Where the votes of a study are."""
+def ratings_path(out_dir: Path) -> Path:
+    """File with the ratings of a study."""
     return out_dir / "review" / "votes.jsonl"
 
 
-def read_votes(out_dir: Path) -> VoteLog:
-    """Read all votes of a study; there are none where there is no file.
+def read_ratings(out_dir: Path) -> RatingLog:
+    """Read all ratings of a study; none where there is no file.
 
     Raises
     ------
     InputError
-        If the file is there and cannot be opened.
+        If the file exists and cannot be opened.
     """
-    path = votes_path(out_dir)
+    path = ratings_path(out_dir)
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return VoteLog((), 0)
+        return RatingLog((), 0)
     except OSError as error:
-        msg = f"votes {path} cannot be read ({error.strerror}): check the file's permissions"
+        msg = f"ratings {path} cannot be read ({error.strerror}): check the file's permissions"
         raise InputError(msg) from error
-    votes = [_parsed(line) for line in lines if line.strip()]
-    good = tuple(vote for vote in votes if vote is not None)
-    return VoteLog(good, len(votes) - len(good))
+    ratings = [_parsed(line) for line in lines if line.strip()]
+    good = tuple(rating for rating in ratings if rating is not None)
+    return RatingLog(good, len(ratings) - len(good))
 
 
-def current_votes(out_dir: Path) -> list[Rating]:
-    """Give the votes that count: the last of each reviewer on each case, on the defaced scan as it is now."""
+def current_ratings(out_dir: Path) -> list[Rating]:
+    """Return the ratings that count: the latest of each reviewer on each defaced scan, of the image as it is now."""
     images: dict[tuple[str, str], str] = {}
     kept = []
-    for vote in read_votes(out_dir).last.values():
-        if vote.case not in images:
-            images[vote.case] = fingerprint(_defaced(out_dir, vote))
-        if not is_stale(vote, images[vote.case]):
-            kept.append(vote)
+    for rating in read_ratings(out_dir).last.values():
+        if rating.case not in images:
+            images[rating.case] = fingerprint(_defaced(out_dir, rating))
+        if not is_stale(rating, images[rating.case]):
+            kept.append(rating)
     return kept
 
 
-def is_stale(vote: Rating, image: str) -> bool:
-    """Whether a vote was given on another image than the one with this fingerprint."""
-    return bool(vote.image and image) and vote.image != image
+def is_stale(rating: Rating, image: str) -> bool:
+    """Whether a rating was given on another image than the one with this fingerprint."""
+    return bool(rating.image and image) and rating.image != image
 
 
-def append_vote(out_dir: Path, vote: Rating) -> None:
-    """Add a vote; when this returns, it is on the disk.
+def append_rating(out_dir: Path, rating: Rating) -> None:
+    """Add a rating; when this function returns, the rating is on the disk.
 
     Raises
     ------
     InputError
-        If the reviewer's name, the verdict or the note cannot be taken.
+        If the reviewer's name, the verdict or the note is not valid.
     OutputError
-        If it could not be written; what was there before is untouched.
+        If it could not be written; earlier ratings are not changed.
     """
-    check_reviewer(vote.reviewer)
-    if vote.verdict not in (*VERDICTS, TAKEN_BACK):
-        msg = f"a verdict must be one of {', '.join(VERDICTS)}, or empty to take it back; received {vote.verdict!r}"
+    check_reviewer(rating.reviewer)
+    if rating.verdict not in (*VERDICTS, TAKEN_BACK):
+        msg = f"a verdict must be one of {', '.join(VERDICTS)}, or empty to withdraw it; received {rating.verdict!r}"
         raise InputError(msg)
-    if len(vote.note) > LONGEST_NOTE:
-        msg = f"a note can have {LONGEST_NOTE} characters; received {len(vote.note)}: shorten it"
+    if len(rating.note) > LONGEST_NOTE:
+        msg = f"a note can have {LONGEST_NOTE} characters; received {len(rating.note)}: shorten it"
         raise InputError(msg)
-    path = votes_path(out_dir)
-    line = json.dumps(asdict(vote), ensure_ascii=True).encode() + b"\n"
+    path = ratings_path(out_dir)
+    line = json.dumps(asdict(rating), ensure_ascii=True).encode() + b"\n"
     try:
         path.parent.mkdir(exist_ok=True)
         with FileLock(path.with_name(".votes.lock"), timeout=LOCK_SECONDS):
             _append(path, line)
     except Timeout as error:
-        msg = f"votes {path} have been locked by another program for {LOCK_SECONDS:.0f} s: vote again"
+        msg = f"ratings {path} have been locked by another program for {LOCK_SECONDS:.0f} s: rate the scan again"
         raise OutputError(msg) from error
     except OSError as error:
-        msg = f"vote not saved: {path} cannot be written ({error.strerror}): free some space or check the permissions"
+        msg = f"rating not saved: {path} cannot be written ({error.strerror}): free some space or check the permissions"
         raise OutputError(msg) from error
 
 
 def check_reviewer(name: str) -> str:
-    """Give the name back if it can be one.
+    """Return a reviewer's name if it is valid.
 
     Raises
     ------
     InputError
-        If it is empty, too long, has spaces around it or characters that do not print.
+        If it is empty, too long, has spaces around it, or contains characters that do not print.
     """
     if not name or name != name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         msg = f"a reviewer's name must have 1 to {LONGEST_NAME} printable characters, no space around; received {name!r}"
@@ -167,7 +176,7 @@ def check_reviewer(name: str) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """Check sum and length of what a .gz file holds, from its last eight bytes; empty where there is no such file."""
+    """Return checksum and length of the content of a .gz file (its last eight bytes); empty where there is none."""
     try:
         with path.open("rb") as file:
             file.seek(-8, os.SEEK_END)
@@ -177,7 +186,7 @@ def fingerprint(path: Path) -> str:
 
 
 def now() -> str:
-    """UTC, to the millisecond."""
+    """Return the time in UTC to the millisecond, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -186,7 +195,7 @@ def _append(path: Path, line: bytes) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a crash cut the last line short: leave it to itself
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a crash cut the last line short: start a new line
             line = b"\n" + line
         while line:
             line = line[os.write(descriptor, line) :]
@@ -198,7 +207,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new file's name survive a power cut too."""
+    """Force the name of a new file to the disk, against a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -211,7 +220,7 @@ _TYPES: Mapping[str, type] = {f.name: bool if f.name == "automatic_shown" else s
 
 
 def _parsed(line: bytes) -> Rating | None:
-    """The vote of one line, or None where it is none."""
+    """Return the rating of one line, or None where it is not valid."""
     try:
         content: Any = json.loads(line)
     except ValueError:
@@ -224,5 +233,5 @@ def _parsed(line: bytes) -> Rating | None:
     return Rating(**known) if known["verdict"] in (*VERDICTS, TAKEN_BACK) else None
 
 
-def _defaced(out_dir: Path, vote: Rating) -> Path:
-    return UnitPaths(out_dir, vote.subject, vote.session or None, vote.scan).defaced(vote.method)
+def _defaced(out_dir: Path, rating: Rating) -> Path:
+    return UnitPaths(out_dir, rating.subject, rating.session or None, rating.scan).defaced(rating.method)

@@ -1,15 +1,20 @@
-"""The one shape of every result: a tidy row, and tables of them on disk."""
+"""Rows: one result or one failure each, in the same columns everywhere; and tables of rows on disk."""
 
+import contextlib
 import csv
+import logging
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
 
-from efface.errors import InputError
+from efface.errors import EffaceError, InputError, OutputError, one_line
 from efface.io.atomic import write_atomically
+from efface.metrics.table import Value
+
+log = logging.getLogger(__name__)
 
 OK, FAILED = "ok", "failed"
 NOT_AVAILABLE = "n/a"
@@ -23,9 +28,9 @@ class Row:
     Attributes
     ----------
     subject, session, scan
-        Where it comes from; `scan` is the BIDS name up to the suffix.
+        The scan; `scan` is its BIDS name up to the suffix.
     method, implementation, segmenter
-        What made it.
+        What the result was made with.
     measure
         ``edited_ml``, ``edited_head_ml``, ``edited_brain_ml``, or a number of `efface.metrics.MEASURES` (``dice``); for
         a failure, the step that failed.
@@ -51,14 +56,83 @@ class Row:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class RowLabels:
+    """The first six columns of a row: which scan, and what the result was made with."""
+
+    subject: str
+    session: str
+    scan: str
+    method: str
+    implementation: str
+    segmenter: str
+
+
+@dataclass
+class JobRows:
+    """Rows of one job while it runs.
+
+    Attributes
+    ----------
+    job_name
+        For messages.
+    label
+        Gives the first columns of a row from its method and segmenter; an empty segmenter is the study's main one.
+    rows
+        All rows so far.
+    """
+
+    job_name: str
+    label: Callable[[str, str], RowLabels]
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def failures(self) -> tuple[Row, ...]:
+        """Rows that say what failed."""
+        return tuple(row for row in self.rows if row.status == FAILED)
+
+    def add(self, method: str, values: Iterable[Value], segmenter: str = "") -> None:
+        """Add one row for each value."""
+        first = _cells(self.label(method, segmenter))
+        self.rows += [Row(*first, value.measure, value.level, value.region, value.value) for value in values]
+
+    def fail(self, method: str, step: str, reason: str, segmenter: str = "") -> None:
+        """Add a row that says what failed and why."""
+        log.warning("%s", one_line(f"{self.job_name}: {step} of {method} failed: {reason}"))
+        first = _cells(self.label(method, segmenter))
+        self.rows.append(Row(*first, step, "", "", math.nan, FAILED, reason))
+
+    @contextlib.contextmanager
+    def failing(self, method: str, step: str, segmenter: str = "") -> Iterator[None]:
+        """Turn an expected error of the body into a failed row.
+
+        Raises
+        ------
+        OutputError
+            If results cannot be written: this ends the run.
+        """
+        try:
+            yield
+        except OutputError:
+            raise
+        except EffaceError as error:
+            self.fail(method, step, str(error), segmenter)
+
+
+def _cells(labels: RowLabels) -> tuple[str, str, str, str, str, str]:
+    return (
+        labels.subject, labels.session, labels.scan, labels.method, labels.implementation, labels.segmenter,
+    )  # fmt: skip
+
+
 UNENCODABLE = "backslashreplace"
-"""Names of files need not be text."""
+"""File names need not be valid text."""
 COLUMNS = tuple(f.name for f in fields(Row))
 STATISTICS = (
     "measure", "level", "region", "method", "implementation", "reference", "test", "n", "scans", "effect_is", "effect",
     "low", "high", "confidence", "q1", "q3", "statistic", "p", "p_corrected", "family", "margin", "verdict", "reason",
 )  # fmt: skip
-"""Columns of statistics.tsv."""
+"""Columns of statistics.tsv; `efface.study.statistics_table` describes them."""
 TEXT_COLUMNS = frozenset(f.name for f in fields(Row) if f.type is str) | {
     "reference", "test", "effect_is", "family", "verdict",
 }  # fmt: skip
@@ -72,7 +146,13 @@ def rows_to_tsv(rows: Iterable[Row]) -> bytes:
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as TSV, atomically; the same frame gives the same bytes."""
+    """Write a table as TSV, atomically; the same frame always gives the same bytes.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
     text_columns = [name for name in frame.columns if name in TEXT_COLUMNS]
     shown = frame.assign(**{name: frame[name].map(_cell) for name in text_columns})
     lines = shown.to_csv(
@@ -88,7 +168,7 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file is no such table.
+        If the file cannot be read as such a table.
     """
     try:
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
@@ -104,12 +184,12 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def require_columns(frame: pd.DataFrame, path: Path, columns: Sequence[str]) -> None:
-    """Refuse a table that lacks columns.
+    """Check that a table has these columns.
 
     Raises
     ------
     InputError
-        Naming them.
+        If some are missing; the text names them.
     """
     missing = [c for c in columns if c not in frame.columns]
     if missing:

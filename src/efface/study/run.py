@@ -1,25 +1,25 @@
-"""A study over a data set: what `efface study` calls."""
+"""A study of a BIDS data set: its scan jobs, its rescan jobs and its tables."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from efface._version import __version__
 from efface.bids.derivatives import GroupPaths
 from efface.bids.filters import BidsFilter
 from efface.bids.query import T1wScan, find_scans
 from efface.errors import InputError, OutputError
-from efface.io.atomic import cannot_write, remove_leftovers, write_atomically
-from efface.study.backends import Cluster, cluster_of
-from efface.study.executor import Engine, Outcome, Task
+from efface.io.atomic import cannot_write, remove_leftovers
+from efface.study.backends import Backend, backend_of
+from efface.study.executor import Executor, Outcome
+from efface.study.job import Job
 from efface.study.records import Row
-from efface.study.rescan_job import RescanTask, pairs_of
-from efface.study.scan_job import UnitTask
+from efface.study.rescan_job import RescanJob, pairs_of
+from efface.study.scan_job import ScanJob
 from efface.study.settings import NO_RESCAN, Settings
+from efface.study.stored_settings import check_description, options_of, write_description
 from efface.study.tables import Tables, collect
 
 log = logging.getLogger(__name__)
@@ -28,25 +28,25 @@ LOCK = ".efface.lock"
 
 
 class Progress(Protocol):
-    """Told of every unit that ends."""
+    """Progress callback."""
 
     def start(self, total: int) -> None:
-        """The number of units is known."""
+        """Called once, with the number of jobs."""
 
     def done(self, outcome: Outcome) -> None:
-        """One more has ended."""
+        """Called when a job finishes."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did.
+    """Result of a run.
 
     Attributes
     ----------
     scans
-        How many scans were looked at.
+        Number of scans.
     computed
-        How many of them needed any work.
+        Number of scans for which anything was computed.
     failures
         All failed rows, in the order of the data set; those of rescans last.
     rescans, rescans_computed
@@ -66,20 +66,20 @@ class Study:
     Parameters
     ----------
     settings
-        What to run on what: `Settings`, or the folder of the data set.
+        `Settings`, or the folder of the data set.
     out_dir
-        Where results go; only with a folder.
+        Output folder; required with a folder, not allowed with `Settings`.
     validate
-        Ask the input for a dataset_description.json and for BIDS names.
+        Check that the input has a dataset_description.json and BIDS names.
     bids_filter
-        Look only at scans whose entities match; None looks at all.
+        Use only scans whose entities match; None uses all.
     **options
         Other attributes of `Settings`, with a folder: ``methods``, ``segmenter``, ...
 
     Raises
     ------
     InputError
-        If a folder comes without `out_dir`, or a setting is refused.
+        If a folder comes without `out_dir`, `Settings` come with further options, or a setting cannot be used.
 
     Examples
     --------
@@ -101,12 +101,17 @@ class Study:
         bids_filter: BidsFilter | None = None,
         **options: Any,
     ) -> None:
-        self.settings = settings if isinstance(settings, Settings) else _settings(settings, out_dir, options)
+        self.settings = _settings(settings, out_dir, options)
         self.validate = validate
         self.bids_filter = bids_filter
 
     def scans(self, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> list[T1wScan]:
-        """The scans a run would look at.
+        """List the scans of a run.
+
+        Parameters
+        ----------
+        subjects, sessions
+            Labels to keep; empty keeps all.
 
         Raises
         ------
@@ -127,7 +132,7 @@ class Study:
         subjects: Sequence[str] = (),
         sessions: Sequence[str] = (),
         jobs: int | None = None,
-        cluster: Cluster | None = None,
+        cluster: Backend | None = None,
         progress: Progress | None = None,
     ) -> Summary:
         """Do what is missing for every scan, then for every subject with two sessions.
@@ -137,49 +142,53 @@ class Study:
         subjects, sessions
             Labels to keep; empty keeps all.
         jobs
-            Scans at once on this machine; None takes what cores and memory allow.
+            Number of scans at once on this machine; None takes what cores and memory allow.
         cluster
-            Other workers than this machine's (`efface.study.backends`).
+            Other workers (`efface.study.backends`); not together with `jobs`.
         progress
-            Told of every unit that ends.
+            Called when a job finishes.
 
         Raises
         ------
         InputError
-            If the data set cannot be used, or `jobs` is not positive.
+            If the data set cannot be used, `jobs` is not positive, or both `jobs` and `cluster` are given.
         OutputError
             If results cannot be written, or another run is writing to the same folder.
         ClusterError
             If there are no workers.
         """
-        cluster = cluster or cluster_of(None, jobs)
+        if jobs is not None and cluster is not None:
+            msg = f"jobs and cluster exclude each other; received jobs={jobs} and {cluster}: give one of them"
+            raise InputError(msg)
+        backend = cluster or backend_of(None, jobs)
         sources = self.scans(subjects, sessions)
-        self._prepare_output()
+        self._make_output_folder()
         with only_run(self.settings.out_dir):
             remove_leftovers(self.settings.out_dir)
-            return self._run(sources, cluster, progress)
+            self._prepare_output(subjects, sessions)
+            return self._run(sources, backend, progress)
 
-    def _run(self, sources: Sequence[T1wScan], cluster: Cluster, progress: Progress | None) -> Summary:
-        units = [UnitTask(source, self.settings) for source in sources]
+    def _run(self, sources: Sequence[T1wScan], backend: Backend, progress: Progress | None) -> Summary:
+        scan_jobs = [ScanJob(source, self.settings) for source in sources]
         pairs = pairs_of(sources) if self.settings.rescan != NO_RESCAN else []
-        rescans = [RescanTask(pair, self.settings) for pair in pairs]
+        rescan_jobs = [RescanJob(pair, self.settings) for pair in pairs]
         if progress:
-            progress.start(len(units) + len(rescans))
+            progress.start(len(scan_jobs) + len(rescan_jobs))
         outcomes: dict[str, Outcome] = {}
-        stages: tuple[Sequence[Task], ...] = (units, rescans)  # a rescan needs what its two units leave on disk
-        with Engine(cluster.at_most(len(units))) as engine:
-            for tasks in stages:
-                for outcome in _outcomes(engine, tasks):
+        stages: tuple[Sequence[Job], ...] = (scan_jobs, rescan_jobs)  # a rescan reads the outputs of its two scan jobs
+        with Executor(backend.at_most(len(scan_jobs))) as executor:
+            for jobs in stages:
+                for outcome in _outcomes(executor, jobs):
                     outcomes[outcome.name] = outcome
                     if progress:
                         progress.done(outcome)
-        ordered = [outcomes[task.name] for tasks in stages for task in tasks]
+        ordered = [outcomes[job.name] for jobs in stages for job in jobs]
         failures = tuple(row for outcome in ordered for row in outcome.failures)
-        computed = [sum(1 for task in tasks if outcomes[task.name].computed) for tasks in stages]
-        return Summary(len(units), computed[0], failures, len(rescans), computed[1])
+        computed = [sum(1 for job in jobs if outcomes[job.name].computed) for jobs in stages]
+        return Summary(len(scan_jobs), computed[0], failures, len(rescan_jobs), computed[1])
 
     def tables(self) -> Tables:
-        """Gather the results so far into pandas frames, and write them as the group level does.
+        """Collect the results so far into pandas frames and write the group tables.
 
         Raises
         ------
@@ -188,7 +197,7 @@ class Study:
         """
         return collect(self.settings.out_dir)
 
-    def _prepare_output(self) -> None:
+    def _make_output_folder(self) -> None:
         bids_dir, out_dir = self.settings.bids_dir.resolve(), self.settings.out_dir.resolve()
         if out_dir == bids_dir:
             msg = f"the output folder {out_dir} is the data set itself: choose another, for example {out_dir}-efface"
@@ -198,35 +207,36 @@ class Study:
         except OSError as error:
             msg = f"output folder {out_dir} cannot be made ({error.strerror}): choose one you can write to"
             raise OutputError(msg) from error
-        content = json.dumps(_description(self.settings), indent=2) + "\n"
-        path = GroupPaths(out_dir).description
-        if path.is_file() and "efface" not in path.read_text(encoding="utf-8", errors="replace"):
-            msg = (
-                f"{out_dir} holds another data set (its dataset_description.json is not efface's): choose another folder"
-            )
-            raise OutputError(msg)
-        write_atomically(path, content.encode(), force=True)
+        check_description(out_dir)
+
+    def _prepare_output(self, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> None:
+        """Make the output folder and store the settings of this run in it."""
+        self._make_output_folder()
+        options = options_of(
+            self.settings, bids_filter=self.bids_filter, subjects=subjects, sessions=sessions, validate=self.validate
+        )
+        write_description(self.settings, options)
 
 
-def _outcomes(engine: Engine, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """What became of the tasks; those that are up to date cost a worker nothing."""
+def _outcomes(executor: Executor, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Yield the outcomes of all jobs; those that are up to date never reach a worker."""
     todo = []
-    for task in tasks:
-        if task.up_to_date():
-            yield Outcome(task.name, (), 0)
+    for job in jobs:
+        if job.is_up_to_date():
+            yield Outcome(job.name, (), 0)
         else:
-            todo.append(task)
-    yield from engine.run(todo)
+            todo.append(job)
+    yield from executor.run(todo)
 
 
 @contextlib.contextmanager
 def only_run(out_dir: Path) -> Iterator[None]:
-    """Keep every other run out of this folder meanwhile.
+    """Lock an output folder against every other run.
 
     Raises
     ------
     OutputError
-        If another one is at it, or the folder cannot be written to.
+        If another run holds the lock, or the folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
@@ -237,7 +247,7 @@ def only_run(out_dir: Path) -> Iterator[None]:
         msg = f"another efface study is writing to {out_dir}: wait until it has ended, or choose another folder"
         raise OutputError(msg) from error
     except NotImplementedError:
-        log.warning("%s cannot be locked on this file system: see that no second study writes to it", out_dir)
+        log.warning("%s cannot be locked on this file system: make sure that no second study writes to it", out_dir)
     except OSError as error:
         raise cannot_write(out_dir / LOCK, error) from error
     try:
@@ -246,48 +256,30 @@ def only_run(out_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _settings(bids_dir: str | Path, out_dir: str | Path | None, options: dict[str, Any]) -> Settings:
+def _settings(settings: Settings | str | Path, out_dir: str | Path | None, options: dict[str, Any]) -> Settings:
+    if isinstance(settings, Settings):
+        given = [*(["out_dir"] if out_dir is not None else []), *options]
+        if given:
+            msg = f"Settings hold all options; received {', '.join(given)} too: use dataclasses.replace(settings, ...)"
+            raise InputError(msg)
+        return settings
     if out_dir is None:
-        msg = f"where do the results of {bids_dir} go? Give a folder: Study({str(bids_dir)!r}, OUT_DIR)"
+        msg = f"where do the results of {settings} go? Give a folder: Study({str(settings)!r}, OUT_DIR)"
         raise InputError(msg)
-    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
     try:
-        return Settings(Path(bids_dir), Path(out_dir), **given)
+        return Settings(Path(settings), Path(out_dir), **options)
     except TypeError as error:
         msg = f"a study has no such setting ({error}): see efface.Settings"
         raise InputError(msg) from error
 
 
-def _description(settings: Settings) -> dict[str, Any]:
-    """What BIDS asks of a derivative, and what the report needs to know."""
-    return {
-        "Name": "efface: defacing and its effects",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "efface", "Version": __version__}],
-        "SourceDatasets": [{"URL": settings.bids_dir.resolve().as_uri()}],
-        "DatasetLinks": {"raw": settings.bids_dir.resolve().as_uri()},
-        "Efface": {
-            "Methods": list(settings.methods),
-            "Segmenter": settings.segmenter,
-            "Segmenters": list(settings.segmenters),
-            "SegmenterParameters": {name: dict(params) for name, params in settings.segmenter_params.items()},
-            "ProtectBrain": settings.protect_brain,
-            "Measures": list(settings.measures),
-            "Rescan": settings.rescan,
-            "Header": settings.header,
-            "MethodParameters": {name: dict(params) for name, params in settings.method_params.items()},
-        },
-    }
-
-
 def out_dir_of(path: str | Path) -> Path:
-    """The output folder of an earlier run.
+    """Return a path as the output folder of an earlier run.
 
     Raises
     ------
     InputError
-        If there is none.
+        If it is none.
     """
     folder = Path(path)
     if not GroupPaths(folder).description.is_file():

@@ -1,4 +1,4 @@
-"""One session of a person brought to the grid of another, and a scan merely sampled again.
+"""Registration of one session of a person to another, and a control that only resamples a scan.
 
 References
 ----------
@@ -19,13 +19,13 @@ from efface.spatial.resampling import Warp, block_mean, resample
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
 
 FINEST_MM = 2.0
-"""Voxel size at which sessions are registered: scans of 1 mm as blocks of 2 mm, of 1.5 mm as they are."""
+"""Finest voxel size at which sessions are registered: 1 mm scans in blocks of 2 mm, 1.5 mm scans as they are."""
 INTERPOLATION = 1
 """Order of the spline that samples intensities: linear, the default of the usual registration tools."""
 CONTROL_DEG, CONTROL_MM = 2.0, 2.0
-"""How far the control group's transform turns and shifts the head, about what a person moves between sessions."""
+"""Rotation and translation of the control's transform, about what a person moves between sessions."""
 PAD_MM = 12.0
-"""What the control's intermediate grid has more on every side, so that nothing leaves it."""
+"""Padding of the control's intermediate grid on every side, so that nothing leaves it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Aligned:
     values
         Intensities on the fixed scan's RAS+ grid.
     record
-        What the registration found: matrix (fixed mm to moving mm), score, degrees of freedom.
+        Result of the registration, for the JSON beside the image: matrix (fixed mm to moving mm) and score.
     """
 
     values: FloatVolume
@@ -45,7 +45,7 @@ class Aligned:
 
 
 def align(fixed: Scan, moving: Scan, brain: BoolVolume, transform: str) -> Aligned:
-    """Register one session to another, with the brain as the weight, and sample it on the other's grid.
+    """Register one session to another, weighted by the brain mask, and sample it on the other's grid.
 
     Parameters
     ----------
@@ -76,10 +76,10 @@ def align(fixed: Scan, moving: Scan, brain: BoolVolume, transform: str) -> Align
 
 
 def resample_and_back(scan: Scan) -> Aligned:
-    """Sample a scan through a small rigid transform, and the result through its inverse, back on the scan's own grid.
+    """Sample a scan through a small rigid transform, and the result through its inverse, on the scan's own grid.
 
-    What the segmentation of this differs by from the scan's own is due to interpolation alone. It is interpolated
-    twice, a registered rescan once: it bounds from above what a rescan owes to resampling.
+    Differences between its segmentation and the scan's own are due to interpolation alone. It is interpolated twice and
+    a registered rescan once, so it is an upper bound for the effect of resampling on a rescan.
     """
     rng = np.random.default_rng(scan.seed)
     axis, shift = rng.standard_normal(3), rng.standard_normal(3)
@@ -102,7 +102,7 @@ def _padded(grid: Grid) -> Grid:
 
 
 def _deformable(fixed: Scan, moving: Scan, brain: BoolVolume, affine: Affine) -> Warp:
-    """The deformation found at about 2 mm, on the fixed scan's own grid."""
+    """Find the deformation at about 2 mm and interpolate it onto the fixed scan's grid."""
     coarse = block_mean(fixed.volume, FINEST_MM)
     inside = block_mean(Volume(brain.astype(np.float32), fixed.affine), FINEST_MM).data >= 0.5
     warp = register_deformable(coarse, block_mean(moving.volume, FINEST_MM), affine, mask=inside)

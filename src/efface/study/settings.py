@@ -1,14 +1,16 @@
-"""What a study was asked to do; the same for every scan of it."""
+"""Settings of a study, the same for all of its scans."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from efface.defacing import METHODS
+from efface.defacing.external import RunOptions
 from efface.errors import InputError
 from efface.io.deidentify import SCRUB, check_policy
 from efface.metrics import DEFAULT_MEASURES, check_measures
+from efface.parameters import parse
 from efface.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
 
 TRANSFORMS = ("rigid", "affine", "deformable")
@@ -16,44 +18,48 @@ TRANSFORMS = ("rigid", "affine", "deformable")
 NO_RESCAN = "none"
 RESCANS = (*TRANSFORMS, NO_RESCAN)
 STEP_LIMIT_S = 7200.0
-"""No step takes more than minutes; an original program has its own, shorter limit."""
+"""Every step takes minutes at most; an external program has its own, shorter limit."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of a study.
 
+    Paths may be given as text, and names as a list.
+
     Attributes
     ----------
     bids_dir, out_dir
-        The data set, and where results go.
+        The data set, and the output folder.
     methods
         Names in `efface.defacing.METHODS`, run in this order.
     segmenter
-        A name in `efface.segmentation.SEGMENTERS`: the one that tables, figures and the report speak of.
+        A name in `efface.segmentation.SEGMENTERS`: the main one, which tables, figures and the report describe.
     protect_brain
         Keep the brain out of every edit. Off by default: the study measures the methods as published.
     method_params
-        Parameters for each method, by its name.
+        Parameters of each method, by its name.
     originals
-        Of these methods the original programs are run, where they are installed.
+        Methods of which the external programs are run, where they are installed.
     also
-        More segmenters to run; their Dice rows are in ``dice.tsv`` too.
+        Further segmenters to run; their Dice rows are in ``dice.tsv`` too.
     segmenter_params
-        Parameters for each segmenter, by its name.
+        Parameters of each segmenter, by its name.
     measures
         Names in `efface.metrics.MEASURES`; ``dice`` is always among them.
     rescan
         One of `RESCANS`: how a subject's sessions are registered to each other, or ``none``.
     header
-        ``scrub``: what may name somebody goes from the headers and sidecars of defaced scans; ``keep`` keeps it.
+        ``scrub`` removes text that may identify a person from headers and sidecars of defaced scans; ``keep`` keeps it.
     step_limit_s
-        A step of a scan (one method, one segmentation, ...) that takes longer is stopped, and is a failed row.
+        Time limit of a step of a scan (one method, one segmentation and so on), seconds; a step that exceeds it is
+        stopped and becomes a failed row.
 
     Raises
     ------
     InputError
-        If a method, a measure or the segmenter is unknown, no method is given, or one is given twice.
+        If a method, a segmenter, a measure or a parameter is unknown, a value cannot be used, no method is given, or a
+        name is given twice.
     """
 
     bids_dir: Path
@@ -72,14 +78,33 @@ class Settings:
 
     @property
     def segmenters(self) -> tuple[str, ...]:
-        """All of them, the main one first."""
+        """All segmenters, the main one first."""
         return (self.segmenter, *self.also)
 
     def implementation(self, method: str) -> str:
-        """Which implementation of a method is run: ``native`` or ``original``."""
+        """Return which implementation of a method is run: ``native`` or ``original``."""
         return "original" if method in self.originals else "native"
 
     def __post_init__(self) -> None:
+        for name in ("bids_dir", "out_dir"):
+            object.__setattr__(self, name, _path(name, getattr(self, name)))
+        for name in ("methods", "originals", "also", "measures"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        for name in ("method_params", "segmenter_params"):
+            _check_mapping(name, getattr(self, name))
+        self._check_methods()
+        self._check_segmenters()
+        self._check_params()
+        check_measures(self.measures)
+        check_policy(self.header)
+        if not isinstance(self.step_limit_s, int | float) or not self.step_limit_s > 0:
+            msg = f"the time limit of a step must be a number of seconds above 0; received {self.step_limit_s}"
+            raise InputError(msg)
+        if self.rescan not in RESCANS:
+            msg = f"rescan must be one of {', '.join(RESCANS)}; received {self.rescan}"
+            raise InputError(msg)
+
+    def _check_methods(self) -> None:
         unknown = sorted({*self.methods, *self.method_params} - set(METHODS))
         if unknown or not self.methods:
             received = f"unknown {', '.join(unknown)}" if unknown else "none"
@@ -88,19 +113,50 @@ class Settings:
         if len(set(self.methods)) < len(self.methods):
             msg = f"each method can be given once; received {', '.join(self.methods)}"
             raise InputError(msg)
-        strangers = sorted(set(self.originals) - set(self.methods))
-        if strangers:
-            msg = f"originals must be among the methods {', '.join(self.methods)}; received {', '.join(strangers)}"
+        others = sorted(set(self.originals) - set(self.methods))
+        if others:
+            msg = f"originals must be among the methods {', '.join(self.methods)}; received {', '.join(others)}"
             raise InputError(msg)
-        odd = sorted({*self.segmenters, *self.segmenter_params} - set(SEGMENTERS))
-        if odd or len(set(self.segmenters)) < len(self.segmenters):
-            msg = f"segmenters must be among {', '.join(SEGMENTERS)}, each once; received {', '.join(self.segmenters)}"
+
+    def _check_segmenters(self) -> None:
+        unknown = {*self.segmenters, *self.segmenter_params} - set(SEGMENTERS)
+        if unknown or len(set(self.segmenters)) < len(self.segmenters):
+            received = ", ".join((*self.segmenters, *sorted(unknown - set(self.segmenters))))
+            msg = f"segmenters must be among {', '.join(SEGMENTERS)}, each once; received {received}"
             raise InputError(msg)
-        check_measures(self.measures)
-        check_policy(self.header)
-        if not self.step_limit_s > 0:
-            msg = f"the time limit of a step must be more than 0 s; received {self.step_limit_s:g}"
-            raise InputError(msg)
-        if self.rescan not in RESCANS:
-            msg = f"rescan must be one of {', '.join(RESCANS)}; received {self.rescan}"
-            raise InputError(msg)
+
+    def _check_params(self) -> None:
+        """Parse all parameters as the methods and segmenters will, so that a wrong one fails before the first scan."""
+        for method, params in self.method_params.items():
+            external = METHODS[method].external if method in self.originals else None
+            if external is None:
+                parse(METHODS[method].params, params, what=method)
+            else:
+                run = {option.name for option in fields(RunOptions)}
+                parse(RunOptions, {name: params[name] for name in params if name in run}, what=method)
+                own = {name: params[name] for name in params if name not in run}
+                parse(external.params, own, what=f"the external program {external.program}")
+        for name, params in self.segmenter_params.items():
+            parse(SEGMENTERS[name].params, params, what=f"the segmenter {name}")
+
+
+def _path(name: str, value: Any) -> Path:
+    try:
+        return Path(value)
+    except TypeError as error:
+        msg = f"{name} must be a path; received {value!r}"
+        raise InputError(msg) from error
+
+
+def _check_mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(params, Mapping) for params in value.values()):
+        msg = f'{name} must be a mapping of mappings like {{"quickshear": {{"buffer": 5}}}}; received {value!r}'
+        raise InputError(msg)
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    """Return a collection of names as a tuple; a single text would be taken apart into letters."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        msg = f"{name} must be a list of names; received {value!r}: give [{value!r}]"
+        raise InputError(msg)
+    return tuple(value)

@@ -1,6 +1,19 @@
-"""statistics.tsv: what a study's tables say, each number with its n, interval and corrected p.
+"""statistics.tsv: estimates and tests of a study's tables, each with number of subjects, interval and corrected p.
 
-What each row asks, its formula and its limits are in docs/study/statistics.md.
+The column ``test`` names the question; formulas and limits are in docs/study/statistics.md:
+
+``summary``
+    Median, quartiles and interval of a method, a rescan or the control. No test.
+``friedman``, ``wilcoxon``, ``mixed model``
+    Whether methods differ: all at once, by pairs, and by pairs with all sessions.
+``noninferiority``
+    Whether a method costs less than scanning again. The name is kept from earlier versions; the test is a paired
+    one-sided superiority test: the reference is what scanning the same subject again costs, and there is no margin. The
+    column ``margin`` shows the median cost of the rescans.
+``tost``
+    Whether the mean volume is unchanged: equivalence with 0, with a fixed margin from the rescans.
+``icc(2,1)``
+    Absolute agreement of volumes before and after. No test.
 
 References
 ----------
@@ -15,7 +28,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,63 +39,75 @@ from efface.statistics.inference import (
     Values,
     equivalence,
     friedman,
-    holm,
     median_of,
     mixed,
     paired,
     too_few,
 )
+from efface.study.comparisons import (
+    EQUIVALENT,
+    FRIEDMAN,
+    ICC,
+    LARGER,
+    MIXED_MODEL,
+    NOT_SHOWN,
+    RESCAN,
+    SMALLER,
+    SUMMARY,
+    SUPERIORITY,
+    TOST,
+    UNDECIDED,
+    WILCOXON,
+    Comparison,
+    StatisticsRow,
+    correct,
+)
 from efface.study.records import STATISTICS, TEXT_COLUMNS
-from efface.study.rescan_job import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS
+from efface.study.rescan_job import RESCAN_12, RESCAN_21, RESCAN_GROUPS
 from efface.study.settings import TRANSFORMS
+
+__all__ = [
+    "EQUIVALENT",
+    "LARGER",
+    "NOT_SHOWN",
+    "SMALLER",
+    "SUMMARISED",
+    "TESTED",
+    "UNDECIDED",
+    "compute_statistics",
+]
 
 LEVELS = ("whole brain", "region")
 SUMMARISED = ("dice", "volume_change_ml", "volume_change_percent", "hd95_mm", "surface_distance_mm")
 TESTED = ("dice", "volume_change_percent", "hd95_mm", "surface_distance_mm")
-"""Volume changes are tested in percent, and summarised in ml too: one question, one test."""
-COSTS: Mapping[str, Callable[[Values], Values]] = {
+"""Volume changes are summarised in ml and percent but tested in percent only: both ask the same question."""
+Cost = Callable[[Values], Values]
+COSTS: Mapping[str, Cost] = {
     "dice": lambda values: 1 - values,
     "volume_change_percent": np.abs,
     "hd95_mm": lambda values: values,
     "surface_distance_mm": lambda values: values,
 }
-"""How far a value is from no effect at all, 0."""
-ALPHA = 0.05
-SMALLER, LARGER, UNDECIDED = "smaller than a rescan", "larger than a rescan", "not decided"
-EQUIVALENT, NOT_SHOWN = "equivalent", "not shown"
-
-
-@dataclass
-class _Row:
-    measure: str
-    level: str
-    region: str
-    method: str
-    reference: str
-    test: str
-    effect_is: str
-    finding: Finding
-    scans: int
-    implementation: str = ""
-    quartiles: tuple[float, float] = (math.nan, math.nan)
-    margin: float = math.nan
-    opposite_p: float = math.nan
-    family: str = ""
-    corrected: float = math.nan
-    verdict: str = ""
-
-    def cells(self) -> tuple[Any, ...]:
-        f = self.finding
-        return (
-            self.measure, self.level, self.region, self.method, self.implementation, self.reference, self.test,
-            float(f.n), float(self.scans), self.effect_is, f.effect, f.low, f.high, f.confidence, *self.quartiles,
-            f.statistic, f.p, self.corrected, self.family, self.margin, self.verdict, f.reason,
-        )  # fmt: skip
+"""Cost of each measure: its distance from no effect at all, which is 0."""
 
 
 @dataclass(frozen=True)
 class _Measure:
-    """One measure's values: scans (rows) by region; for the methods, and for what rescan.tsv holds."""
+    """One measure's values in long form, one row for each scan, method and region.
+
+    Attributes
+    ----------
+    name
+        Of the measure.
+    methods
+        In the order of the study.
+    values
+        Of all scans.
+    rescans
+        Of the subjects with two sessions: methods on the first session, rescans, control.
+    implementations
+        By method.
+    """
 
     name: str
     methods: Sequence[str]
@@ -100,28 +124,28 @@ def compute_statistics(
     *,
     levels: Sequence[str] = LEVELS,
 ) -> pd.DataFrame:
-    """Summaries, intervals and tests of all measures that the tables hold.
+    """Compute summaries, intervals and tests of all measures in the tables.
 
     Parameters
     ----------
     dice, volumes, distances, rescan
         Tables of a study (`efface.study.Tables`); all but `dice` may be empty.
     levels
-        Which levels to look at; ``label`` gives the 132 labels too, and takes minutes.
+        Levels to use; ``label`` adds the 132 labels and takes minutes.
 
     Returns
     -------
     pandas.DataFrame
         Columns `efface.study.records.STATISTICS`.
     """
-    rows: list[_Row] = []
+    rows: list[StatisticsRow] = []
     for measured in _measures(dice, volumes, distances, rescan, levels):
         rows += _summaries(measured)
         if measured.name in TESTED:
             rows += _between_methods(measured)
             rows += _against_rescans(measured)
     rows += _agreements(volumes, levels)
-    _correct(rows)
+    correct(rows)
     frame = pd.DataFrame([row.cells() for row in rows], columns=list(STATISTICS))
     return frame.astype({c: "str" if c in TEXT_COLUMNS else "float64" for c in STATISTICS})
 
@@ -129,7 +153,7 @@ def compute_statistics(
 def _measures(
     dice: pd.DataFrame, volumes: pd.DataFrame, distances: pd.DataFrame, rescan: pd.DataFrame, levels: Sequence[str]
 ) -> Iterator[_Measure]:
-    """Every measure that was measured, in long form."""
+    """Yield every measure of the tables in long form."""
     for name in SUMMARISED:
         if name == "dice":
             frame = dice
@@ -147,7 +171,7 @@ def _measures(
         yield _Measure(name, methods, frame, other, made)
 
 
-def _summaries(measured: _Measure) -> Iterator[_Row]:
+def _summaries(measured: _Measure) -> Iterator[StatisticsRow]:
     """Median, quartiles and interval of every method, rescan and control."""
     others = measured.rescans[measured.rescans.method.isin(RESCAN_GROUPS)]
     for frame in (measured.values, others):
@@ -158,143 +182,124 @@ def _summaries(measured: _Measure) -> Iterator[_Row]:
             if not by_subject:
                 finding = replace(finding, reason="undefined (empty) in every scan")
             quartiles = np.percentile(kept.value, (25, 75)) if by_subject else (math.nan, math.nan)
-            yield _Row(
-                measured.name, level, region, method, "", "summary", "median", finding, len(kept),
-                implementation, (float(quartiles[0]), float(quartiles[1])),
-            )  # fmt: skip
+            about = Comparison(measured.name, level, region, method, implementation)
+            spread = (float(quartiles[0]), float(quartiles[1]))
+            yield StatisticsRow(about, SUMMARY, "median", finding, len(kept), quartiles=spread)
 
 
-def _between_methods(measured: _Measure) -> Iterator[_Row]:
-    """Friedman over all methods; Wilcoxon and a mixed model for each two of them."""
+def _between_methods(measured: _Measure) -> Iterator[StatisticsRow]:
+    """Friedman's test over all methods; Wilcoxon's test and a mixed model for every pair."""
     repeated = bool((measured.values.groupby("subject").scan.nunique() > 1).any())
     pairs = list(itertools.combinations(measured.methods, 2))
     if pairs and not repeated:
-        reason = "no subject has more than one scan: see wilcoxon"
         n = measured.values.subject.nunique()
-        yield _Row(measured.name, "", "", "", "", "mixed model", "mean difference", Finding(n, reason=reason), n)
+        finding = Finding(n, reason="no subject has more than one scan: see wilcoxon")
+        yield StatisticsRow(Comparison(measured.name), MIXED_MODEL, "mean difference", finding, n)
     for (level, region), part in _groups(measured.values):
         wide = part.pivot(index=["subject", "scan"], columns="method", values="value")
         wide = wide.reindex(columns=list(measured.methods))
-        subjects = wide.groupby(level="subject").mean()
-        complete = subjects.dropna()
-        whole = wide.dropna()
-        yield _Row(
-            measured.name, level, region, "all methods", "", "friedman", "mean rank correlation between subjects",
-            friedman(complete.to_numpy(np.float64)), len(whole),
-        )  # fmt: skip
+        complete = wide.groupby(level="subject").mean().dropna()
+        about = Comparison(measured.name, level, region, "all methods")
+        finding = friedman(complete.to_numpy(np.float64))
+        yield StatisticsRow(about, FRIEDMAN, "mean rank correlation between subjects", finding, len(wide.dropna()))
         for one, other in pairs:
-            by_scan = (wide[one] - wide[other]).dropna()
-            by_subject = by_scan.groupby(level="subject").mean().to_numpy(np.float64)
-            compared = _Row(
-                measured.name, level, region, one, other, "wilcoxon", "median difference", paired(by_subject),
-                len(by_scan), measured.implementations[one],
-            )  # fmt: skip
-            yield compared
-            if repeated:
-                names = by_scan.index.get_level_values("subject").to_numpy()
-                finding = mixed(by_scan.to_numpy(np.float64), names)
-                yield replace(compared, test="mixed model", effect_is="mean difference", finding=finding)
+            about = Comparison(measured.name, level, region, one, measured.implementations[one], other)
+            yield from _pair(about, (wide[one] - wide[other]).dropna(), repeated=repeated)
 
 
-def _against_rescans(measured: _Measure) -> Iterator[_Row]:
-    """Whether a method costs less than scanning again, in the same subjects."""
+def _pair(about: Comparison, differences: pd.Series, *, repeated: bool) -> Iterator[StatisticsRow]:
+    """Compare two methods by their differences, indexed by subject and scan."""
+    by_subject = differences.groupby(level="subject").mean().to_numpy(np.float64)
+    yield StatisticsRow(about, WILCOXON, "median difference", paired(by_subject), len(differences))
+    if repeated:
+        names = differences.index.get_level_values("subject").to_numpy()
+        finding = mixed(differences.to_numpy(np.float64), names)
+        yield StatisticsRow(about, MIXED_MODEL, "mean difference", finding, len(differences))
+
+
+def _against_rescans(measured: _Measure) -> Iterator[StatisticsRow]:
+    """Compare methods and control with scanning again, in the same subjects; and kinds of rescans with each other."""
     cost = COSTS[measured.name]
     for (level, region), part in _groups(measured.rescans):
         values = {
             (str(method), str(implementation)): _by_subject(x)
             for (method, implementation), x in part.groupby(["method", "implementation"], sort=False)
         }
-        rescans = {
-            t: _rescan_costs(part, t, cost) for t in TRANSFORMS if (RESCAN_12, t) in values or (RESCAN_21, t) in values
-        }
+        kinds = [t for t in TRANSFORMS if (RESCAN_12, t) in values or (RESCAN_21, t) in values]
+        rescans = {transform: _rescan_costs(part, transform, cost) for transform in kinds}
         for transform, reference in rescans.items():
             for (method, implementation), found in values.items():
                 if method in (RESCAN_12, RESCAN_21):
                     continue
-                yield _cheaper(measured.name, level, region, method, implementation, found, cost, transform, reference)
+                about = Comparison(measured.name, level, region, method, implementation, f"rescan ({transform})")
+                both = pd.DataFrame({"found": found, "rescan": reference}).dropna()
+                yield _superiority(about, both, cost)
                 if measured.name == "volume_change_percent":
-                    yield _unchanged(measured.name, level, region, method, implementation, found, transform, reference)
+                    yield _equivalence(about, both)
         for one, other in itertools.combinations(rescans, 2):
-            both = (rescans[other] - rescans[one]).dropna()
-            yield _Row(
-                measured.name, level, region, "rescan", f"rescan ({one})", "wilcoxon", "median difference of cost",
-                paired(both.to_numpy(np.float64)), 2 * len(both), other,
-            )  # fmt: skip
+            differences = (rescans[other] - rescans[one]).dropna()
+            about = Comparison(measured.name, level, region, RESCAN, other, f"rescan ({one})")
+            finding = paired(differences.to_numpy(np.float64))
+            yield StatisticsRow(about, WILCOXON, "median difference of cost", finding, 2 * len(differences))
 
 
-def _cheaper(
-    measure: str, level: str, region: str, method: str, implementation: str, found: pd.Series,
-    cost: Callable[[Values], Values], transform: str, rescan: pd.Series,
-) -> _Row:  # fmt: skip
-    """Paired non-inferiority: the margin of a subject is what scanning that subject again costs."""
-    both = pd.DataFrame({"found": found, "rescan": rescan}).dropna()
+def _superiority(about: Comparison, both: pd.DataFrame, cost: Cost) -> StatisticsRow:
+    """Test whether a method costs less than scanning the same subject again: paired, one-sided, without a margin.
+
+    Parameters
+    ----------
+    about
+        What is compared.
+    both
+        Columns ``found`` (the method's values) and ``rescan`` (costs of the rescans), one row a subject.
+    cost
+        Of the measure.
+    """
     differences = cost(both.found.to_numpy(np.float64)) - both.rescan.to_numpy(np.float64)
     finding = paired(differences, "less")
-    opposite = paired(differences, "greater").p if finding.p == finding.p else math.nan
+    opposite = math.nan if math.isnan(finding.p) else paired(differences, "greater").p
     margin = float(both.rescan.median()) if len(both) else math.nan
-    return _Row(
-        measure, level, region, method, f"rescan ({transform})", "noninferiority", "median difference of cost", finding,
-        len(both), implementation, margin=margin, opposite_p=opposite,
-    )  # fmt: skip
+    return StatisticsRow(
+        about, SUPERIORITY, "median difference of cost", finding, len(both), margin=margin, opposite_p=opposite
+    )
 
 
-def _unchanged(
-    measure: str, level: str, region: str, method: str, implementation: str, found: pd.Series, transform: str,
-    rescan: pd.Series,
-) -> _Row:  # fmt: skip
-    """Equivalence of the mean signed change with 0, within what rescans change for sure."""
-    both = pd.DataFrame({"found": found, "rescan": rescan}).dropna()
+def _equivalence(about: Comparison, both: pd.DataFrame) -> StatisticsRow:
+    """Test whether the mean signed change is equivalent to 0.
+
+    The margin is the lower end of the interval of the rescans' median cost, so that a margin that is estimated too large
+    by chance does not make equivalence too easy.
+    """
     values, sizes = (both[c].to_numpy(np.float64) for c in ("found", "rescan"))
     margin = median_of([np.array([s]) for s in sizes]).low
-    finding = equivalence(values, margin)
-    return _Row(
-        measure, level, region, method, f"rescan ({transform})", "tost", "mean", finding, len(both), implementation,
-        margin=margin,
-    )  # fmt: skip
+    return StatisticsRow(about, TOST, "mean", equivalence(values, margin), len(both), margin=margin)
 
 
-def _agreements(volumes: pd.DataFrame, levels: Sequence[str]) -> Iterator[_Row]:
+def _agreements(volumes: pd.DataFrame, levels: Sequence[str]) -> Iterator[StatisticsRow]:
     """ICC(2,1) of volumes before and after, on each subject's first scan."""
     for (level, region, method, implementation), part in _groups(
         volumes[volumes.level.isin(levels)], "method", "implementation"
     ):
         first = part.dropna(subset=["volume_ml"]).sort_values(["subject", "scan"]).drop_duplicates("subject")
         before = first.volume_ml.to_numpy(np.float64)
-        n = before.size
-        if n < 2:
-            finding = Finding(n, reason=too_few(n))
-        else:
-            found = icc21(np.stack([before, before + first.volume_change_ml.to_numpy(np.float64)], axis=1))
-            enough = not too_few(n) and not math.isnan(found.low)
-            reason = too_few(n) or ("" if enough else "no interval: volumes do not vary, or changed by a constant only")
-            low, high = (found.low, found.high) if enough else (math.nan, math.nan)
-            finding = Finding(n, found.icc, low, high, CONFIDENCE if enough else math.nan, reason=reason)
-        yield _Row("volume_ml", level, region, method, "original", "icc(2,1)", "ICC(2,1)", finding, n, implementation)
+        finding = _icc(before, before + first.volume_change_ml.to_numpy(np.float64))
+        about = Comparison("volume_ml", level, region, method, implementation, "original")
+        yield StatisticsRow(about, ICC, "ICC(2,1)", finding, finding.n)
 
 
-def _correct(rows: list[_Row]) -> None:
-    """Holm within each family: one test of one measure on one level; and what the corrected p says."""
-    families: dict[str, list[_Row]] = {}
-    for row in rows:
-        if not math.isnan(row.finding.p):
-            compared = row.reference if row.test in ("noninferiority", "tost") else "methods"
-            if row.method in ("rescan", RESAMPLED):
-                compared = f"{row.method}, {row.reference}"
-            name = f"{row.test}, {row.measure}, {row.level}, {compared}"
-            families.setdefault(name, []).append(row)
-    for name, members in families.items():
-        corrected = holm([row.finding.p for row in members])
-        opposite = holm([row.opposite_p for row in members])
-        for row, p, other in zip(members, corrected, opposite, strict=True):
-            row.corrected, row.family = p, f"{name}: {len(members)} test{'' if len(members) == 1 else 's'}"
-            if row.test == "noninferiority":
-                row.verdict = SMALLER if p < ALPHA else LARGER if other < ALPHA else UNDECIDED
-            elif row.test == "tost":
-                row.verdict = EQUIVALENT if p < ALPHA else NOT_SHOWN
+def _icc(before: Values, after: Values) -> Finding:
+    n = before.size
+    if n < 2:
+        return Finding(n, reason=too_few(n))
+    found = icc21(np.stack([before, after], axis=1))
+    enough = not too_few(n) and not math.isnan(found.low)
+    reason = too_few(n) or ("" if enough else "no interval: volumes do not vary, or changed by a constant only")
+    low, high = (found.low, found.high) if enough else (math.nan, math.nan)
+    return Finding(n, found.icc, low, high, CONFIDENCE if enough else math.nan, reason=reason)
 
 
 def _groups(frame: pd.DataFrame, *more: str) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
-    """Parts of a table by level, region and whatever else, in the table's own order."""
+    """Yield the parts of a table by level, region and the columns `more`, in the table's own order."""
     for key, part in frame.groupby(["level", "region", *more], sort=False):
         yield tuple(str(k) for k in key), part
 
@@ -304,20 +309,8 @@ def _by_subject(frame: pd.DataFrame) -> pd.Series:
     return found
 
 
-def _rescan_costs(part: pd.DataFrame, transform: str, cost: Callable[[Values], Values]) -> pd.Series:
-    """What scanning again costs each subject: the mean of both directions."""
+def _rescan_costs(part: pd.DataFrame, transform: str, cost: Cost) -> pd.Series:
+    """Cost of scanning again for each subject: the mean of both directions."""
     both = part[part.method.isin((RESCAN_12, RESCAN_21)) & (part.implementation == transform)]
     costs: pd.Series = pd.Series(cost(both.value.to_numpy(np.float64)), both.subject.to_numpy())
     return costs.groupby(level=0, sort=True).mean()
-
-
-__all__ = [
-    "EQUIVALENT",
-    "LARGER",
-    "NOT_SHOWN",
-    "SMALLER",
-    "SUMMARISED",
-    "TESTED",
-    "UNDECIDED",
-    "compute_statistics",
-]

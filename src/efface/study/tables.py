@@ -1,4 +1,4 @@
-"""Group level: the tables of a whole study, gathered from its units and rescans."""
+"""Group level: the tables of a whole study, collected from its scan jobs and rescan jobs."""
 
 import json
 from collections.abc import Sequence
@@ -16,31 +16,32 @@ from efface.study.rescan_job import RESCAN_12, RESCAN_GROUPS
 from efface.study.statistics_table import compute_statistics
 
 _KEYS = ("subject", "session", "scan", "method", "implementation", "segmenter", "level", "region")
+"""Columns that identify one comparison of two segmentations in one region."""
 _EDITS = ("edited_ml", "edited_head_ml", "edited_brain_ml")
 _VOLUMES, _DISTANCES = MEASURES["volume"].numbers, MEASURES["distance"].numbers
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a study, as written. The last four are empty where nothing of the kind was measured.
+    """The tables of a study, as written. All but the first three are empty where nothing of the kind was measured.
 
     Attributes
     ----------
     dice
-        One row a scan, method and region; of the study's main segmenter only (``dice.tsv`` has all).
+        One row for each scan, method and region; of the main segmenter only (``dice.tsv`` has all).
     edits
-        One row a scan and method: volume changed, and how much of it in the head and in the brain mask, ml.
+        One row for each scan and method: changed volume in all, in the head and in the brain mask, ml.
     failures
-        One row for whatever failed, with its reason.
+        One row for each failed step, with the reason.
     volumes, distances
-        One row a scan, method and region: volume before and its change; surface distances.
+        One row for each scan, method and region: volume before defacing and its change; surface distances.
     rescan
-        One row a group, measure and region, for subjects with two sessions: the methods on the first session, the
+        One row for each group, measure and region of subjects with two sessions: the methods on the first session, the
         rescans, the resampling control.
     statistics
-        One row a number that was estimated or tested (`efface.study.statistics_table`).
+        One row for each estimate or test (`efface.study.statistics_table`).
     quality
-        One row a defaced scan: verdict, score, evidence, reviewers' verdict; empty where nothing was judged.
+        One row for each defaced scan: verdict, score, evidence, reviewers' verdict.
     table1
         Successes and failures of each method, automatic and manual, and their agreement.
     """
@@ -57,12 +58,14 @@ class Tables:
 
 
 def collect(out_dir: Path) -> Tables:
-    """Gather all units' and rescans' rows, compute the statistics, and write the tables.
+    """Collect the rows of all scan jobs and rescan jobs, compute the statistics, and write the tables.
 
     Raises
     ------
     InputError
-        If no unit has results, or one's table cannot be read.
+        If there are no results, a table cannot be read, or two rows are about the same thing.
+    OutputError
+        If a table cannot be written.
     """
     paths = GroupPaths(out_dir)
     found = paths.unit_results()
@@ -96,7 +99,7 @@ def collect(out_dir: Path) -> Tables:
 
 
 def load_tables(out_dir: Path) -> Tables:
-    """Read the tables that `collect` wrote.
+    """Read the tables written by `collect`.
 
     Raises
     ------
@@ -122,7 +125,7 @@ def load_tables(out_dir: Path) -> Tables:
 
 
 def _main_segmenter(out_dir: Path) -> str | None:
-    """The study's main segmenter, which tables in memory and statistics speak of; None where nothing tells."""
+    """Return the study's main segmenter, to which tables in memory and statistics are limited; None where unknown."""
     try:
         described = json.loads(GroupPaths(out_dir).description.read_text(encoding="utf-8"))
         return str(described["Efface"]["Segmenter"])
@@ -131,7 +134,7 @@ def _main_segmenter(out_dir: Path) -> str | None:
 
 
 def _only(frame: pd.DataFrame, segmenter: str | None) -> pd.DataFrame:
-    """Rows of one segmenter."""
+    """Return the rows of one segmenter."""
     return frame if segmenter is None else frame[frame.segmenter == segmenter].reset_index(drop=True)
 
 
@@ -139,7 +142,7 @@ _LONG = tuple(c for c in COLUMNS if c not in ("status", "reason"))
 
 
 def _rows(found: Sequence[Path]) -> pd.DataFrame:
-    """All rows of these tables, as they are."""
+    """Return all rows of these tables."""
     frames = [read_table(path) for path in found]
     for path, frame in zip(found, frames, strict=True):
         require_columns(frame, path, COLUMNS)
@@ -147,15 +150,31 @@ def _rows(found: Sequence[Path]) -> pd.DataFrame:
 
 
 def _wide(good: pd.DataFrame, numbers: Sequence[str]) -> pd.DataFrame:
-    """One column a number; the rows of a measure's numbers come in the same order."""
-    parts = {name: good[good.measure == name].reset_index(drop=True) for name in numbers}
-    first = parts[numbers[0]][list(_KEYS)]
-    return first.assign(**{name: part.value.astype("float64") for name, part in parts.items()})
+    """Put the numbers of a measure into columns, joined by `_KEYS`; a number that is missing is NaN.
+
+    Raises
+    ------
+    InputError
+        If a number is there twice for the same keys.
+    """
+    keys = list(_KEYS)
+    rows = good[good.measure.isin(numbers)]
+    twice = rows[rows.duplicated([*keys, "measure"])]
+    if len(twice):
+        scan, method, region, measure = (twice.iloc[0][name] for name in ("scan", "method", "region", "measure"))
+        msg = f"{measure} of {scan}, {method}, {region} is there twice: delete {scan}_results.tsv, run the study again"
+        raise InputError(msg)
+    wide = rows[keys].drop_duplicates(ignore_index=True)
+    for name in numbers:
+        part = rows.loc[rows.measure == name, [*keys, "value"]].astype({"value": "float64"})
+        wide = wide.merge(part.rename(columns={"value": name}), how="left", on=keys, sort=False)
+    return wide
 
 
 def _rescan(good: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
-    """The rescans' rows, and the methods' rows of the scans that were scanned again."""
-    found = again[again.status == OK].drop(columns=["status", "reason"]).drop_duplicates()  # the control comes each time
+    """Return the rows of rescans and control, and the methods' rows of the scans that have a rescan."""
+    # Every kind of rescan has the rows of the same control in its table: they are kept once.
+    found = again[again.status == OK].drop(columns=["status", "reason"]).drop_duplicates()
     first = set(again[again.method == RESCAN_12].scan)
     compared = [name for spec in MEASURES.values() for name in spec.numbers]
     methods = good[good.scan.isin(first) & good.subject.isin(found.subject) & good.measure.isin(compared)]
@@ -167,5 +186,5 @@ def _rescan(good: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_or_empty(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A table that an older study does not have is empty."""
+    """Read a table; where it is missing (an older study), return an empty one."""
     return read_table(path) if path.is_file() else pd.DataFrame(columns=list(columns))

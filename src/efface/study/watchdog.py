@@ -1,39 +1,79 @@
-"""A time limit for a step of a scan, which holds even where a library hangs in C code and lets nothing else run."""
+"""Time limit for a step of a scan; it holds even where a library hangs in C code and lets no other thread run."""
 
 import contextlib
 import faulthandler
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from efface.bids.derivatives import UnitPaths
 from efface.errors import StepTimeoutError
 from efface.io.atomic import cannot_write
 
 ENDING = "_stopped.txt"
 
 
+class StepTimer:
+    """Measures the time of a scan's steps and stops those that exceed the limit.
+
+    Parameters
+    ----------
+    paths
+        Outputs of the scan; stop notes go into its folder.
+    limit_s
+        Time limit of each step, seconds.
+
+    Attributes
+    ----------
+    seconds
+        Duration of each completed step, by name.
+    """
+
+    def __init__(self, paths: UnitPaths, limit_s: float) -> None:
+        self.paths, self.limit_s = paths, limit_s
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure and limit one step.
+
+        Raises
+        ------
+        StepTimeoutError
+            If an earlier process was stopped in this step.
+        OutputError
+            If the stop note cannot be written.
+        """
+        start = time.perf_counter()
+        with time_limit(self.limit_s, self.paths.stopped(name), name):
+            yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float, path: Path, what: str) -> Iterator[None]:
-    """End this process where the step is not done in time; the next process that comes to the step leaves it out.
+    """End this process if a step exceeds its limit; the next process that reaches the step skips it.
 
-    Nothing short of the end of its process stops a thread that hangs in a library. A watchdog outside Python's control
-    writes to `path` where the step hung, and ends the process; the engine then runs the task again, and the step fails
-    with a reason.
+    A thread that hangs inside a library cannot be interrupted; only ending its process stops it. A watchdog thread
+    outside Python's control writes a traceback (the stop note) to `path` and ends the process. The executor runs the
+    job again, and the step then fails with a reason.
 
     Parameters
     ----------
     seconds
         The limit.
     path
-        Where it is written; not there when the step ends in time.
+        Stop note of this step; it is removed when the step ends in time.
     what
-        The step's name.
+        Name of the step, for the message.
 
     Raises
     ------
     StepTimeoutError
-        At once, where `path` says that the step was stopped before.
+        At once, if `path` holds the note of an earlier process.
     OutputError
-        If `path` cannot be written, or not be removed at the end.
+        If `path` cannot be written, or cannot be removed at the end.
     """
     trace = ""
     with contextlib.suppress(OSError):
@@ -54,21 +94,33 @@ def time_limit(seconds: float, path: Path, what: str) -> Iterator[None]:
             _forget(path)
 
 
+def stop_notes(folder: Path, stem: str) -> list[Path]:
+    """Notes of the steps of one scan that were stopped.
+
+    Empty notes belong to steps under way and do not count; nor do notes of scans whose names begin with `stem`.
+
+    Parameters
+    ----------
+    folder
+        Folder of the scan's session.
+    stem
+        The scan's BIDS name up to its suffix.
+    """
+    # A step's name is written in letters and digits only, so an entity (``acq-...``) is never taken for one.
+    pattern = re.compile(rf"\.{re.escape(stem)}_[^\W_]+{re.escape(ENDING)}")
+    with contextlib.suppress(OSError):
+        return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name) and path.stat().st_size)
+    return []
+
+
 def _forget(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-    except OSError as error:  # the folder became read-only meanwhile
+    except OSError as error:  # the folder has become read-only
         raise cannot_write(path, error) from error
 
 
 def _place(trace: str) -> str:
-    """Where in efface it hung: the innermost of our own functions, not of this machinery."""
+    """Return the innermost function of efface in which the step hung, outside this package."""
     own = [line for line in trace.splitlines() if "/efface/" in line and "/study/" not in line]
     return f" in {own[0].rpartition(' in ')[2].strip()}" if own else ""
-
-
-def stopped(folder: Path, stem: str) -> list[Path]:
-    """The traces of a scan's steps that were stopped; others' steps, and steps under way, do not count."""
-    with contextlib.suppress(OSError):
-        return [path for path in folder.glob(f".{stem}_*{ENDING}") if path.stat().st_size]
-    return []

@@ -1,4 +1,4 @@
-"""What is done once in every worker process; imported only where dask runs."""
+"""Set-up of every worker process; imported only where dask runs."""
 
 import contextlib
 import os
@@ -7,18 +7,19 @@ import sys
 
 from distributed import Worker, WorkerPlugin
 
-ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+from efface.study.backends import ENVIRONMENT
+
 THREADS = "EFFACE_THREADS"
-"""Environment variable: threads that the libraries of a worker may use, where the command does not say it."""
+"""Environment variable: number of threads of a worker's libraries, where the command does not set it."""
 
 
 class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
-    """Keep libraries to their share of the cores; leave Ctrl-C to the command, which then ends the workers.
+    """Limits the threads of libraries; ignores Ctrl-C, which the command handles by ending the workers.
 
     Parameters
     ----------
     threads
-        For torch, SimpleITK and greedy; None takes what the environment says, or one.
+        For torch, SimpleITK and greedy; None takes `THREADS` from the environment, or one.
     """
 
     name = "efface"
@@ -27,7 +28,7 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         self.threads = threads
 
     def setup(self, worker: Worker) -> None:
-        """Called by dask when a worker starts, and when it starts again."""
+        """Called by dask whenever a worker starts."""
         threads = self.threads or int(os.environ.get(THREADS, "1"))
         with contextlib.suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_IGN)

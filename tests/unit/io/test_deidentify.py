@@ -18,7 +18,7 @@ from efface.errors import InputError
 from efface.io.deidentify import IDENTIFYING, Sidecar, is_identifying, sidecar_of, without_names
 from efface.io.scan import load_scan
 from efface.study import Settings
-from efface.study.scan_job import run_unit
+from efface.study.scan_job import ScanJob
 
 NAME = b"DOE^JANE"
 TEXT = {1: ("data_type", "db_name", "descrip", "aux_file", "intent_name"), 2: ("descrip", "aux_file", "intent_name")}
@@ -222,7 +222,7 @@ def test_a_study_writes_no_name_and_records_what_it_removed(tmp_path, monkeypatc
     sidecar_of(image).write_text(json.dumps(hostile))
     settings = Settings(root, tmp_path / "out", ("quickshear",), rescan="none")
     (source,) = find_scans(root)
-    assert run_unit(source, settings).failures == ()
+    assert ScanJob(source, settings).run().failures == ()
     made = [path for path in settings.out_dir.rglob("*") if path.is_file()]
     assert NAME not in everything(*made)
     defaced = settings.out_dir / "sub-01/ses-1/anat/sub-01_ses-1_desc-quickshear_T1w.nii.gz"
@@ -231,6 +231,6 @@ def test_a_study_writes_no_name_and_records_what_it_removed(tmp_path, monkeypatc
     assert record["RemovedFromSidecar"] == ["PatientID"]
     assert record["EchoTime"] == 0.003
     assert record["Sources"] == [str(image)]
-    assert run_unit(source, settings).computed == 0
-    assert run_unit(source, replace(settings, header="keep")).computed > 0
+    assert ScanJob(source, settings).run().computed == 0
+    assert ScanJob(source, replace(settings, header="keep")).run().computed > 0
     assert NAME in everything(defaced)

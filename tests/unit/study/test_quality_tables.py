@@ -12,8 +12,8 @@ from efface.bids.query import find_scans
 from efface.errors import InputError
 from efface.study import Settings, collect, load_tables
 from efface.study.quality_tables import QUALITY_COLUMNS, count, read_quality, write_quality
-from efface.study.ratings import Rating, append_vote
-from efface.study.scan_job import run_unit
+from efface.study.ratings import Rating, append_rating
+from efface.study.scan_job import ScanJob
 
 METHODS = ("quickshear", "fsl_deface")
 
@@ -23,7 +23,7 @@ def study(monkeypatch, tmp_path):
     bids_dataset.stand_in(monkeypatch, judged=True)
     settings = Settings(bids_dataset.make(tmp_path / "bids", bids_dataset.SCANS[:2]), tmp_path / "out", METHODS)
     for source in find_scans(settings.bids_dir):
-        assert run_unit(source, settings).failures == ()
+        assert ScanJob(source, settings).run().failures == ()
     return settings
 
 
@@ -32,7 +32,7 @@ def evidence(settings, session="1", method="quickshear"):
 
 
 def vote(out_dir, reviewer, verdict, method="quickshear", session="1"):
-    append_vote(
+    append_rating(
         out_dir, Rating("2026-01-01T00:00:00Z", reviewer, "01", session, f"sub-01_ses-{session}", method, verdict)
     )
 
@@ -44,7 +44,7 @@ def test_every_defaced_scan_has_its_evidence_and_its_row(study):
     content = json.loads(evidence(study).read_text())
     assert content["verdict"] in ("Success", "Failure I", "Failure II")
     assert content["unit"]["method"] == "quickshear"
-    assert content["Recipe"]["check"]["tolerance_ml"] > 0
+    assert content["Recipe"]["check"]["brain.tolerance_ml"] > 0
 
 
 def test_tables_read_back_are_the_tables_written(study):
@@ -56,9 +56,9 @@ def test_tables_read_back_are_the_tables_written(study):
 def test_a_second_run_judges_nothing_again_and_a_lost_verdict_is_made_again(study):
     source = find_scans(study.bids_dir)[0]
     before = evidence(study).read_bytes()
-    assert run_unit(source, study).computed == 0
+    assert ScanJob(source, study).run().computed == 0
     evidence(study).unlink()
-    assert run_unit(source, study).computed == 1
+    assert ScanJob(source, study).run().computed == 1
     assert evidence(study).read_bytes() == before
 
 

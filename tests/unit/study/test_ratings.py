@@ -15,8 +15,8 @@ import pytest
 
 from efface.bids.derivatives import UnitPaths
 from efface.errors import InputError, OutputError
-from efface.study import ratings as votes
-from efface.study.ratings import Rating, append_vote, current_votes, fingerprint, read_votes, votes_path
+from efface.study import ratings
+from efface.study.ratings import Rating, append_rating, current_ratings, fingerprint, ratings_path, read_ratings
 
 VOTE = Rating("2022-01-01T00:00:00Z", "Ann", "01", "1", "sub-01_ses-1", "quickshear", "Success")
 
@@ -24,57 +24,57 @@ WRITER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from efface.study.ratings import Rating, append_vote
+from efface.study.ratings import Rating, append_rating
 vote = Rating("t", sys.argv[2], "01", "1", "sub-01_ses-1", "quickshear", "Success")
 for n in range(100_000):
-    append_vote(Path(sys.argv[1]), replace(vote, note=f"{n} " + "x" * 500))
+    append_rating(Path(sys.argv[1]), replace(vote, note=f"{n} " + "x" * 500))
     print(n, flush=True)
 """
 
 
 def test_a_vote_comes_back_as_given(tmp_path):
     odd = replace(VOTE, reviewer="Zoë <b>", note='tab\t, "quotes", newline\n, \u2028 and 脳', automatic_shown=True)
-    append_vote(tmp_path, odd)
-    assert read_votes(tmp_path) == votes.VoteLog((odd,), 0)
-    assert votes_path(tmp_path).read_bytes().count(b"\n") == 1
+    append_rating(tmp_path, odd)
+    assert read_ratings(tmp_path) == ratings.RatingLog((odd,), 0)
+    assert ratings_path(tmp_path).read_bytes().count(b"\n") == 1
 
 
 def test_no_file_is_no_votes(tmp_path):
-    assert read_votes(tmp_path) == votes.VoteLog((), 0)
-    assert current_votes(tmp_path) == []
+    assert read_ratings(tmp_path) == ratings.RatingLog((), 0)
+    assert current_ratings(tmp_path) == []
 
 
 def test_the_last_vote_counts_and_the_first_stays_on_the_disk(tmp_path):
     for verdict in ("Success", "Failure II", "Failure I"):
-        append_vote(tmp_path, replace(VOTE, verdict=verdict))
-    assert [v.verdict for v in current_votes(tmp_path)] == ["Failure I"]
-    assert len(read_votes(tmp_path).votes) == 3
+        append_rating(tmp_path, replace(VOTE, verdict=verdict))
+    assert [v.verdict for v in current_ratings(tmp_path)] == ["Failure I"]
+    assert len(read_ratings(tmp_path).ratings) == 3
 
 
 def test_a_vote_can_be_taken_back(tmp_path):
     for verdict in ("Success", ""):
-        append_vote(tmp_path, replace(VOTE, verdict=verdict))
-    assert current_votes(tmp_path) == []
+        append_rating(tmp_path, replace(VOTE, verdict=verdict))
+    assert current_ratings(tmp_path) == []
 
 
 def test_each_reviewer_and_case_is_apart(tmp_path):
     others = [replace(VOTE, reviewer="Bo"), replace(VOTE, method="pydeface"), replace(VOTE, scan="sub-01_ses-2")]
     for vote in (VOTE, *others):
-        append_vote(tmp_path, vote)
-    assert len(current_votes(tmp_path)) == 4
+        append_rating(tmp_path, vote)
+    assert len(current_ratings(tmp_path)) == 4
 
 
 @pytest.mark.parametrize("cut", [1, 10, 100])
 def test_a_torn_last_line_is_counted_left_out_and_does_not_spoil_the_next(tmp_path, cut):
-    append_vote(tmp_path, VOTE)
-    append_vote(tmp_path, replace(VOTE, method="pydeface"))
-    path = votes_path(tmp_path)
+    append_rating(tmp_path, VOTE)
+    append_rating(tmp_path, replace(VOTE, method="pydeface"))
+    path = ratings_path(tmp_path)
     path.write_bytes(path.read_bytes()[:-cut])
     torn = 0 if cut == 1 else 1  # only the line's end is missing: all of it is there
-    assert (len(read_votes(tmp_path).votes), read_votes(tmp_path).broken) == (2 - torn, torn)
-    append_vote(tmp_path, replace(VOTE, method="defacer"))
-    log = read_votes(tmp_path)
-    assert (log.votes[-1].method, len(log.votes), log.broken) == ("defacer", 3 - torn, torn)
+    assert (len(read_ratings(tmp_path).ratings), read_ratings(tmp_path).broken) == (2 - torn, torn)
+    append_rating(tmp_path, replace(VOTE, method="defacer"))
+    log = read_ratings(tmp_path)
+    assert (log.ratings[-1].method, len(log.ratings), log.broken) == ("defacer", 3 - torn, torn)
 
 
 UNKNOWN_VERDICT, NUMBER_AS_NOTE = (json.dumps({**asdict(VOTE), **odd}) for odd in ({"verdict": "fine"}, {"note": 3}))
@@ -82,54 +82,54 @@ UNKNOWN_VERDICT, NUMBER_AS_NOTE = (json.dumps({**asdict(VOTE), **odd}) for odd i
 
 @pytest.mark.parametrize("line", ["[]", "{}", "7", '"Success"', UNKNOWN_VERDICT, NUMBER_AS_NOTE])
 def test_a_line_that_is_no_vote_is_counted(tmp_path, line):
-    append_vote(tmp_path, VOTE)
-    with votes_path(tmp_path).open("a") as file:
+    append_rating(tmp_path, VOTE)
+    with ratings_path(tmp_path).open("a") as file:
         file.write(line + "\n")
-    assert read_votes(tmp_path) == votes.VoteLog((VOTE,), 1)
+    assert read_ratings(tmp_path) == ratings.RatingLog((VOTE,), 1)
 
 
 def test_fields_of_a_later_version_are_passed_over(tmp_path):
-    votes_path(tmp_path).parent.mkdir()
-    votes_path(tmp_path).write_text(json.dumps({**asdict(VOTE), "mood": "good"}) + "\n")
-    assert read_votes(tmp_path) == votes.VoteLog((VOTE,), 0)
+    ratings_path(tmp_path).parent.mkdir()
+    ratings_path(tmp_path).write_text(json.dumps({**asdict(VOTE), "mood": "good"}) + "\n")
+    assert read_ratings(tmp_path) == ratings.RatingLog((VOTE,), 0)
 
 
 def test_a_vote_on_an_image_that_was_made_anew_does_not_count(tmp_path):
     defaced = UnitPaths(tmp_path, "01", "1", "sub-01_ses-1").defaced("quickshear")
     defaced.parent.mkdir(parents=True)
     defaced.write_bytes(b"the first image")
-    append_vote(tmp_path, replace(VOTE, image=fingerprint(defaced)))
-    assert len(current_votes(tmp_path)) == 1
+    append_rating(tmp_path, replace(VOTE, image=fingerprint(defaced)))
+    assert len(current_ratings(tmp_path)) == 1
     defaced.write_bytes(b"the second image!")
-    assert current_votes(tmp_path) == []
+    assert current_ratings(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["", " Ann", "a\nb", "x" * 61, "\u202eevil"])
 def test_a_name_that_is_none_is_refused(tmp_path, name):
     with pytest.raises(InputError, match="reviewer's name"):
-        append_vote(tmp_path, replace(VOTE, reviewer=name))
-    assert not votes_path(tmp_path).exists()
+        append_rating(tmp_path, replace(VOTE, reviewer=name))
+    assert not ratings_path(tmp_path).exists()
 
 
 def test_an_unknown_verdict_or_an_endless_note_is_refused(tmp_path):
     with pytest.raises(InputError, match="must be one of Success"):
-        append_vote(tmp_path, replace(VOTE, verdict="OK"))
+        append_rating(tmp_path, replace(VOTE, verdict="OK"))
     with pytest.raises(InputError, match="2000 characters"):
-        append_vote(tmp_path, replace(VOTE, note="x" * 2001))
+        append_rating(tmp_path, replace(VOTE, note="x" * 2001))
 
 
 def test_a_disk_that_cannot_be_written_is_one_line(tmp_path):
-    votes_path(tmp_path).mkdir(parents=True)
-    with pytest.raises(OutputError, match="vote not saved"):
-        append_vote(tmp_path, VOTE)
+    ratings_path(tmp_path).mkdir(parents=True)
+    with pytest.raises(OutputError, match="rating not saved"):
+        append_rating(tmp_path, VOTE)
 
 
 def test_a_vote_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
     synced = []
     fsync = os.fsync
-    monkeypatch.setattr(votes.os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size) or fsync(fd))
-    append_vote(tmp_path, VOTE)
-    assert votes_path(tmp_path).stat().st_size in synced
+    monkeypatch.setattr(ratings.os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size) or fsync(fd))
+    append_rating(tmp_path, VOTE)
+    assert ratings_path(tmp_path).stat().st_size in synced
 
 
 def test_a_kill_at_any_moment_loses_no_vote_that_was_given(tmp_path):
@@ -144,23 +144,23 @@ def test_a_kill_at_any_moment_loses_no_vote_that_was_given(tmp_path):
             writer.send_signal(signal.SIGKILL)
             said = writer.stdout.read().split()
         given[name] = int(said[-1]) if said else 0
-    log = read_votes(tmp_path)
+    log = read_ratings(tmp_path)
     assert log.broken <= 6
     for name, last in given.items():
-        numbers = [int(v.note.split()[0]) for v in log.votes if v.reviewer == name]
+        numbers = [int(v.note.split()[0]) for v in log.ratings if v.reviewer == name]
         assert numbers == list(range(len(numbers)))
         assert len(numbers) >= last + 1
 
 
 def _write_many(out_dir: Path, name: str) -> None:
     for n in range(150):
-        append_vote(out_dir, replace(VOTE, reviewer=name, note=f"{n} " + "x" * 1500))
+        append_rating(out_dir, replace(VOTE, reviewer=name, note=f"{n} " + "x" * 1500))
 
 
 def test_two_reviewers_at_once_lose_nothing(tmp_path):
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(_write_many, [tmp_path] * 2, ["Ann", "Bo"]))
-    log = read_votes(tmp_path)
-    assert (len(log.votes), log.broken) == (300, 0)
+    log = read_ratings(tmp_path)
+    assert (len(log.ratings), log.broken) == (300, 0)
     for name in ("Ann", "Bo"):
-        assert [int(v.note.split()[0]) for v in log.votes if v.reviewer == name] == list(range(150))
+        assert [int(v.note.split()[0]) for v in log.ratings if v.reviewer == name] == list(range(150))

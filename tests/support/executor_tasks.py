@@ -1,4 +1,8 @@
-"""Tiny tasks that go wrong in every way a scan can; importable by worker processes, and light."""
+"""Tiny tasks that go wrong in every way a scan can; importable by worker processes, and light.
+
+No task depends on how fast the machine is: tasks wait for events (a file appears, a signal arrives). The guards below
+only end a test that hangs.
+"""
 
 import ctypes
 import os
@@ -10,7 +14,20 @@ from pathlib import Path
 
 from efface.errors import OutputError, StepTimeoutError
 from efface.study.executor import Outcome
-from efface.study.watchdog import stopped, time_limit
+from efface.study.watchdog import stop_notes, time_limit
+
+GUARD_S = 300.0
+"""A task waits no longer than this for an event."""
+
+
+def wait_for(path: Path) -> None:
+    """Return when a file exists."""
+    end = time.monotonic() + GUARD_S
+    while not path.exists():
+        if time.monotonic() > end:
+            msg = f"{path} did not appear in {GUARD_S:.0f} s"
+            raise TimeoutError(msg)
+        time.sleep(0.01)
 
 
 @dataclass(frozen=True)
@@ -35,14 +52,14 @@ class Fine:
         (self.folder / f"{self.name}.lost").write_text(reason)
         return Outcome(self.name, (Failure(reason),), 0)
 
-    def up_to_date(self) -> bool:
+    def is_up_to_date(self) -> bool:
         return (self.folder / self.name).exists()
 
-    def stopped(self) -> int:
-        return len(stopped(self.folder, self.name))
+    def count_stopped(self) -> int:
+        return len(stop_notes(self.folder, self.name))
 
     def times(self) -> int:
-        """How often it has run."""
+        """Count this run; returns how often it has run."""
         path = self.folder / f"{self.name}.runs"
         with path.open("a") as stream:
             stream.write("x")
@@ -87,18 +104,18 @@ class StumblesBadly(Fine):
 
 @dataclass(frozen=True)
 class Hungry(Fine):
+    """Takes 1.3 GB and keeps it until it is killed."""
+
     def run(self) -> Outcome:
         self.times()
-        held = []
-        for _ in range(60):
-            held.append(bytearray(os.urandom(1) * (64 * 2**20)))
-            time.sleep(0.05)
-        return super().run()
+        held = [bytearray(os.urandom(1) * (64 * 2**20)) for _ in range(20)]
+        wait_for(self.folder / "nothing writes this")
+        return Outcome(f"{self.name} {len(held)}", (), 1)
 
 
 @dataclass(frozen=True)
 class HangsTwice(Fine):
-    """Two steps hang in C code that never lets go of the interpreter; the third is done."""
+    """Two steps hang in C code that never releases the interpreter; the third is done."""
 
     def run(self) -> Outcome:
         self.times()
@@ -106,7 +123,7 @@ class HangsTwice(Fine):
         for step in ("first", "second"):
             try:
                 with time_limit(1.0, self.folder / f".{self.name}_{step}_stopped.txt", step):
-                    ctypes.PyDLL(None).sleep(120)
+                    ctypes.PyDLL(None).sleep(int(GUARD_S))  # holds the interpreter's lock
             except StepTimeoutError as error:
                 failures.append(Failure(str(error)))
         super().run()
@@ -122,11 +139,26 @@ class CannotWrite(Fine):
 
 @dataclass(frozen=True)
 class Slow(Fine):
+    """Takes longer than tasks that are sent to a worker in bundles."""
+
     seconds: float = 0.3
 
     def run(self) -> Outcome:
         self.times()
         time.sleep(self.seconds)
+        return super().run()
+
+
+@dataclass(frozen=True)
+class Waits(Fine):
+    """Is done when a file appears; says that it has begun."""
+
+    for_file: str = "go"
+
+    def run(self) -> Outcome:
+        self.times()
+        (self.folder / f"{self.name}.begun").touch()
+        wait_for(self.folder / self.for_file)
         return super().run()
 
 

@@ -1,0 +1,130 @@
+"""Defaced scans in a study: read from an earlier run where their recipe is the same, otherwise made now."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing import apply_edit, plan
+from efface.errors import AnatomyError
+from efface.io.deidentify import Sidecar, without_names
+from efface.io.scan import Scan, load_mask, load_scan
+from efface.metrics.table import Value
+from efface.spatial.types import BoolVolume
+from efface.study import provenance
+from efface.study.segmentations import brain_of
+from efface.study.steps import StepContext, recipe_for
+
+
+@dataclass(frozen=True, eq=False)
+class DefacedScan:
+    """A scan after defacing.
+
+    Attributes
+    ----------
+    scan
+        The defaced scan.
+    mask
+        Changed voxels, on the scan's RAS+ grid.
+    """
+
+    scan: Scan
+    mask: BoolVolume
+
+
+def defaced(context: StepContext, anatomy: HeadAnatomy, method: str) -> DefacedScan:
+    """Deface a scan by one method, or read the result of an earlier run.
+
+    Parameters
+    ----------
+    context
+        The scan.
+    anatomy
+        Of the undefaced scan.
+    method
+        A name in `efface.defacing.METHODS`.
+
+    Raises
+    ------
+    OutputError
+        If results cannot be written.
+    EffaceError
+        If the method fails on this scan, or the step was stopped.
+    """
+    path, mask_path = context.paths.defaced(method), context.paths.mask(method)
+    recipe = _recipe(context, anatomy.scan, method)
+    # The image is written last, so that its recipe vouches for the mask too.
+    if provenance.is_current(path, recipe) and mask_path.is_file():
+        return DefacedScan(load_scan(path), load_mask(mask_path, anatomy.scan))
+    settings = context.settings
+    with context.timer.step(f"deface {method}"):
+        edit = plan(
+            anatomy,
+            method,
+            settings.method_params.get(method, {}),
+            implementation=settings.implementation(method),
+            protect_brain=settings.protect_brain,
+        )
+        scan, removed = without_names(apply_edit(anatomy.scan, edit), settings.header)
+        sidecar, odd = Sidecar.of(context.source.path, path, settings.header)
+        anatomy.scan.save_like(edit.mask, mask_path, force=True)
+        with provenance.writing(path, recipe) as record:
+            scan.save(path, force=True)
+            record |= sidecar.content if sidecar else {}
+            record |= {
+                "Sources": [str(context.source.path)],
+                "SkullStripped": False,
+                "Implementation": edit.implementation,
+                "Parameters": dict(edit.params),
+                "Warnings": [*anatomy.warnings, *edit.warnings, *odd],
+                "RemovedFromHeader": list(removed),
+                "RemovedFromSidecar": list(sidecar.removed) if sidecar else [],
+            }
+    return DefacedScan(scan, edit.mask)
+
+
+def edited_volumes(context: StepContext, anatomy: HeadAnatomy, mask: BoolVolume) -> Iterator[Value]:
+    """Volume of an edit in all, in the head and in the brain mask of the undefaced scan, ml.
+
+    Parameters
+    ----------
+    context
+        The scan.
+    anatomy
+        Of the undefaced scan.
+    mask
+        Changed voxels, on its RAS+ grid.
+
+    Raises
+    ------
+    AnatomyError
+        If no head is found.
+    """
+    voxel_ml = float(np.prod(anatomy.scan.spacing_mm)) / 1000
+    try:
+        in_brain = float((mask & brain_of(context, anatomy)).sum())
+    except AnatomyError:  # there is a failed row already: the undefaced scan could not be segmented either
+        in_brain = math.nan
+    in_head = float((mask & anatomy.head).sum())
+    yield Value("edited_ml", "", "", float(mask.sum()) * voxel_ml)
+    yield Value("edited_head_ml", "", "", in_head * voxel_ml)
+    yield Value("edited_brain_ml", "", "", in_brain * voxel_ml)
+
+
+def _recipe(context: StepContext, scan: Scan, method: str) -> dict[str, Any]:
+    settings = context.settings
+    recipe = recipe_for(
+        scan,
+        method=method,
+        protect_brain=settings.protect_brain,
+        params=dict(settings.method_params.get(method, {})),
+        implementation=settings.implementation(method),
+        header=settings.header,
+        data_sha256=provenance.defacing_data(),
+    )
+    if method in settings.originals:
+        recipe["external_version"] = provenance.external_version(method, recipe["params"].get("program"))
+    return recipe
