@@ -15,7 +15,7 @@ import pandas as pd
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import Edit, apply_edit, plan
-from efface.defacing.propagation import carry_edit
+from efface.defacing.propagation import propagate_edit
 from efface.errors import InputError
 from efface.io.deidentify import SCRUB, check_policy, without_names
 from efface.io.nifti_mgh import announced_shape
@@ -166,11 +166,11 @@ def deface_with(
     brain = load_mask(brain_mask, scan) if brain_mask is not None else None
     anatomy = HeadAnatomy(scan, brain)
     edit = plan(anatomy, method, params, implementation=implementation, protect_brain=protect_brain)
-    carried = [carry_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
+    propagated = [propagate_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
     warnings = [*anatomy.warnings, *edit.warnings]
-    for other, other_edit in zip(others, carried, strict=True):
+    for other, other_edit in zip(others, propagated, strict=True):
         warnings += [*other.warnings, *other_edit.warnings]
-    made = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *carried], strict=True)]
+    made = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *propagated], strict=True)]
     cleaned = [without_names(one, header) for one in made]
     removed = dict.fromkeys(name for _, names in cleaned for name in names)
     first, *rest = (one for one, _ in cleaned)
