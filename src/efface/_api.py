@@ -1,10 +1,10 @@
-"""The public functions: nibabel images or paths in, nibabel images and pandas frames out.
+"""The public functions for one scan: paths or nibabel images in, nibabel images and pandas frames out.
 
-Each is one call for one scan; `efface.Study` does whole data sets.
+`efface.Study` processes whole data sets.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.defacing import Edit, apply_edit, plan
-from efface.defacing.propagation import carry_edit
+from efface.defacing import Edit, apply_edit, plan_edit
+from efface.defacing.propagation import propagate_edit
 from efface.errors import InputError
 from efface.io.deidentify import SCRUB, check_policy, without_names
 from efface.io.nifti_mgh import announced_shape
@@ -29,7 +29,7 @@ from efface.segmentation.labels import Labels
 from efface.spatial.types import LabelVolume
 
 DEFAULT_METHOD = "pydeface"
-"""The most used one, and one that depends on no brain mask."""
+"""The most used method. Every method needs the brain mask: for the protection, and to refuse stripped scans."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +41,13 @@ class Defaced:
     original, scan
         The scan before and after.
     edit
-        What was decided: mask, values, method, parameters.
+        Mask, values, method and parameters.
     others
-        The images given as `apply_to`, defaced alike, in order.
+        The images given as `apply_to` with the same edit, in order.
     warnings
-        What to look at before sharing the result.
+        For the user, one line each; read them before you share the result.
     removed
-        What was taken out of the headers because it may name somebody: names of fields, of all images together.
+        Names of the header fields, of all images, that were removed because they may identify a person.
     """
 
     original: Scan
@@ -77,7 +77,7 @@ class Segmented:
     scan
         The scan that was segmented.
     labels
-        BrainCOLOR ids on the scan's RAS+ grid, warnings, and what made them.
+        BrainCOLOR ids on the scan's RAS+ grid, warnings, and provenance.
     """
 
     scan: Scan
@@ -116,40 +116,81 @@ def deface(
     method
         A name in `efface.defacing.METHODS`.
     implementation
-        ``native``, or ``original`` where the original program is installed.
+        ``native``, or ``original`` where the authors' program is installed.
     brain_mask
         Path of a mask on the scan's grid to use instead of finding the brain.
     protect_brain
         Never change a voxel of the brain mask or within 2 mm of it.
     apply_to
-        More images of the same person and session to deface alike: on the same grid, or on another one (then
+        More images of the same session that get the same edit: on the same grid, or on another one (then
         registered rigidly).
     header
-        ``scrub`` takes text fields, extensions and tags, which may hold names, out of the headers; ``keep`` keeps them.
+        ``scrub`` removes text fields, extensions and tags, which may hold names, from the headers; ``keep`` keeps
+        them.
     **params
-        The method's own parameters.
+        The method's parameters.
 
     Raises
     ------
     InputError
-        If an image, the mask, the method, the header's word or a parameter cannot be used.
+        If an image, the mask, the method, `header` or a parameter cannot be used.
     AnatomyError, RegistrationError
         If the brain or the average head was not found, or an image of `apply_to` could not be aligned.
+    """
+    return deface_image(
+        image,
+        method,
+        params,
+        implementation=implementation,
+        brain_mask=brain_mask,
+        protect_brain=protect_brain,
+        apply_to=apply_to,
+        header=header,
+    )
+
+
+def deface_image(
+    image: Any,
+    method: str,
+    params: Mapping[str, Any],
+    *,
+    implementation: str = "native",
+    brain_mask: str | Path | None = None,
+    protect_brain: bool = True,
+    apply_to: Sequence[Any] = (),
+    header: str = SCRUB,
+) -> Defaced:
+    """Remove the face from one scan, with the method's parameters in a mapping.
+
+    The same as `deface`, for callers whose parameter names come from a user: a name such as ``method`` or ``header``
+    is then refused as unknown and cannot be confused with an argument of this function.
+
+    Parameters
+    ----------
+    image, method, implementation, brain_mask, protect_brain, apply_to, header
+        As for `deface`.
+    params
+        By name; values may be text, see `efface.parameters.parse`.
+
+    Raises
+    ------
+    InputError, AnatomyError, RegistrationError
+        As `deface`.
     """
     check_policy(header)
     scan = load_scan(image)
     others = [load_scan(other) for other in apply_to]
     brain = load_mask(brain_mask, scan) if brain_mask is not None else None
     anatomy = HeadAnatomy(scan, brain)
-    edit = plan(anatomy, method, implementation=implementation, protect_brain=protect_brain, **params)
-    carried = [carry_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
+    edit = plan_edit(anatomy, method, params, implementation=implementation, protect_brain=protect_brain)
+    propagated = [propagate_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
     warnings = [*anatomy.warnings, *edit.warnings]
-    for other, other_edit in zip(others, carried, strict=True):
+    for other, other_edit in zip(others, propagated, strict=True):
         warnings += [*other.warnings, *other_edit.warnings]
-    made = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *carried], strict=True)]
-    cleaned = [without_names(one, header) for one in made]
-    removed = dict.fromkeys(name for _, names in cleaned for name in names)
-    first, *rest = (one for one, _ in cleaned)
+    defaced = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *propagated], strict=True)]
+    scrubbed = [without_names(one, header) for one in defaced]
+    removed = dict.fromkeys(name for _, names in scrubbed for name in names)
+    first, *rest = (one for one, _ in scrubbed)
     return Defaced(scan, first, edit, tuple(rest), tuple(warnings), tuple(removed))
 
 
@@ -163,19 +204,43 @@ def segment(image: Any, segmenter: str = DEFAULT_SEGMENTER, **params: Any) -> Se
     segmenter
         A name in `efface.segmentation.SEGMENTERS`.
     **params
-        The segmenter's own parameters.
+        The segmenter's parameters.
 
     Raises
     ------
     InputError, AnatomyError, RegistrationError
-        If the image cannot be used, no brain was found, or the atlas does not fit it.
+        If the image or a parameter cannot be used, no brain was found, or the atlas does not fit it.
     """
+    return segment_image(image, segmenter, params)
+
+
+def segment_image(image: Any, segmenter: str, params: Mapping[str, Any]) -> Segmented:
+    """Segment the brain of one scan, with the segmenter's parameters in a mapping.
+
+    The same as `segment`, for callers whose parameter names come from a user.
+
+    Parameters
+    ----------
+    image, segmenter
+        As for `segment`.
+    params
+        By name; values may be text.
+
+    Raises
+    ------
+    InputError, AnatomyError, RegistrationError
+        As `segment`.
+    """
+    reserved = sorted({"anatomy", "name"} & set(params))
+    if reserved:
+        msg = f"{segmenter} has no parameter {', '.join(reserved)}; see `efface methods`"
+        raise InputError(msg)
     scan = load_scan(image)
     return Segmented(scan, run_segmenter(HeadAnatomy(scan), segmenter, **params))
 
 
 def qc(original: Any, defaced: Any, *, brain_mask: str | Path | None = None) -> Verdict:
-    """Judge a defaced scan: Success, Failure I (face left) or Failure II (brain damaged), with the evidence.
+    """Rate a defaced scan: Success, Failure I (face left) or Failure II (brain damaged), with the evidence.
 
     Parameters
     ----------
@@ -210,7 +275,7 @@ def dice(a: Any, b: Any) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns level, region, label, dice, voxels_a, voxels_b, voxels_both. Dice is NaN where a region is empty
-        in both. ``attrs["warnings"]`` says which numbers are no BrainCOLOR labels and were taken as background.
+        in both. ``attrs["warnings"]`` lists numbers that are not BrainCOLOR labels and count as background.
 
     Raises
     ------
@@ -219,14 +284,15 @@ def dice(a: Any, b: Any) -> pd.DataFrame:
     """
     _check_sizes(a, b)
     first, second = _labels(a), _labels(b)
-    matched, warnings = _on_grid_of(first, second)
-    frame = pd.DataFrame(compare_labels(first[1], matched))
+    _check_same_grid(first, second)
+    frame = pd.DataFrame(compare_labels(first[1], second[1]))
     frame["label"] = frame["label"].astype("Int64")
+    warnings = []
     for name, labels, _ in (first, second):
         unknown = unknown_labels(labels)
         if unknown:
             warnings.append(
-                f"{name}: {len(unknown)} numbers are no BrainCOLOR labels ({', '.join(map(str, unknown[:5]))}"
+                f"{name}: {len(unknown)} numbers are not BrainCOLOR labels ({', '.join(map(str, unknown[:5]))}"
                 f"{', ...' if len(unknown) > 5 else ''}) and count as background"
             )
     frame.attrs["warnings"] = warnings
@@ -237,7 +303,7 @@ _Loaded = tuple[str, LabelVolume, "np.ndarray[Any, np.dtype[np.float64]]"]
 
 
 def _check_sizes(a: Any, b: Any) -> None:
-    """Refuse two files of different size before either is read: one may be huge."""
+    """Refuse two files of different shapes before either is read: one may be huge."""
     if not (isinstance(a, str | os.PathLike) and isinstance(b, str | os.PathLike)):
         return
     shape_a, shape_b = announced_shape(Path(a)), announced_shape(Path(b))
@@ -255,11 +321,10 @@ def _labels(image: Any) -> _Loaded:
     return str(image) if is_path else "image", ras, np.asarray(canonical.affine, dtype=np.float64)
 
 
-def _on_grid_of(first: _Loaded, second: _Loaded) -> tuple[LabelVolume, list[str]]:
-    """Check that the second image has the voxels of the first."""
+def _check_same_grid(first: _Loaded, second: _Loaded) -> None:
+    """Refuse two label images with different shapes or affines."""
     (name_a, a, affine_a), (name_b, b, affine_b) = first, second
     if a.shape != b.shape or not np.allclose(affine_a, affine_b, atol=1e-2):
         why = f"{a.shape} and {b.shape}" if a.shape != b.shape else "equal shapes but other affines"
         msg = f"segmentations must lie on the same grid; {name_a} and {name_b} have {why}: resample one onto the other"
         raise InputError(msg)
-    return b, []

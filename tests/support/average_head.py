@@ -5,9 +5,10 @@ import numpy as np
 
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.io.scan import load_scan
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.io.scan import Scan, load_scan
 from efface.spatial.registration import AffineResult, block_mean, resample
-from efface.spatial.types import FloatVolume, Volume
+from efface.spatial.types import BoolVolume, FloatVolume, Volume
 
 
 def volume(mm: float = 3.0) -> Volume:
@@ -24,3 +25,9 @@ def anatomy(data: FloatVolume | None = None, mm: float = 3.0, *, located: bool =
     if located:
         found.__dict__["registration"] = AffineResult(np.eye(4), 1.0, converged=True, reason="", dof=12, starts=1)
     return found
+
+
+def landmark_fraction(mask: BoolVolume, scan: Scan, name: str) -> float:
+    """Fraction of the voxels of a landmark of the average head that a mask covers."""
+    labels = resample(templates.prior("features"), scan.grid, order=0) == FEATURE_LABELS[name]
+    return float((mask & labels).sum() / labels.sum())

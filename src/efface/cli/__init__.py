@@ -283,21 +283,21 @@ def _deface(options: argparse.Namespace) -> int:
 def _deface_images(options: argparse.Namespace, images: Sequence[str], outputs: Sequence[Path]) -> int:
     from efface import _api as api
     from efface.io.atomic import check_output
+    from efface.parameters import pairs_to_mapping
 
     sidecars, odd = _sidecars(images, outputs, options.header)
     for path in filter(None, [*outputs, options.mask_out, *(made.path for made in sidecars)]):
         check_output(path, force=options.force)
     start = time.perf_counter()
-    result = api.deface(
+    result = api.deface_image(
         images[0],
         options.method,
+        {**pairs_to_mapping(options.param), **({"program": options.program} if options.program else {})},
         implementation=options.implementation,
         brain_mask=options.brain_mask,
         protect_brain=not options.no_protect_brain,
         apply_to=images[1:],
         header=options.header,
-        **_parameters(options.param),
-        **({"program": options.program} if options.program else {}),
     )
     for scan, path in zip([result.scan, *result.others], outputs, strict=True):
         scan.save(path, force=options.force)
@@ -348,7 +348,7 @@ def _segment(options: argparse.Namespace) -> int:
         check_output(path, force=options.force)
     segmenter = options.segmenter or UNNAMED_SEGMENTER
     params = {**_parameters(options.param), **_weights(options.slant_weights, (segmenter,)).get(SLANT, {})}
-    result = api.segment(options.scan, segmenter, **params)
+    result = api.segment_image(options.scan, segmenter, params)
     result.scan.save_like(result.labels.values, options.out, force=options.force)
     volumes = result.volumes
     if options.volumes:
@@ -555,7 +555,7 @@ def _methods(options: argparse.Namespace) -> int:
     print("defacing methods (efface deface --method)")
     for spec in METHODS.values():
         print(f"  {spec.name:<12} native    {spec.summary} ({spec.reference})")
-        print(f"  {'':<12} original  {_original(spec.name)}")
+        print(f"  {'':<12} original  {_original(spec)}")
     print("segmenters (efface segment --segmenter)")
     for name, segmenter in SEGMENTERS.items():
         print(f"  {name:<12} native    {segmenter.summary}")
@@ -569,16 +569,16 @@ def _train(options: argparse.Namespace) -> int:
     return main(options.arguments)
 
 
-def _original(method: str) -> str:
-    from efface.defacing.external import ORIGINALS, find_program
+def _original(method: Any) -> str:
+    from efface.defacing.external import find_program
     from efface.errors import MissingDependencyError
 
-    if method not in ORIGINALS:
-        return "cannot be run: it needs TensorFlow 1.14, which no supported Python has"
+    if method.external is None:
+        return f"cannot be run: {method.external_note or 'there is none'}"
     try:
-        return f"at {find_program(method)}"
+        return f"at {find_program(method.name)}"
     except MissingDependencyError:
-        return f"not installed: {ORIGINALS[method].install}"
+        return f"not installed: {method.external.install}"
 
 
 def _parameters(pairs: Sequence[str]) -> dict[str, Any]:

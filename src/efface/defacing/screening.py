@@ -1,4 +1,4 @@
-"""Is there a face to remove? What every method asks of a scan before it decides."""
+"""Checks of a scan that every method needs: that it is not skull-stripped, and that it has a face."""
 
 import numpy as np
 
@@ -8,16 +8,17 @@ from efface.errors import AnatomyError
 
 SCALP_MM = 6.0
 LEAST_SCALP = 0.15
-"""Head further than `SCALP_MM` from the brain, relative to the brain: about 1 in whole heads, 0 in stripped ones."""
+"""Head farther than `SCALP_MM` from the brain, relative to the brain's volume: about 1 in whole heads, 0 in
+skull-stripped ones."""
 
 
 def refuse_stripped(anatomy: HeadAnatomy) -> None:
-    """Refuse a scan that holds hardly more than a brain.
+    """Refuse a skull-stripped scan.
 
     Raises
     ------
     AnatomyError
-        If so.
+        If the head outside the brain is smaller than `LEAST_SCALP` of the brain.
     """
     scalp = np.count_nonzero(anatomy.head & (anatomy.from_brain_mm > SCALP_MM))
     share = scalp / np.count_nonzero(anatomy.brain)
@@ -29,9 +30,9 @@ def refuse_stripped(anatomy: HeadAnatomy) -> None:
         raise AnatomyError(msg)
 
 
-def missing_face(anatomy: HeadAnatomy) -> tuple[str, ...]:
-    """Warn of a scan in which neither nose nor mouth is found (by Defacer's network)."""
-    if {feature.name for feature in features_of(anatomy.scan)} & {"nose", "mouth"}:
+def missing_face_warnings(anatomy: HeadAnatomy) -> tuple[str, ...]:
+    """Warn of a scan in which the landmark network finds neither nose nor mouth."""
+    if {landmark.name for landmark in features_of(anatomy.scan)} & {"nose", "mouth"}:
         return ()
     return (
         "neither nose nor mouth was found: this scan was probably defaced before, or its field of view ends in the "
