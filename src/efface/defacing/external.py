@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
-from efface.defacing.external_process import ask_version, last_lines, run_program, version_in
+from efface.defacing.external_process import last_lines, run_program, version_in
 from efface.defacing.method import ExternalProgram, Workspace
 from efface.defacing.registry import METHODS
 from efface.errors import ExternalToolError, InputError, MissingDependencyError
@@ -71,8 +71,8 @@ def external_version(method: str, program: str | Path | None = None) -> str:
     Returns
     -------
     str
-        The version that the program prints; else ``sha256:`` and the first 16 digits of the hash of the program's
-        file, so that another build is another version.
+        The version that the program or its installation states; else ``sha256:`` and the first 16 digits of the hash
+        of the program's file, so that another build is another version; ``unknown`` if the file cannot be read.
 
     Raises
     ------
@@ -80,11 +80,14 @@ def external_version(method: str, program: str | Path | None = None) -> str:
         As `find_program`.
     """
     path = find_program(method, program)
-    version = ask_version(path, _external_of(method).version_arguments)
+    version = _stated_version(path, _external_of(method))
     if version:
         return version
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    try:
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    except OSError:
+        return "unknown"
 
 
 def plan_external(anatomy: HeadAnatomy, method: str, params: Mapping[str, Any]) -> Edit:
@@ -125,7 +128,7 @@ def plan_external(anatomy: HeadAnatomy, method: str, params: Mapping[str, Any]) 
             raise ExternalToolError(msg)
         mask, values = _changed(anatomy.scan, load_scan(written[0]), spec.program)
     given = {name: _recorded(getattr(parsed, name)) for name in params if name not in ("program", "timeout_s")}
-    version = version_in(log) or ask_version(path, spec.version_arguments) or "unknown"
+    version = version_in(log) or _stated_version(path, spec) or "unknown"
     log = log.replace(str(folder), "")[-LOG_CHARACTERS:]
     return Edit(mask, values, method, "original", {**given, "program": str(path), "version": version, "log": log})
 
@@ -136,6 +139,14 @@ def _external_of(method: str) -> ExternalProgram:
         msg = f"{method} has no external program that can be run; expected one of {', '.join(EXTERNAL_PROGRAMS)}"
         raise InputError(msg)
     return spec.external
+
+
+def _stated_version(path: Path, spec: ExternalProgram) -> str:
+    """Version that the program or its installation states; empty if there is none."""
+    try:
+        return spec.version(path) if spec.version else ""
+    except OSError:  # a program that may be run but not read
+        return ""
 
 
 def _recorded(value: Any) -> Any:

@@ -1,9 +1,10 @@
-"""Run an external program: time limit, its own process group, everything it prints kept."""
+"""Run an external program with a time limit, keep what it prints, and find its version."""
 
 import os
 import re
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from efface.errors import ExternalToolError
@@ -56,23 +57,71 @@ def version_in(text: str) -> str:
     return match.group(1) if match else ""
 
 
-def ask_version(program: Path, arguments: tuple[str, ...] | None) -> str:
-    """Version that a program prints for these arguments; empty if it prints none."""
-    if arguments is None:
+def printed_version(*arguments: str) -> Callable[[Path], str]:
+    """Make a function that finds the version that a program prints for these arguments.
+
+    Parameters
+    ----------
+    *arguments
+        Of the call, without the program.
+    """
+    return lambda program: version_in(_printed([str(program), *arguments]))
+
+
+def package_version(name: str) -> Callable[[Path], str]:
+    """Make a function that finds the version of the Python package that a script belongs to.
+
+    Parameters
+    ----------
+    name
+        Of the package. The interpreter in the first line of the script is asked.
+    """
+    code = f"import importlib.metadata as m; print('version', m.version({name!r}))"
+
+    def version(program: Path) -> str:
+        with program.open("rb") as file:
+            interpreter = os.fsdecode(file.readline(4096)).removeprefix("#!").strip()
+        if not Path(interpreter).name.startswith("python"):
+            return ""
+        return version_in(_printed([interpreter, "-I", "-c", code]))
+
+    return version
+
+
+def version_in_file(name: str) -> Callable[[Path], str]:
+    """Make a function that finds the version in a file of the installation.
+
+    Parameters
+    ----------
+    name
+        Of the file, relative to one of the folders above the program.
+    """
+
+    def version(program: Path) -> str:
+        for folder in program.resolve().parents[:4]:
+            if (folder / name).is_file():
+                return version_in(f"version {(folder / name).read_text(encoding='utf-8', errors='replace')}")
         return ""
+
+    return version
+
+
+def _printed(arguments: list[str]) -> str:
+    """What a short call prints; empty if it cannot be made or takes too long."""
     try:
         done = subprocess.run(
-            [str(program), *arguments],
+            arguments,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=ASKING_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return version_in(done.stdout + done.stderr)
+    return done.stdout + done.stderr
 
 
 def last_lines(log: str) -> str:

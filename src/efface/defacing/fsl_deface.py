@@ -15,6 +15,7 @@ import numpy as np
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
+from efface.defacing.external_process import version_in_file
 from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgram, Workspace
 from efface.spatial import registration
 from efface.spatial.affine import invert
@@ -97,5 +98,11 @@ METHOD = DefacingMethod(
     colour="#009E73",
     params=Params,
     plan=plan,
-    external=ExternalProgram("fsl_deface", _command, "install FSL 6 (fsl.fmrib.ox.ac.uk)", FslDefaceProgramParams),
+    external=ExternalProgram(
+        "fsl_deface",
+        _command,
+        "install FSL 6 (fsl.fmrib.ox.ac.uk)",
+        FslDefaceProgramParams,
+        version=version_in_file("etc/fslversion"),
+    ),
 )

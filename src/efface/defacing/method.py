@@ -79,8 +79,9 @@ class ExternalProgram:
         Whether it reads uncompressed NIfTI only.
     output_pattern
         Where its output is, a glob pattern in the folder of the run.
-    version_arguments
-        Arguments with which it prints its version; None if there are none.
+    version
+        Finds its version without a run on a scan, from its path; an empty text if that fails. See
+        `efface.defacing.external_process`. None if there is no way.
     """
 
     program: str
@@ -90,7 +91,7 @@ class ExternalProgram:
     needs_brain: bool = False
     needs_uncompressed: bool = False
     output_pattern: str = "defaced.nii.gz"
-    version_arguments: tuple[str, ...] | None = None
+    version: Callable[[Path], str] | None = None
 
 
 @dataclass(frozen=True)

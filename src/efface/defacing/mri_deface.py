@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
+from efface.defacing.external_process import printed_version
 from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgram, Workspace
 from efface.errors import AnatomyError, MissingDependencyError
 from efface.spatial import registration
@@ -182,6 +183,6 @@ METHOD = DefacingMethod(
         "mri_deface",
         _command,
         "install mri_deface with talairach_mixed_with_skull.gca and face.gca (surfer.nmr.mgh.harvard.edu)",
-        version_arguments=("--version",),
+        version=printed_version("--version"),
     ),
 )

@@ -14,6 +14,7 @@ import numpy as np
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
+from efface.defacing.external_process import printed_version
 from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgram, Workspace
 from efface.spatial import registration
 from efface.spatial.affine import invert
@@ -113,6 +114,6 @@ METHOD = DefacingMethod(
         _command,
         "pip install pydeface, and FSL (fsl.fmrib.ox.ac.uk) with FSLDIR set",
         PydefaceProgramParams,
-        version_arguments=("--help",),
+        version=printed_version("--help"),
     ),
 )

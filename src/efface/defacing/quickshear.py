@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
+from efface.defacing.external_process import package_version
 from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgram, Workspace
 from efface.errors import AnatomyError
 from efface.spatial.types import BoolVolume
@@ -167,6 +168,11 @@ METHOD = DefacingMethod(
     params=Params,
     plan=plan,
     external=ExternalProgram(
-        "quickshear", _command, "pip install quickshear", QuickshearProgramParams, needs_brain=True
+        "quickshear",
+        _command,
+        "pip install quickshear",
+        QuickshearProgramParams,
+        needs_brain=True,
+        version=package_version("quickshear"),
     ),
 )

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,7 +231,7 @@ def toy(tmp_path, monkeypatch):
     path.write_text(TOY)
     spec = importlib.util.spec_from_file_location("toy", path)
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(__import__("sys").modules, "toy", module)
+    monkeypatch.setitem(sys.modules, "toy", module)
     spec.loader.exec_module(module)
     monkeypatch.setitem(registry._METHODS, "toy", module.METHOD)
     return module
@@ -241,7 +242,7 @@ def test_a_new_method_is_one_file_and_one_line(anatomy, capsys):
     edit = defacing.plan(anatomy, "toy", depth_vox="4")
     assert edit.mask.sum() == 4 * edit.mask[:, -1].size
     assert edit.params == {"depth_vox": 4}
-    with pytest.raises(InputError, match=r"toy: depth_vox must be a whole number at least 1; received 0"):
+    with pytest.raises(InputError, match=r"toy: depth_vox must be a whole number of at least 1; received 0"):
         defacing.plan(anatomy, "toy", depth_vox=0)
     code, listing, _ = run(capsys, "methods")
     assert code == 0

@@ -1,5 +1,6 @@
 """External programs: arguments, time limit, edit, version. Most programs are stand-ins; quickshear is the real one."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -266,10 +267,27 @@ def test_a_program_that_prints_no_version_is_identified_by_its_content(tmp_path,
     assert external_version("mri_deface", path) != first
 
 
-def test_a_program_that_cannot_be_asked_is_not_started(tmp_path):
-    path = program(tmp_path / "bin", "fsl_deface", f"open({str(tmp_path / 'ran')!r}, 'w')")
-    assert external_version("fsl_deface", path).startswith("sha256:")
+def test_a_program_without_a_way_to_its_version_is_not_started(tmp_path):
+    path = program(tmp_path / "bin", "run_mri_reface.sh", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert external_version("mri_reface", path).startswith("sha256:")
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_version_of_fsl_is_that_of_its_installation(tmp_path):
+    (tmp_path / "fsl" / "etc").mkdir(parents=True)
+    (tmp_path / "fsl" / "etc" / "fslversion").write_text("6.0.7.4:1a2b3c\n")
+    path = program(tmp_path / "fsl" / "bin", "fsl_deface", "sys.exit(1)")
+    assert external_version("fsl_deface", path) == "6.0.7.4"
+    assert external_version("fsl_deface", program(tmp_path / "elsewhere", "fsl_deface", "")).startswith("sha256:")
+
+
+def test_the_version_of_the_real_quickshear_is_that_of_its_package(tmp_path):
+    path = shutil.which("quickshear", path=str(Path(sys.executable).parent))
+    assert external_version("quickshear", path) == importlib.metadata.version("quickshear")
+    other = tmp_path / "quickshear"
+    other.write_text("#!/bin/sh\nexit 0\n")
+    other.chmod(0o755)
+    assert external_version("quickshear", other).startswith("sha256:")
 
 
 def test_the_version_of_a_missing_program_says_what_to_install(monkeypatch):
