@@ -245,17 +245,17 @@ def qc(original: Any, defaced: Any, *, brain_mask: str | Path | None = None) -> 
     Parameters
     ----------
     original, defaced
-        Paths or nibabel images of a scan before and after defacing, by any program; the defaced one on the original's
-        grid, or on a part of it.
+        Paths or nibabel images of a scan before and after defacing, by any program; the defaced scan on the grid of
+        the undefaced one, or on a part of it.
     brain_mask
-        Path of a mask on the original's grid to use instead of finding the brain.
+        Path of a mask on the undefaced scan's grid to use instead of finding the brain.
 
     Raises
     ------
     InputError
         If an image cannot be used, or the two do not belong together.
     AnatomyError, RegistrationError
-        If brain or head were not found in the original.
+        If brain or head were not found in the undefaced scan.
     """
     scan = load_scan(original)
     other = load_scan(defaced)

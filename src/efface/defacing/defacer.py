@@ -204,7 +204,7 @@ def _relative_box(at: Box, wide: Box) -> Box:
 METHOD = DefacingMethod(
     name="defacer",
     title="Defacer",
-    summary="a network finds eyes, nose, ears and mouth and replaces their voxels by constant values or noise",
+    summary="a network finds eyes, nose, ears and mouth and replaces their voxels",
     citation="jeong2020",
     reference="Jeong et al. 2020, doi 10.2196/22739",
     colour="#CC79A7",

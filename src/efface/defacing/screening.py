@@ -20,11 +20,11 @@ def refuse_stripped(anatomy: HeadAnatomy) -> None:
     AnatomyError
         If the head outside the brain is smaller than `LEAST_SCALP` of the brain.
     """
-    scalp = np.count_nonzero(anatomy.head & (anatomy.from_brain_mm > SCALP_MM))
-    share = scalp / np.count_nonzero(anatomy.brain)
-    if share < LEAST_SCALP:
+    scalp_voxels = np.count_nonzero(anatomy.head & (anatomy.from_brain_mm > SCALP_MM))
+    scalp_fraction = scalp_voxels / np.count_nonzero(anatomy.brain)
+    if scalp_fraction < LEAST_SCALP:
         msg = (
-            f"the head outside the brain is {share:.0%} of the brain's volume; expected at least {LEAST_SCALP:.0%}: "
+            f"the head outside the brain is {scalp_fraction:.0%} of the brain's volume; expected at least {LEAST_SCALP:.0%}: "
             "the scan is skull-stripped and has no face to remove; give the whole head"
         )
         raise AnatomyError(msg)
