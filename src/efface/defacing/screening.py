@@ -25,7 +25,7 @@ def refuse_stripped(anatomy: HeadAnatomy) -> None:
     if scalp_fraction < LEAST_SCALP:
         msg = (
             f"the head outside the brain is {scalp_fraction:.0%} of the brain's volume; "
-            f"expected at least {LEAST_SCALP:.0%}: the scan is skull-stripped and has no face to remove; give the whole head"
+            f"expected at least {LEAST_SCALP:.0%}: the scan is skull-stripped and has no face; give the whole head"
         )
         raise AnatomyError(msg)
 
