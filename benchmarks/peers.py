@@ -26,7 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
 from efface.anatomy import templates
-from efface.anatomy.head_anatomy import HeadAnatomy, brain_mask
+from efface.anatomy.brain_extraction import brain_mask
+from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.bids.query import find_scans
 from efface.defacing import apply_edit, plan
 from efface.io.scan import Scan, load_scan
@@ -132,7 +133,7 @@ def main() -> None:
         rows = deepbet(scan)
         anatomy = HeadAnatomy(scan)
         assert anatomy.head.any()
-        assert anatomy.from_brain_mm.size
+        assert anatomy.brain_distance_mm.size
         rows += quickshear(anatomy, Path(name))
         rows += affine(scan)
         rows += pydeface()

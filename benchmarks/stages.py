@@ -31,8 +31,8 @@ COLUMNS = ("voxels", "seconds", "processor", "peak_mb", "bytes")
 def measure(path: Path, segmenters: list[str]) -> dict[str, dict[str, float]]:
     """Run every stage of one scan."""
     import efface.spatial.registration  # noqa: F401 - imports are measured apart
-    from efface.anatomy.head_anatomy import HeadAnatomy, brain_mask
-    from efface.anatomy.landmarks import features_of
+    from efface.anatomy.brain_extraction import brain_mask
+    from efface.anatomy.head_anatomy import HeadAnatomy
     from efface.anatomy.templates import average_head
     from efface.defacing import METHODS, apply_edit, plan
     from efface.metrics import measure as measures
@@ -68,15 +68,15 @@ def measure(path: Path, segmenters: list[str]) -> dict[str, dict[str, float]]:
     with stage("anatomy: brain again, the networks being there"):
         brain_mask(scan.data)
     with stage("anatomy: distance from the brain, refined registration"):
-        assert anatomy.from_brain_mm.size
+        assert anatomy.brain_distance_mm.size
         assert anatomy.registration_mi.score
     with stage("anatomy: facial features"):
-        features_of(scan)
+        assert anatomy.landmarks
     defaced: dict[str, Scan] = {}
     for method in METHODS:
         with stage(f"deface: {method}"):
             params = {"incomplete": "edit"} if method == "defacer" else {}
-            edit = plan(anatomy, method, protect_brain=False, **params)
+            edit = plan(anatomy, method, params, protect_brain=False)
             defaced[method] = apply_edit(scan, edit)
     for method in METHODS:
         with stage(f"quality control: {method}"):
@@ -102,7 +102,7 @@ def measure(path: Path, segmenters: list[str]) -> dict[str, dict[str, float]]:
 
 def warm_up() -> None:
     """Load what a process loads once."""
-    from efface.anatomy.head_anatomy import _extractor
+    from efface.anatomy.brain_extraction import _extractor
     from efface.anatomy.landmark_network import trained_network
     from efface.segmentation.atlas.atlas_prior import load_prior
     from efface.segmentation.slant.pipeline import open_weights

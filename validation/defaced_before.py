@@ -8,7 +8,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from efface.anatomy.landmarks import find_features
+from efface.anatomy.landmarks import find_landmarks
 from efface.io.scan import load_scan
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     found: dict[str, Counter[str]] = {}
     for path in sorted(parser.parse_args().out.rglob("*_desc-*_T1w.nii*")):
         method = path.name.split("_desc-")[1].split("_")[0]
-        names = {feature.name for feature in find_features(load_scan(path).volume)} & {"nose", "mouth"}
+        names = {feature.name for feature in find_landmarks(load_scan(path).volume)} & {"nose", "mouth"}
         found.setdefault(method, Counter()).update([*names, "scans", *([] if names else ["neither"])])
     print("method\tscans\tnose found\tmouth found\tneither")
     for method, count in found.items():

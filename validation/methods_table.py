@@ -69,7 +69,7 @@ def main() -> None:
                 continue
             start = time.perf_counter()
             anatomy = HeadAnatomy(load_scan(source.path))
-            shared = (anatomy.head, anatomy.brain, anatomy.average_to_scan, anatomy.from_brain_mm)
+            shared = (anatomy.head, anatomy.brain, anatomy.average_to_scan, anatomy.brain_distance_mm)
             spent = time.perf_counter() - start
             table.writerow({"scan": source.stem, "method": "(anatomy)", "seconds": f"{spent:.1f}", "note": len(shared)})
             pictures = [views(anatomy, anatomy.scan.volume, None)] if options.pictures else []
@@ -77,7 +77,7 @@ def main() -> None:
             for name in METHODS:
                 start = time.perf_counter()
                 try:
-                    edit = plan(anatomy, name, protect_brain=False, **PARAMS.get(name, {}))
+                    edit = plan(anatomy, name, PARAMS.get(name, {}), protect_brain=False)
                 except EffaceError as error:
                     table.writerow({"scan": source.stem, "method": name, "note": str(error)})
                     continue

@@ -89,9 +89,8 @@ def misplaced(heads: Path, out: Path, cache: Path) -> None:
             off = np.eye(4)
             off[:3, :3] = Rotation.from_rotvec(rng.normal(0, TURN_DEG, 3), degrees=True).as_matrix()
             off[:3, 3] = rng.normal(0, SHIFT_MM, 3)
-            wrong = HeadAnatomy(anatomy.scan)
-            place = {name: moved(getattr(anatomy, name), off) for name in ("registration", "refined")}
-            wrong.__dict__.update(place, brain=anatomy.brain, head=anatomy.head)
+            wrong = HeadAnatomy(anatomy.scan, anatomy.brain, registration=moved(anatomy.registration, off))
+            wrong.registration_mi = moved(anatomy.registration_mi, off)
             about = {"average_head_off_by": off.tolist()}
             keep(source, anatomy, wrong, str(method), out, about, protect_brain=False)
         print(source.stem, flush=True)
@@ -114,7 +113,7 @@ def keep(
     (paths.folder / "anat").mkdir(parents=True, exist_ok=True)
     anatomy.scan.save_like(anatomy.brain, paths.brain(), force=True)
     try:
-        edit = plan(believed, method, protect_brain=protect_brain, **params)
+        edit = plan(believed, method, params, protect_brain=protect_brain)
     except EffaceError as error:
         print(source.stem, method, error)
         return

@@ -29,10 +29,10 @@ from scipy import ndimage
 
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.anatomy.landmarks import find_features
+from efface.anatomy.landmarks import find_landmarks
 from efface.bids.query import find_scans
 from efface.io.scan import Scan, load_scan
-from efface.quality import QcClass, judge
+from efface.quality import QualityClass, judge
 from efface.spatial import resampling
 
 TUNED_ON = ("sub-01", "sub-04", "sub-07", "sub-11", "sub-child")
@@ -46,7 +46,7 @@ SHIFTS_MM = {
     "back 30": (0, -30, 0),
     "down 60": (0, 0, -60),
 }
-OK, ONE, TWO = QcClass.SUCCESS, QcClass.FAILURE_I, QcClass.FAILURE_II
+OK, ONE, TWO = QualityClass.SUCCESS, QualityClass.FAILURE_I, QualityClass.FAILURE_II
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def known(anatomy: HeadAnatomy, labels: Path) -> Truth:
         image = nib.as_closest_canonical(nib.load(labels))
         brain = np.asarray(image.dataobj).reshape(scan.shape) > 0
     masks = {name: np.zeros(scan.shape, bool) for name in GROW_MM}
-    for feature in find_features(scan.volume):
+    for feature in find_landmarks(scan.volume):
         at, voxels = feature.voxels(scan.grid)
         masks[feature.name][at] |= voxels
     to_average = np.linalg.inv(anatomy.average_to_scan) @ scan.affine
@@ -88,7 +88,7 @@ def face_region(points: np.ndarray) -> np.ndarray:
     return (points[1] > 45) & (points[2] < -16 + 0.3 * (points[1] - 95)) | (points[1] > 102) & (points[2] < 0)
 
 
-def cases(truth: Truth, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, QcClass | None]]:
+def cases(truth: Truth, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, QualityClass | None]]:
     """Name, intensities, and the right answer (None: there is none)."""
     scan, brain = truth.anatomy.scan, truth.brain
     data, level = scan.data, float(np.median(scan.data[truth.anatomy.brain]))
@@ -146,7 +146,7 @@ def brain_order(truth: Truth, direction: np.ndarray, shape: str) -> np.ndarray:
     return np.asarray(np.linalg.norm(truth.points_mm - tip[:, None, None, None], axis=0))
 
 
-def by_geometry(truth: Truth, removed: np.ndarray) -> QcClass | None:
+def by_geometry(truth: Truth, removed: np.ndarray) -> QualityClass | None:
     """The right answer for a mask, by what it takes."""
     really = removed & (np.abs(truth.anatomy.scan.data) > 0)
     taken_ml = float((really & truth.brain).sum()) * truth.ml
@@ -169,15 +169,15 @@ def by_geometry(truth: Truth, removed: np.ndarray) -> QcClass | None:
 
 def cached_anatomy(scan: Scan, stem: str, folder: Path | None) -> HeadAnatomy:
     """The anatomy, kept on disk between runs."""
-    anatomy = HeadAnatomy(scan)
     path = folder / f"{stem}_anatomy.pkl" if folder else None
     if path and path.is_file():
-        anatomy.__dict__.update(pickle.loads(path.read_bytes()))
-    else:
-        found = {"head": anatomy.head, "brain": anatomy.brain, "registration": anatomy.registration}
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(pickle.dumps(found))
+        found = pickle.loads(path.read_bytes())
+        return HeadAnatomy(scan, found["brain"], registration=found["registration"])
+    anatomy = HeadAnatomy(scan)
+    found = {"brain": anatomy.brain, "registration": anatomy.registration}
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(found))
     return anatomy
 
 
@@ -249,9 +249,9 @@ def report(path: Path) -> None:
         )
         print(f"AUROC of the score, failure against success: {auroc([float(r['score']) for r in judged], failed):.4f}")
         counts = Counter((r["expected"], r["verdict"]) for r in judged)
-        print("expected \\ verdict".ljust(20), *(f"{c!s:>11}" for c in QcClass))
-        for expected in QcClass:
-            print(expected.ljust(20), *(f"{counts[expected, verdict]:>11}" for verdict in QcClass))
+        print("expected \\ verdict".ljust(20), *(f"{c!s:>11}" for c in QualityClass))
+        for expected in QualityClass:
+            print(expected.ljust(20), *(f"{counts[expected, verdict]:>11}" for verdict in QualityClass))
     print()
     for row in rows:
         if row["expected"] not in ("none", row["verdict"]):

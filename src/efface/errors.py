@@ -1,5 +1,18 @@
 """Error tree. Every error a user can cause is an `EffaceError`, and its text is one line.
 
+    EffaceError
+     x InputError               a file, an array or a parameter cannot be used
+     x OutputError              a result cannot be written
+     x RegistrationError        a registration did not converge
+     x AnatomyError             no head or no brain was found
+     x LandmarkError            facial landmarks are missing
+     x ExternalToolError        a published program failed
+     x GpuMemoryError           the GPU has too little memory
+     x StepTimeoutError         a step of a study took too long
+     x ClusterError             the workers of a study are gone
+     x MissingDependencyError   an optional package or program is not installed
+     x DataPackageError         a data file of an installed package is missing
+
 The text says what was wrong, what was expected, what was received and what to do next.
 The command line prints it on stderr and ends with exit code 2; a study records it as a failed row.
 """
@@ -29,11 +42,15 @@ class AnatomyError(EffaceError, RuntimeError):
 
 
 class LandmarkError(EffaceError, RuntimeError):
-    """Facial features were not found, or not as many as a face has."""
+    """Facial landmarks were not found, or not as many as a face has."""
 
 
 class ExternalToolError(EffaceError, RuntimeError):
-    """An original program failed, took too long, or wrote something that cannot be used."""
+    """A published program failed, took too long, or wrote something that cannot be used."""
+
+
+class GpuMemoryError(EffaceError, MemoryError):
+    """A network does not fit into the memory of the GPU."""
 
 
 class StepTimeoutError(EffaceError, RuntimeError):

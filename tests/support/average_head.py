@@ -16,12 +16,19 @@ def volume(mm: float = 3.0) -> Volume:
     return block_mean(templates.average_head(), mm)
 
 
-def anatomy(data: FloatVolume | None = None, mm: float = 3.0, *, located: bool = True) -> HeadAnatomy:
+IN_PLACE = AffineResult(np.eye(4), 1.0, converged=True, reason="", dof=12, starts=1)
+
+
+def anatomy(
+    data: FloatVolume | None = None,
+    mm: float = 3.0,
+    *,
+    located: bool = True,
+    registration: AffineResult = IN_PLACE,
+) -> HeadAnatomy:
     """The average head, or other intensities on its grid, in its own place; the brain is where every head's is."""
     whole = volume(mm)
     values = whole.data if data is None else data
     scan = load_scan(nib.Nifti1Image(np.rint(values).astype(np.int16), whole.affine))
-    found = HeadAnatomy(scan, brain=resample(templates.prior("brain"), scan.grid) > 0.5)
-    if located:
-        found.__dict__["registration"] = AffineResult(np.eye(4), 1.0, converged=True, reason="", dof=12, starts=1)
-    return found
+    brain = resample(templates.prior("brain"), scan.grid) > 0.5
+    return HeadAnatomy(scan, brain=brain, registration=registration if located else None)

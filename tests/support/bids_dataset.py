@@ -11,7 +11,7 @@ from efface.quality import (
     BrainEvidence,
     FaceEvidence,
     FeatureEvidence,
-    QcClass,
+    QualityClass,
     Verdict,
 )
 from efface.segmentation.labels import Labels, Provenance
@@ -38,7 +38,7 @@ def untouched(_anatomy, _defaced) -> Verdict:
     nothing = FeatureEvidence(None, None, None, 0.0, None)
     parts = {part: nothing for parts in FACE_FEATURES.values() for part in parts}
     face = FaceEvidence(False, 0.0, None, (), parts)
-    return Verdict(QcClass.SUCCESS, 0.0, "a stand-in", brain, face, np.eye(4), 1.0)
+    return Verdict(QualityClass.SUCCESS, 0.0, "a stand-in", brain, face, np.eye(4), 1.0)
 
 
 def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
@@ -57,10 +57,10 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
     affine = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
     monkeypatch.setattr("efface.study.segmentations.segment", segment)
     if not judged:
-        monkeypatch.setattr("efface.study.verdicts.judge", untouched)
+        monkeypatch.setattr("efface.quality.Judge.verdict", untouched)
     monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: truth.brain)
-    monkeypatch.setattr("efface.anatomy.head_anatomy.registration.register_affine", lambda *args, **kwargs: affine)
-    monkeypatch.setattr("efface.defacing.defacer.features_of", phantom.features_of)
-    monkeypatch.setattr("efface.defacing.screening.features_of", phantom.features_of)
+    monkeypatch.setattr("efface.spatial.registration.register_affine", lambda *args, **kwargs: affine)
+    phantom.give_landmarks(monkeypatch)
+    phantom.give_landmarks(monkeypatch)
     monkeypatch.setattr("efface.spatial.registration.register_deformable", phantom.no_warp)
     return done

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.landmarks import FacialLandmark
 from efface.io.scan import Scan
 from efface.spatial.resampling import Warp
@@ -192,13 +193,18 @@ FEATURES = {
 """Where a network would find the features of the phantom; its left ear is no more than skin."""
 
 
-def features_of(scan: Scan) -> tuple[FacialLandmark, ...]:
-    """The features of a phantom, on its own grid."""
+def landmarks_of(scan: Scan) -> tuple[FacialLandmark, ...]:
+    """The facial landmarks of a phantom, on its own grid."""
     return tuple(
         FacialLandmark(name, np.zeros(3), 1.0, Volume(np.where(ellipsoid(*shape), 1.0, -1.0), scan.affine))
         for name, shapes in FEATURES.items()
         for shape in shapes
     )
+
+
+def give_landmarks(monkeypatch, of=landmarks_of) -> None:
+    """Let every anatomy know its facial landmarks: those that `of` gives for its scan."""
+    monkeypatch.setattr(HeadAnatomy, "landmarks", property(lambda anatomy: of(anatomy.scan)))
 
 
 def no_warp(fixed: Volume, _moving: Volume, affine: Affine, **_options: object) -> Warp:

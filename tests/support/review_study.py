@@ -15,7 +15,7 @@ import numpy as np
 import phantom
 from efface.bids.derivatives import ORIGINAL, UNNAMED_SEGMENTER, UnitPaths, recipe_of
 from efface.io.scan import Scan, load_scan
-from efface.quality import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QcClass, Verdict
+from efface.quality import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QualityClass, Verdict
 from efface.study.verdicts import write_verdict
 
 METHODS = ("quickshear", "mri_deface", "pydeface")
@@ -90,7 +90,7 @@ def write_evidence(paths: UnitPaths, method: str) -> None:
     face = FaceEvidence(left, score if left else 0.1, 0.03 if left else 0.97, ("nose",) if left else (), features)
     reason = {"Success": "the face is gone and the brain whole", "Failure I": "the nose is left",
               "Failure II": "1.25 ml of brain are damaged"}[verdict]  # fmt: skip
-    found = Verdict(QcClass(verdict), score, reason, damage if cut else whole, face, np.eye(4), 30.0)
+    found = Verdict(QualityClass(verdict), score, reason, damage if cut else whole, face, np.eye(4), 30.0)
     unit = {"subject": paths.subject, "session": paths.session or "", "scan": paths.stem, "method": method}
     write_verdict(paths.quality(method), found, {**unit, "implementation": "native"}, {})
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from efface._gpu import gpu_memory
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.errors import DataPackageError
 from efface.spatial.resampling import block_mean, resample
@@ -116,7 +117,7 @@ def feature_probabilities(volume: Volume, network: LandmarkNet | None = None) ->
     # What is beyond the field of view is as dark as the scan's air, which need not be 0.
     small = normalised(resample(coarse, grid, fill=float(np.percentile(coarse.data, WINDOW[0]))))
     device = next(network.parameters()).device
-    with torch.inference_mode():
+    with gpu_memory("finding facial landmarks"), torch.inference_mode():
         logits = network(torch.from_numpy(small)[None, None].to(device))
         probabilities = torch.softmax(logits.float(), dim=1)[0].cpu().numpy()
     return np.asarray(probabilities, dtype=np.float32), grid

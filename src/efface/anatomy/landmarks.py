@@ -1,6 +1,5 @@
 """Facial features in a scan: which the network finds, where, and their voxels."""
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,7 +11,8 @@ from scipy import ndimage
 from scipy.spatial import Delaunay
 
 from efface.anatomy.templates import FEATURE_LABELS
-from efface.io.scan import Scan
+from efface.spatial.affine import apply_affine, invert
+from efface.spatial.boxes import box_corners
 from efface.spatial.resampling import resample
 from efface.spatial.types import BoolVolume, Grid, Volume
 
@@ -58,9 +58,7 @@ class FacialLandmark:
         inside = np.argwhere(self.lead.data > 0)
         half = 0.5
         low, high = inside.min(axis=0) - half, inside.max(axis=0) + half
-        to_grid = np.linalg.inv(grid.affine) @ self.lead.affine
-        corners = np.array([[(low, high)[b >> a & 1][a] for a in range(3)] for b in range(8)])
-        moved = corners @ to_grid[:3, :3].T + to_grid[:3, 3]
+        moved = apply_affine(invert(grid.affine) @ self.lead.affine, box_corners(low, high))
         middle = (moved.max(axis=0) + moved.min(axis=0)) / 2
         reach = (moved.max(axis=0) - moved.min(axis=0)) / 2 * grow
         hair = 1e-3  # so that rounding errors of an affine move no border
@@ -78,8 +76,8 @@ class FacialLandmark:
         return at, np.asarray(resample(self.lead, inside, fill=-1.0) > 0)
 
 
-def find_features(volume: Volume, network: "LandmarkNet | None" = None) -> tuple[FacialLandmark, ...]:
-    """Find the features of a head, RAS+, with the network given or the one that comes with efface."""
+def find_landmarks(volume: Volume, network: "LandmarkNet | None" = None) -> tuple[FacialLandmark, ...]:
+    """Find the facial landmarks of a head, RAS+, with the network given or the one that comes with efface."""
     from efface.anatomy.landmark_network import feature_probabilities  # torch is loaded only where it is needed
 
     probabilities, grid = feature_probabilities(volume, network)
@@ -91,12 +89,6 @@ def find_features(volume: Volume, network: "LandmarkNet | None" = None) -> tuple
         lead = np.minimum(features[number - 1] - others, present)
         found += _components(name, lead > 0, lead, grid)
     return tuple(found)
-
-
-@functools.lru_cache(maxsize=1)
-def features_of(scan: Scan) -> tuple[FacialLandmark, ...]:
-    """Features of a scan, found once."""
-    return find_features(scan.volume)
 
 
 def missing(features: Iterable[FacialLandmark]) -> dict[str, int]:

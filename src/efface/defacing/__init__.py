@@ -95,5 +95,5 @@ def plan(
 
 def protected_region(anatomy: HeadAnatomy) -> BoolVolume:
     """Brain mask dilated by `PROTECTION_MARGIN_MM`, on the scan's grid."""
-    region: BoolVolume = anatomy.from_brain_mm <= PROTECTION_MARGIN_MM
+    region: BoolVolume = anatomy.brain_distance_mm <= PROTECTION_MARGIN_MM
     return region

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.anatomy.landmarks import EXPECTED, FacialLandmark, features_of, missing
+from efface.anatomy.landmarks import EXPECTED, FacialLandmark, missing
 from efface.defacing.edit import Edit
 from efface.errors import LandmarkError
 from efface.parameters import param
@@ -78,7 +78,7 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     become noise, uniform up to 0.8 times the triangle threshold. The mouth becomes the maximum of its smoothed
     intensities. The network is our own.
     """
-    found = features_of(anatomy.scan)
+    found = anatomy.landmarks
     warnings = _check_complete(found, params.incomplete)
     canvas = _Canvas(anatomy, {"ears": params.margin_mm, "mouth": params.mouth_margin_mm})
     steps = {

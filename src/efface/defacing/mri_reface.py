@@ -111,7 +111,7 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     (`efface.training.priors`). Noise is drawn from a generator seeded from the scan's intensities.
     """
     scan, spacing_mm = anatomy.scan, anatomy.scan.spacing_mm
-    clear = anatomy.from_brain_mm > params.margin_mm
+    clear = anatomy.brain_distance_mm > params.margin_mm
     warp = _best_warp(anatomy)
     coarse = _points(warp, warp.grid)
     parts = _fit(anatomy, warp, coarse, clear)

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from efface.anatomy.head_anatomy import HeadAnatomy, head_mask
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.head_mask import head_mask
 from efface.defacing.edit import Edit
 from efface.errors import AnatomyError, RegistrationError
 from efface.io.scan import Scan

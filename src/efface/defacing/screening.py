@@ -3,7 +3,6 @@
 import numpy as np
 
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.anatomy.landmarks import features_of
 from efface.errors import AnatomyError
 
 SCALP_MM = 6.0
@@ -19,7 +18,7 @@ def refuse_stripped(anatomy: HeadAnatomy) -> None:
     AnatomyError
         If so.
     """
-    scalp = np.count_nonzero(anatomy.head & (anatomy.from_brain_mm > SCALP_MM))
+    scalp = np.count_nonzero(anatomy.head & (anatomy.brain_distance_mm > SCALP_MM))
     share = scalp / np.count_nonzero(anatomy.brain)
     if share < LEAST_SCALP:
         msg = (
@@ -31,7 +30,7 @@ def refuse_stripped(anatomy: HeadAnatomy) -> None:
 
 def missing_face(anatomy: HeadAnatomy) -> tuple[str, ...]:
     """Warn of a scan in which neither nose nor mouth is found (by Defacer's network)."""
-    if {feature.name for feature in features_of(anatomy.scan)} & {"nose", "mouth"}:
+    if {feature.name for feature in anatomy.landmarks} & {"nose", "mouth"}:
         return ()
     return (
         "neither nose nor mouth was found: this scan was probably defaced before, or its field of view ends in the "

@@ -5,57 +5,111 @@ References
 Gao, Jin, Prince, Carass. "Effects of defacing whole head MRI on neuroanalysis." Proc. SPIE 12032 (2022), section 3.2.
 """
 
+import functools
+from collections.abc import Mapping
+
+from efface.anatomy import skin
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.io.scan import Scan
-from efface.quality.brain import brain_evidence
-from efface.quality.face import face_evidence
+from efface.quality import brain, face, grid_matching, verdict
+from efface.quality.brain import BrainReference, brain_evidence
+from efface.quality.face import FaceSkin, face_evidence, sample_skin
 from efface.quality.grid_matching import comparable, on_original_grid
-from efface.quality.verdict import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QcClass, Verdict
+from efface.quality.verdict import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QualityClass, Verdict
+from efface.spatial.types import Volume
 
 __all__ = [
     "FACE_FEATURES",
     "BrainEvidence",
     "FaceEvidence",
     "FeatureEvidence",
-    "QcClass",
+    "Judge",
+    "QualityClass",
     "Verdict",
     "judge",
+    "settings",
 ]
 
+DECIDING_MODULES = (brain, face, grid_matching, verdict, skin)
+"""Modules whose constants decide a verdict."""
+NO_FACE = "the original shows no eyes, nose or mouth: only its brain was judged"
 
-def judge(anatomy: HeadAnatomy, defaced: Scan) -> Verdict:
-    """Judge a defaced scan against its original.
+
+class Judge:
+    """Judges the defaced scans of one undefaced scan; what is derived from it is computed once.
 
     Parameters
     ----------
     anatomy
-        Of the original: brain mask and position of the average head are used.
-    defaced
-        By any program, on the original's grid or a part of it.
-
-    Raises
-    ------
-    InputError
-        If the two do not lie over each other, or are not the same scan.
-    AnatomyError, RegistrationError
-        If brain or head were not found in the original.
+        Of the undefaced scan: brain mask and the registration of the average head are used.
     """
-    after, moved = on_original_grid(anatomy.scan, defaced)
-    after, level, scaled = comparable(anatomy, after)
-    brain = brain_evidence(anatomy, after, level)
-    face, threshold = face_evidence(anatomy, after)
-    verdict = QcClass.FAILURE_II if brain.failed else QcClass.FAILURE_I if face.failed else QcClass.SUCCESS
-    none = () if face.changed is not None else ("the original shows no eyes, nose or mouth: only its brain was judged",)
-    return Verdict(
-        verdict,
-        max(brain.score, face.score),
-        _sentence(brain, face),
-        brain,
-        face,
-        anatomy.average_to_scan,
-        threshold,
-        (*moved, *scaled, *none),
-    )
+
+    def __init__(self, anatomy: HeadAnatomy) -> None:
+        self.anatomy = anatomy
+        self._brain = BrainReference(anatomy)
+
+    @functools.cached_property
+    def _skin(self) -> FaceSkin:
+        return sample_skin(self.anatomy)
+
+    def verdict(self, defaced: Scan) -> Verdict:
+        """Judge a defaced scan.
+
+        Parameters
+        ----------
+        defaced
+            By any program, on the undefaced scan's grid or a part of it.
+
+        Raises
+        ------
+        InputError
+            If the two do not lie over each other, or are not the same scan.
+        AnatomyError, RegistrationError
+            If brain or head were not found in the undefaced scan.
+        """
+        after, moved = on_original_grid(self.anatomy.scan, defaced)
+        after, level, scaled = comparable(self.anatomy, after)
+        brain = brain_evidence(self._brain, after, level)
+        face = face_evidence(self._skin, Volume(after, self.anatomy.scan.affine))
+        verdict = (
+            QualityClass.FAILURE_II if brain.failed else QualityClass.FAILURE_I if face.failed else QualityClass.SUCCESS
+        )
+        none = () if face.changed is not None else (NO_FACE,)
+        return Verdict(
+            verdict,
+            max(brain.score, face.score),
+            _sentence(brain, face),
+            brain,
+            face,
+            self.anatomy.average_to_scan,
+            self._skin.threshold,
+            (*moved, *scaled, *none),
+        )
+
+
+def judge(anatomy: HeadAnatomy, defaced: Scan) -> Verdict:
+    """Judge one defaced scan, see `Judge.verdict`; for several of one undefaced scan, keep a `Judge`."""
+    return Judge(anatomy).verdict(defaced)
+
+
+def settings() -> Mapping[str, float]:
+    """Every constant that decides a verdict besides the scans, by module and name: where one changes, judge again."""
+    return {
+        f"{module.__name__.removeprefix('efface.')}.{name.lower()}": number
+        for module in DECIDING_MODULES
+        for name, value in sorted(vars(module).items())
+        if name.isupper()
+        for name, number in _numbers(name, value)
+    }
+
+
+def _numbers(name: str, value: object) -> list[tuple[str, float]]:
+    """A constant as numbers: itself, or its parts numbered."""
+    if isinstance(value, bool | int | float):
+        return [(name, float(value))]
+    if isinstance(value, tuple):
+        return [pair for i, part in enumerate(value) for pair in _numbers(f"{name}_{i}", part)]
+    return []
 
 
 def _sentence(brain: BrainEvidence, face: FaceEvidence) -> str:

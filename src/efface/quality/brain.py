@@ -1,6 +1,7 @@
 """Failure II: brain that was edited, beyond what a brain mask can be wrong by at its edge."""
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from scipy.spatial import cKDTree
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.quality.grid_matching import REAL_CHANGE
 from efface.quality.verdict import BrainEvidence, Point
+from efface.spatial.affine import apply_affine, invert
 from efface.spatial.masks import box_of, distance_mm, largest_component
 from efface.spatial.types import BoolVolume, FloatVolume
 
@@ -25,18 +27,57 @@ FEW = 10_000
 """Up to so many changed voxels, asking for each one's depth takes less time than finding that of all of the brain's."""
 
 
-def brain_evidence(anatomy: HeadAnatomy, after: FloatVolume, level: float) -> BrainEvidence:
+@dataclass(frozen=True, eq=False)
+class BrainReference:
+    """The brain of the undefaced scan; what is derived from it is computed once for all defaced scans.
+
+    Attributes
+    ----------
+    anatomy
+        Of the undefaced scan; its brain mask is used.
+    """
+
+    anatomy: HeadAnatomy
+
+    def depth_mm(self, chosen: BoolVolume) -> NDArray[np.float32]:
+        """How deep in the brain mask chosen voxels of its box are, shape (n,); from the face of the edge's voxels."""
+        spacing = self.anatomy.scan.spacing_mm
+        if chosen.sum() > FEW:
+            depth = self._all_depths_mm[chosen]
+        else:
+            depth, _ = self._around.query(np.argwhere(chosen) * spacing)
+        return np.asarray(depth - spacing.min() / 2, dtype=np.float32)
+
+    @functools.cached_property
+    def _padded(self) -> BoolVolume:
+        return np.pad(self.anatomy.brain[box_of(self.anatomy.brain)], 1)
+
+    @functools.cached_property
+    def _all_depths_mm(self) -> NDArray[np.float64]:
+        """Distance of each voxel of the brain's box from the nearest voxel outside the brain."""
+        depth = distance_mm(self._padded, self.anatomy.scan.spacing_mm)
+        return np.asarray(depth[1:-1, 1:-1, 1:-1])
+
+    @functools.cached_property
+    def _around(self) -> cKDTree:
+        """Voxels that touch the brain from outside, mm: the nearest one of any voxel inside is among them."""
+        outside = ndimage.binary_dilation(self._padded) & ~self._padded
+        return cKDTree((np.argwhere(outside) - 1) * self.anatomy.scan.spacing_mm)
+
+
+def brain_evidence(reference: BrainReference, after: FloatVolume, level: float) -> BrainEvidence:
     """Look for edits in the brain.
 
     Parameters
     ----------
-    anatomy
-        Of the original; its brain mask is used.
+    reference
+        The brain of the undefaced scan.
     after
         The defaced scan on the original's grid, in its intensities.
     level
         Median intensity of the original's brain.
     """
+    anatomy = reference.anatomy
     scan, brain = anatomy.scan, anatomy.brain
     at = box_of(brain)
     inside, change = brain[at], np.abs(after[at] - scan.data[at])
@@ -46,7 +87,7 @@ def brain_evidence(anatomy: HeadAnatomy, after: FloatVolume, level: float) -> Br
     if not really.any():
         count = int(edited.sum())
         return BrainEvidence(False, 0.0, 0.0, 0, count * ml, count, 0.0, "", None, None)
-    depth = _depth_mm(anatomy, really)
+    depth = reference.depth_mm(really)
     deep = np.zeros_like(really)
     deep[really] = depth > max(EDGE_MM, LAYER * float(scan.spacing_mm.max()))
     damaged = _pieces(deep, ml)
@@ -54,7 +95,7 @@ def brain_evidence(anatomy: HeadAnatomy, after: FloatVolume, level: float) -> Br
     where, centre, box = "", None, None
     if damaged.any():
         index = np.argwhere(largest_component(np.asarray(damaged))) + [s.start for s in at]
-        mm = index @ scan.affine[:3, :3].T + scan.affine[:3, 3]
+        mm = apply_affine(scan.affine, index)
         centre, box = _point(mm.mean(axis=0)), (_point(mm.min(axis=0)), _point(mm.max(axis=0)))
         where = _words(anatomy, mm.mean(axis=0))
     return BrainEvidence(
@@ -79,31 +120,6 @@ def _pieces(mask: BoolVolume, voxel_ml: float) -> BoolVolume:
     return np.asarray(large[labels], dtype=np.bool_)
 
 
-def _depth_mm(anatomy: HeadAnatomy, chosen: BoolVolume) -> NDArray[np.float32]:
-    """How deep in the brain mask chosen voxels of its box are, shape (n,); from the face of the edge's voxels."""
-    spacing = anatomy.scan.spacing_mm
-    if chosen.sum() > FEW:
-        depth = _all_depths_mm(anatomy)[chosen]
-    else:
-        depth, _ = _around_brain(anatomy).query(np.argwhere(chosen) * spacing)
-    return np.asarray(depth - spacing.min() / 2, dtype=np.float32)
-
-
-@functools.lru_cache(maxsize=1)
-def _all_depths_mm(anatomy: HeadAnatomy) -> NDArray[np.float64]:
-    """Distance of each voxel of the brain's box from the nearest voxel outside the brain."""
-    inside = np.pad(anatomy.brain[box_of(anatomy.brain)], 1)
-    depth = distance_mm(inside, anatomy.scan.spacing_mm)
-    return np.asarray(depth[1:-1, 1:-1, 1:-1])
-
-
-@functools.lru_cache(maxsize=1)
-def _around_brain(anatomy: HeadAnatomy) -> cKDTree:
-    """The voxels that touch the brain's box's brain from outside, mm: the nearest of any voxel inside is among them."""
-    inside = np.pad(anatomy.brain[box_of(anatomy.brain)], 1)
-    return cKDTree((np.argwhere(ndimage.binary_dilation(inside) & ~inside) - 1) * anatomy.scan.spacing_mm)
-
-
 def _point(mm: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Point:
     x, y, z = (round(float(value), 1) for value in mm)
     return x, y, z
@@ -111,11 +127,10 @@ def _point(mm: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Point:
 
 def _words(anatomy: HeadAnatomy, centre_mm: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> str:
     """Part of the brain around a point, by where it is in the brain's box, in the average head's directions."""
-    back = np.linalg.inv(anatomy.average_to_scan)
-    sample = np.argwhere(anatomy.brain)[::17] @ anatomy.scan.affine[:3, :3].T + anatomy.scan.affine[:3, 3]
-    upright = sample @ back[:3, :3].T + back[:3, 3]
+    back = invert(anatomy.average_to_scan)
+    upright = apply_affine(back, apply_affine(anatomy.scan.affine, np.argwhere(anatomy.brain)[::17]))
     low, high = upright.min(axis=0), upright.max(axis=0)
-    x, y, z = (back[:3, :3] @ centre_mm + back[:3, 3] - low) / (high - low)
+    x, y, z = (apply_affine(back, centre_mm) - low) / (high - low)
     side = "left" if x < 0.45 else "right" if x > 0.55 else "midline"
     if z < 0.35 and y < 0.5:
         part = "cerebellum and brain stem"

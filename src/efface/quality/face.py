@@ -1,4 +1,4 @@
-"""Failure I: a face that is left, so that one could recognise it.
+"""Failure I: a face that is left and could be recognised.
 
 The skin of the original is sampled where the average head has its face. Along each sample's normal, the nearest skin
 of the defaced scan is looked for: what is further off than `MOVED_MM` has moved, what is not found within `VANISHED_MM`
@@ -17,6 +17,8 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.skin import SPECK_ML, skin_threshold, smoothed
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.quality.verdict import FACE_FEATURES, VANISHED_MM, FaceEvidence, FeatureEvidence, Point
+from efface.spatial.affine import apply_affine, invert
+from efface.spatial.boxes import Box, box_corners, covering_box
 from efface.spatial.masks import box_of, largest_component
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Volume
 
@@ -44,31 +46,8 @@ EDGE_MM = 6.0
 """Skin this near the border of the box is the box's, not the head's."""
 
 
-def face_evidence(anatomy: HeadAnatomy, after: FloatVolume) -> tuple[FaceEvidence, float]:
-    """Look for what is left of the face, and give the intensity at the skin.
-
-    Parameters
-    ----------
-    anatomy
-        Of the original; the position of the average head is used.
-    after
-        The defaced scan on the original's grid, in its intensities.
-
-    Raises
-    ------
-    RegistrationError
-        If the average head was not found in the original.
-    """
-    skin = _skin_of(anatomy)
-    moved = _moved_mm(skin, smoothed(_cropped(Volume(after, anatomy.scan.affine), skin.box), STEP_MM).data)
-    features = {part: _feature(skin, moved, member) for part, member in skin.members.items()}
-    front = moved[skin.front]
-    changed = float((front > MOVED_MM).mean()) if front.size else None
-    return _decide(features, changed), skin.threshold
-
-
 @dataclass(frozen=True, eq=False)
-class _Skin:
+class FaceSkin:
     """Samples of the original's outer surface in and around the face.
 
     Attributes
@@ -96,6 +75,23 @@ class _Skin:
     front: BoolVolume
 
 
+def face_evidence(skin: FaceSkin, after: Volume) -> FaceEvidence:
+    """Look for what is left of the face.
+
+    Parameters
+    ----------
+    skin
+        Of the undefaced scan.
+    after
+        The defaced scan on the undefaced scan's grid, in its intensities.
+    """
+    moved = _moved_mm(skin, smoothed(_cropped(after, skin.box), STEP_MM).data)
+    features = {part: _feature(skin, moved, member) for part, member in skin.members.items()}
+    front = moved[skin.front]
+    changed = float((front > MOVED_MM).mean()) if front.size else None
+    return _decide(features, changed)
+
+
 def _decide(features: dict[str, FeatureEvidence], changed: float | None) -> FaceEvidence:
     """Recognisable: two of eyes, nose and mouth are left; or one is, with most of the face around it."""
     unsure = FaceEvidence(False, 0.0, changed, (), features)
@@ -110,39 +106,39 @@ def _decide(features: dict[str, FeatureEvidence], changed: float | None) -> Face
     return FaceEvidence(score > HALF, float(score), changed, left, features)
 
 
-def _feature(skin: _Skin, moved: NDArray[np.float64], member: BoolVolume) -> FeatureEvidence:
+def _feature(skin: FaceSkin, moved: NDArray[np.float64], member: BoolVolume) -> FeatureEvidence:
     area_cm2 = float(member.sum()) * STEP_MM**2 / 100
     if area_cm2 < LEAST_CM2:
         return FeatureEvidence(None, None, None, area_cm2, None)
     here = moved[member]
     changed = float((here > MOVED_MM).mean())
-    affine = skin.grid.affine
-    centre = affine[:3, :3] @ skin.points[member].mean(axis=0) + affine[:3, 3]
+    centre = apply_affine(skin.grid.affine, skin.points[member].mean(axis=0))
     x, y, z = (round(float(value), 1) for value in centre)
     place: Point = (x, y, z)
     return FeatureEvidence(changed < HALF, changed, float(np.median(here)), area_cm2, place)
 
 
-def _box(volume: Volume, average_to_scan: Affine) -> tuple[slice, ...]:
+def _box(volume: Volume, average_to_scan: Affine) -> Box:
     """The part of a scan around the face and the ears."""
     prior = templates.prior("features")
     low, high = (f(np.argwhere(prior.data > 0), axis=0) for f in (np.min, np.max))
-    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1)
-    to_scan = np.linalg.inv(volume.affine) @ average_to_scan @ prior.affine
-    moved = to_scan[:3, :3] @ corners + to_scan[:3, 3:]
+    corners = apply_affine(invert(volume.affine) @ average_to_scan @ prior.affine, box_corners(low, high))
     room = (MARGIN_MM + EDGE_MM) / volume.grid.spacing_mm
-    first = np.clip(np.floor(moved.min(axis=1) - room), 0, np.array(volume.data.shape) - 2).astype(int)
-    last = np.clip(np.ceil(moved.max(axis=1) + room) + 1, first + 2, volume.data.shape).astype(int)
-    return tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return covering_box(corners, volume.data.shape, room_vox=room, at_least=2)
 
 
 def _cropped(volume: Volume, box: tuple[slice, ...]) -> Volume:
     return Volume(volume.data[box], volume.grid.cropped(box).affine)
 
 
-@functools.lru_cache(maxsize=1)
-def _skin_of(anatomy: HeadAnatomy) -> _Skin:
-    """The original's skin, found once for all methods."""
+def sample_skin(anatomy: HeadAnatomy) -> FaceSkin:
+    """Sample the skin of the undefaced scan in and around the face.
+
+    Raises
+    ------
+    RegistrationError
+        If the average head was not found in the scan.
+    """
     whole, average_to_scan = anatomy.scan.volume, anatomy.average_to_scan
     threshold = skin_threshold(whole)
     box = _box(whole, average_to_scan)
@@ -155,19 +151,18 @@ def _skin_of(anatomy: HeadAnatomy) -> _Skin:
     air = largest_component(np.asarray(~head))
     points = np.argwhere(head & ndimage.binary_dilation(air)).astype(np.float64)
     points = points[_away_from_border(grid, volume, points)]
-    upright = np.linalg.inv(average_to_scan) @ grid.affine
+    upright = invert(average_to_scan) @ grid.affine
     points = points[_seen(np.asarray(head), points, np.asarray(np.linalg.inv(upright[:3, :3]), dtype=np.float64))]
-    mm = points @ upright[:3, :3].T + upright[:3, 3]
+    mm = apply_affine(upright, points)
     distances = _distances()
     members = {part: _near(distances[part], mm) for parts in FACE_FEATURES.values() for part in parts}
     front = _near(distances["face"], mm) & (mm[:, 1] > FRONT_MM)
-    return _Skin(box, threshold, grid, points, _normals(grid.data, points), members, front)
+    return FaceSkin(box, threshold, grid, points, _normals(grid.data, points), members, front)
 
 
 def _away_from_border(grid: Volume, volume: Volume, points: NDArray[np.float64]) -> BoolVolume:
     """Whether points are further than `EDGE_MM` inside the box that was cut out."""
-    to_volume = np.linalg.inv(volume.affine) @ grid.affine
-    voxels = points @ to_volume[:3, :3].T + to_volume[:3, 3]
+    voxels = apply_affine(invert(volume.affine) @ grid.affine, points)
     room = np.minimum(voxels, np.array(volume.data.shape) - 1 - voxels) * volume.grid.spacing_mm
     return np.asarray((room > EDGE_MM).all(axis=1), dtype=np.bool_)
 
@@ -236,7 +231,7 @@ def _normals(data: FloatVolume, points: NDArray[np.float64]) -> NDArray[np.float
     return np.asarray(down)
 
 
-def _moved_mm(skin: _Skin, after: FloatVolume) -> NDArray[np.float64]:
+def _moved_mm(skin: FaceSkin, after: FloatVolume) -> NDArray[np.float64]:
     """How far the nearest skin of the defaced scan is along each normal, mm; `VANISHED_MM` where there is none."""
     chosen = skin.front | np.any(list(skin.members.values()), axis=0)
     moved = np.zeros(len(skin.points))
@@ -248,7 +243,7 @@ def _moved_mm(skin: _Skin, after: FloatVolume) -> NDArray[np.float64]:
     return moved
 
 
-def _crossing_mm(skin: _Skin, chosen: BoolVolume, data: FloatVolume) -> NDArray[np.float64]:
+def _crossing_mm(skin: FaceSkin, chosen: BoolVolume, data: FloatVolume) -> NDArray[np.float64]:
     """Where, outwards from each sample, the nearest change from tissue to air is; infinite where there is none."""
     steps = np.arange(-VANISHED_MM, VANISHED_MM + SEARCH_MM, SEARCH_MM)
     nearest = np.full(int(chosen.sum()), np.inf)

@@ -15,7 +15,7 @@ VANISHED_MM = 12.0
 """How far skin is looked for; what is not found so near has vanished."""
 
 
-class QcClass(StrEnum):
+class QualityClass(StrEnum):
     """The three classes of Gao et al. (2022), section 3.2."""
 
     SUCCESS = "Success"
@@ -151,7 +151,7 @@ class Verdict:
         What to know before trusting it.
     """
 
-    verdict: QcClass
+    verdict: QualityClass
     score: float
     reason: str
     brain: BrainEvidence

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from efface.anatomy.brain_extraction import USABLE_BRAIN_ML
 from efface.errors import AnatomyError, RegistrationError
 from efface.segmentation.bias_field import correct_bias
 from efface.spatial.affine import invert
@@ -25,7 +26,6 @@ AVERAGE_TO_TEMPLATE: Affine = np.array(
 """Average head RAS+ mm to template RAS+ mm; made by validation/average_to_braincolor.py."""
 
 MARGIN_VOX = 5
-BRAIN_ML = (300.0, 3000.0)
 CONFIDENT_AFFINE_SCORE, MINIMUM_AFFINE_SCORE = 0.65, 0.4
 """Correlation inside the brain of scan and affine template: below the first, other poses are tried too.
 
@@ -43,9 +43,10 @@ def prepare_brain(scan: Volume, mask: BoolVolume, *, bias: bool = True) -> tuple
         If the mask's volume is not that of a brain.
     """
     volume_ml = float(np.count_nonzero(mask) * abs(np.linalg.det(scan.affine[:3, :3])) / 1000)
-    if not BRAIN_ML[0] <= volume_ml <= BRAIN_ML[1]:
+    if not USABLE_BRAIN_ML[0] <= volume_ml <= USABLE_BRAIN_ML[1]:
         msg = (
-            f"brain mask of {volume_ml:.0f} ml cannot be a brain: expected {BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f} ml; "
+            f"brain mask of {volume_ml:.0f} ml cannot be a brain: expected {USABLE_BRAIN_ML[0]:.0f} to "
+            f"{USABLE_BRAIN_ML[1]:.0f} ml; "
             "hand in a better one with --brain-mask"
         )
         raise AnatomyError(msg)

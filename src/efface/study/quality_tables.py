@@ -13,7 +13,7 @@ import pandas as pd
 from efface.bids.derivatives import GroupPaths
 from efface.errors import InputError
 from efface.metrics import cohen_kappa
-from efface.quality import FACE_FEATURES, QcClass
+from efface.quality import FACE_FEATURES, QualityClass
 from efface.statistics.undefined import ratio
 from efface.study.ratings import Rating, current_ratings
 from efface.study.records import NOT_AVAILABLE, write_table
@@ -82,12 +82,12 @@ def count(quality: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for method in [*methods, *([ALL] if methods else [])]:
         mine = quality if method == ALL else quality[quality.method == method]
-        judged = mine[mine.verdict.isin(list(QcClass))]
+        judged = mine[mine.verdict.isin(list(QualityClass))]
         rows.append(_counts(method, AUTOMATIC, judged.verdict))
-        reviewed = mine[mine.manual.isin(list(QcClass))]
+        reviewed = mine[mine.manual.isin(list(QualityClass))]
         if len(reviewed):
-            both = judged[judged.manual.isin(list(QcClass))]
-            pairs = pd.crosstab(both.verdict, both.manual).reindex(index=list(QcClass), columns=list(QcClass))
+            both = judged[judged.manual.isin(list(QualityClass))]
+            pairs = pd.crosstab(both.verdict, both.manual).reindex(index=list(QualityClass), columns=list(QualityClass))
             counts = pairs.fillna(0).to_numpy(dtype=np.intp)
             row = _counts(method, MANUAL, reviewed.manual)
             row["agreement"] = float(ratio(counts.trace(), counts.sum()))
@@ -98,7 +98,7 @@ def count(quality: pd.DataFrame) -> pd.DataFrame:
 
 def _counts(method: str, source: str, verdicts: pd.Series) -> dict[str, Any]:
     words = Counter(verdicts)
-    values = (len(verdicts), *(words[name] for name in QcClass), math.nan, math.nan)
+    values = (len(verdicts), *(words[name] for name in QualityClass), math.nan, math.nan)
     return dict(zip(TABLE1_COLUMNS, (method, source, *values), strict=True))
 
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from efface import quality
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.bids.derivatives import ORIGINAL, UnitPaths
 from efface.bids.query import T1wScan
 from efface.io.scan import Scan
 from efface.metrics import measure
+from efface.quality import Judge
 from efface.spatial.types import LabelVolume
 from efface.study import provenance
 from efface.study.defaced_scans import defaced, edited_volumes
@@ -18,7 +20,7 @@ from efface.study.records import JobRows, RowLabels
 from efface.study.segmentations import segmented
 from efface.study.settings import Settings
 from efface.study.steps import StepContext, paths_of
-from efface.study.verdicts import judged, quality_settings
+from efface.study.verdicts import judged
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class ScanJob(Job):
         """Segment the scan; then, by every method, deface, judge and segment it, and compare."""
         (scan,), (context,) = scans, contexts
         anatomy = HeadAnatomy(scan)
+        judge = Judge(anatomy)
         before = dict(_segmented_by_all(context, anatomy, ORIGINAL, self.settings.segmenters, rows))
         for method in self.settings.methods:
             result = None
@@ -51,7 +54,7 @@ class ScanJob(Job):
             if result is None:
                 continue
             with rows.failing(method, "qc"):
-                judged(context, anatomy, result.scan, method)
+                judged(context, judge, result.scan, method)
             for segmenter, labels in _segmented_by_all(context, HeadAnatomy(result.scan), method, list(before), rows):
                 rows.add(method, measure(before[segmenter], labels, scan.spacing_mm, self.settings.measures), segmenter)
 
@@ -100,7 +103,7 @@ class ScanJob(Job):
                     name: provenance.external_version(name, settings.method_params.get(name, {}).get("program"))
                     for name in settings.originals
                 },
-                "check": quality_settings(),
+                "check": dict(quality.settings()),
             }
         )
 

@@ -1,32 +1,26 @@
 """Verdicts in a study: one JSON file beside each defaced scan, which is judged again when its recipe changes."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from efface.anatomy import skin
-from efface.anatomy.head_anatomy import HeadAnatomy
+from efface import quality
 from efface.io.atomic import write_atomically
 from efface.io.scan import Scan
-from efface.quality import Verdict, brain, face, grid_matching, judge
-from efface.quality import verdict as evidence
+from efface.quality import Judge, Verdict
 from efface.study import provenance
 from efface.study.steps import StepContext, recipe_for
 
-CHECK_MODULES = (brain, face, grid_matching, evidence, skin)
-"""Modules whose constants decide a verdict."""
 
-
-def judged(context: StepContext, anatomy: HeadAnatomy, defaced: Scan, method: str) -> None:
+def judged(context: StepContext, judge: Judge, defaced: Scan, method: str) -> None:
     """Judge a defaced scan and write the verdict, unless one with the same recipe is there.
 
     Parameters
     ----------
     context
         The scan.
-    anatomy
+    judge
         Of the undefaced scan.
     defaced
         The scan after `method`.
@@ -42,19 +36,17 @@ def judged(context: StepContext, anatomy: HeadAnatomy, defaced: Scan, method: st
     """
     path, source = context.paths.quality(method), context.source
     recipe = recipe_for(
-        anatomy.scan, defaced_sha256=defaced.sha256, check=quality_settings(), data_sha256=provenance.defacing_data()
+        judge.anatomy.scan,
+        defaced_sha256=defaced.sha256,
+        check=dict(quality.settings()),
+        data_sha256=provenance.defacing_data(),
     )
     if is_judged(path, recipe):
         return
     about = {"subject": source.subject, "session": source.session or "", "scan": source.stem, "method": method}
     about["implementation"] = context.settings.implementation(method)
     with context.timer.step(f"qc {method}"):
-        write_verdict(path, judge(anatomy, defaced), about, recipe)
-
-
-def quality_settings() -> dict[str, Any]:
-    """Every numeric constant of the quality check, by module and name: what decides a verdict besides the scans."""
-    return {name: value for module in CHECK_MODULES for name, value in _constants(module)}
+        write_verdict(path, judge.verdict(defaced), about, recipe)
 
 
 def is_judged(path: Path, recipe: Mapping[str, Any]) -> bool:
@@ -76,17 +68,3 @@ def write_verdict(path: Path, verdict: Verdict, about: Mapping[str, str], recipe
     """
     content = {**verdict.to_json(), "unit": dict(about), provenance.KEY: recipe}
     write_atomically(path, (json.dumps(content, indent=2, default=str) + "\n").encode(), force=True)
-
-
-def _constants(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Names and values of a module's constants that are numbers, or tuples of numbers."""
-    where = module.__name__.rpartition(".")[2]
-    for name, value in sorted(vars(module).items()):
-        if name.isupper() and not name.startswith("__") and _is_numeric(value):
-            yield f"{where}.{name.lower()}", value
-
-
-def _is_numeric(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_numeric, value))
-    return isinstance(value, int | float)

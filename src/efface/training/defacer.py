@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from efface.anatomy.landmark_network import CLASSES, LandmarkNet, feature_probabilities
-from efface.anatomy.landmarks import find_features
+from efface.anatomy.landmarks import find_landmarks
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.io.atomic import write_atomically
 from efface.spatial.resampling import resample
@@ -207,7 +207,7 @@ def _loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def evaluate(network: LandmarkNet, head: Head, fold: int) -> Score:
     """Look for the features of a head as it is, and compare with its labels."""
     volume, labels = Volume(head.data, head.affine), head.features
-    found = find_features(volume, network)
+    found = find_landmarks(volume, network)
     score = Score(head.name, fold)
     for feature in FEATURE_LABELS:
         centres = np.array([f.centre_mm for f in found if f.name == feature]).reshape(-1, 3)

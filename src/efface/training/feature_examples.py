@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from efface.anatomy import templates
-from efface.anatomy.head_anatomy import head_mask
+from efface.anatomy.head_mask import head_mask
 from efface.anatomy.landmark_network import GRID_MM, normalised
 from efface.anatomy.landmarks import EXPECTED
 from efface.anatomy.templates import FEATURE_LABELS

@@ -6,11 +6,13 @@ from scipy import ndimage
 
 import phantom
 from development_heads import HEADS
+from efface.anatomy import brain_extraction, templates
 from efface.anatomy import head_anatomy as anatomy
-from efface.anatomy import templates
-from efface.anatomy.head_anatomy import HeadAnatomy, head_mask
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.head_mask import head_mask
 from efface.errors import AnatomyError, InputError, RegistrationError
 from efface.io.scan import Scan, load_scan
+from efface.spatial import registration
 from efface.spatial.registration import AffineResult
 from efface.spatial.resampling import resample
 from efface.spatial.types import Volume
@@ -23,9 +25,8 @@ def scan(tmp_path) -> Scan:
 
 def placed(scan: Scan, matrix: np.ndarray, *, converged: bool = True, **given) -> HeadAnatomy:
     """An anatomy whose average head lies as `matrix` says."""
-    out = HeadAnatomy(scan, **given)
-    out.__dict__["registration"] = AffineResult(matrix, 0.3, converged, "" if converged else "too poor", 12, 1)
-    return out
+    found = AffineResult(matrix, 0.3, converged, "" if converged else "too poor", 12, 1)
+    return HeadAnatomy(scan, registration=found, **given)
 
 
 # Head
@@ -77,7 +78,7 @@ def test_no_head_is_an_error_that_says_what_to_do(specks):
 
 def test_a_given_brain_is_used_and_none_is_looked_for(scan, monkeypatch):
     monkeypatch.setattr(anatomy, "brain_mask", lambda data: pytest.fail("looked for the brain"))
-    monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: pytest.fail("registered the head"))
+    monkeypatch.setattr(registration, "register_affine", lambda *a, **_: pytest.fail("registered the head"))
     brain = phantom.head().brain
     assert np.array_equal(HeadAnatomy(scan, brain=brain).brain, brain)
 
@@ -137,7 +138,7 @@ def test_a_turned_brain_is_found_upright_and_brought_back(tmp_path, monkeypatch)
     seen = []
 
     upright = resample(Volume(truth.brain.astype(np.float32), truth.affine), templates.average_head().grid) > 0.5
-    monkeypatch.setattr(anatomy, "brain_mask", lambda data: seen.append(data) or upright)
+    monkeypatch.setattr(brain_extraction, "brain_mask", lambda data: seen.append(data) or upright)
     found = placed(load_scan(path), turned)
     assert phantom.dice(found.brain, truth.brain) > 0.97
     (data,) = seen
@@ -157,7 +158,7 @@ def test_a_brain_is_looked_for_where_it_is_when_the_average_head_was_not_found(s
 def test_each_part_is_computed_once_and_only_when_asked_for(scan, monkeypatch):
     calls = []
     result = AffineResult(np.eye(4), 0.9, True, "", 12, 1)
-    monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: calls.append("register") or result)
+    monkeypatch.setattr(registration, "register_affine", lambda *a, **_: calls.append("register") or result)
     monkeypatch.setattr(anatomy, "brain_mask", lambda data: calls.append("brain") or phantom.head().brain)
     monkeypatch.setattr(anatomy, "head_mask", lambda volume: calls.append("head") or phantom.head().inside)
     found = HeadAnatomy(scan)
@@ -173,7 +174,7 @@ def test_each_part_is_computed_once_and_only_when_asked_for(scan, monkeypatch):
 def test_the_average_head_is_registered_to_the_scan(scan, monkeypatch):
     seen = []
     result = AffineResult(phantom.rotation(5), 0.9, True, "", 12, 1)
-    monkeypatch.setattr(anatomy.registration, "register_affine", lambda *a, **_: seen.extend(a) or result)
+    monkeypatch.setattr(registration, "register_affine", lambda *a, **_: seen.extend(a) or result)
     assert np.array_equal(HeadAnatomy(scan).average_to_scan, phantom.rotation(5))
     assert seen[0] is templates.average_head()
     assert np.array_equal(seen[1].data, scan.data)

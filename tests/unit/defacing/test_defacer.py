@@ -7,6 +7,7 @@ import SimpleITK
 from scipy import ndimage
 
 import average_head
+import phantom
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.landmarks import FacialLandmark
@@ -46,7 +47,7 @@ def plan(anatomy, features, monkeypatch):
 
     def planned(*names, of=None, **options):
         found = tuple(f for f in features if not names or f.name in names)
-        monkeypatch.setattr(defacer, "features_of", lambda _scan: found)
+        phantom.give_landmarks(monkeypatch, lambda _scan: found)
         return defacer.plan(of or anatomy, defacer.Params(incomplete="edit" if names else "refuse", **options))
 
     return planned
@@ -137,7 +138,7 @@ def test_an_eye_found_in_the_air_changes_nothing_there(plan, anatomy, features, 
     at = lost.box(anatomy.scan.grid, 2.5)
     assert 0 not in anatomy.scan.data[at].shape
     assert not anatomy.head[at].any()
-    monkeypatch.setattr(defacer, "features_of", lambda _scan: (lost,))
+    phantom.give_landmarks(monkeypatch, lambda _scan: (lost,))
     assert not defacer.plan(anatomy, defacer.Params(incomplete="edit")).mask.any()
 
 
@@ -222,7 +223,7 @@ def given(monkeypatch, features, *names):
     kept = list(features)
     for name in names:
         kept.remove(next(f for f in kept if f.name == name))
-    monkeypatch.setattr(defacer, "features_of", lambda _scan: tuple(kept))
+    phantom.give_landmarks(monkeypatch, lambda _scan: tuple(kept))
 
 
 def test_an_incomplete_face_is_refused_in_one_line_that_says_what_is_missing(anatomy, features, monkeypatch):
@@ -233,7 +234,7 @@ def test_an_incomplete_face_is_refused_in_one_line_that_says_what_is_missing(ana
 
 
 def test_too_many_features_are_refused_too(anatomy, features, monkeypatch):
-    monkeypatch.setattr(defacer, "features_of", lambda _scan: (*features, features[2]))
+    phantom.give_landmarks(monkeypatch, lambda _scan: (*features, features[2]))
     with pytest.raises(LandmarkError, match="found 2 of 1 nose"):
         defacer.plan(anatomy, defacer.Params())
 
@@ -250,6 +251,6 @@ def test_an_incomplete_face_is_edited_with_a_warning_when_asked(anatomy, feature
 
 @pytest.mark.parametrize("incomplete", ["refuse", "edit"])
 def test_a_head_without_any_feature_is_refused_in_either_mode(anatomy, monkeypatch, incomplete):
-    monkeypatch.setattr(defacer, "features_of", lambda _scan: ())
+    phantom.give_landmarks(monkeypatch, lambda _scan: ())
     with pytest.raises(LandmarkError, match="found 0 of 2 eyes, 0 of 1 nose, 0 of 2 ears, 0 of 1 mouth"):
         defacer.plan(anatomy, defacer.Params(incomplete=incomplete))

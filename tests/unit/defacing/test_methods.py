@@ -20,7 +20,7 @@ from development_heads import HEADS
 from efface import defacing
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.defacing import METHODS, Edit, apply_edit, defacer, protected_region, quickshear, screening
+from efface.defacing import METHODS, Edit, apply_edit, protected_region, quickshear
 from efface.defacing.edit import without
 from efface.defacing.method import DefacingMethod
 from efface.errors import AnatomyError, InputError, RegistrationError
@@ -44,9 +44,7 @@ def at(matrix: np.ndarray, *, converged: bool = True) -> AffineResult:
 
 def known(scan: Scan, brain: np.ndarray, orientation: str = "RAS", *, converged: bool = True) -> HeadAnatomy:
     """The anatomy of a phantom, whose brain and position are known and need not be found."""
-    out = HeadAnatomy(scan, brain=brain)
-    out.__dict__["registration"] = at(phantom.pose(orientation), converged=converged)
-    return out
+    return HeadAnatomy(scan, brain=brain, registration=at(phantom.pose(orientation), converged=converged))
 
 
 def stored_anatomy(folder: Path, orientation: str = "RAS", dtype: str = "int16", **options) -> HeadAnatomy:
@@ -65,8 +63,8 @@ def _what_is_found_is_known():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registration, "refine_affine", lambda fixed, moving, initial: at(initial))
         patch.setattr(registration, "register_deformable", phantom.no_warp)
-        patch.setattr(defacer, "features_of", phantom.features_of)
-        patch.setattr(screening, "features_of", phantom.features_of)
+        phantom.give_landmarks(patch)
+        phantom.give_landmarks(patch)
         yield
 
 
@@ -172,9 +170,8 @@ def endangered(folder: Path, method: str, orientation: str) -> tuple[HeadAnatomy
     affine = truth.stored_affine.copy()
     affine[:3] /= shrink
     truth.path.write_bytes(phantom.nifti_bytes(truth.stored, affine))
-    anatomy = known(load_scan(truth.path), brain, orientation)
-    anatomy.__dict__["registration"] = at(np.diag([1 / shrink] * 3 + [1.0]) @ phantom.pose(orientation))
-    return anatomy, params
+    pose = np.diag([1 / shrink] * 3 + [1.0]) @ phantom.pose(orientation)
+    return HeadAnatomy(load_scan(truth.path), brain=brain, registration=at(pose)), params
 
 
 @method
@@ -363,8 +360,7 @@ def test_pydeface_uses_the_refined_position_of_the_average_head(anatomy, monkeyp
     assert seen[0] is templates.average_head()
     assert np.array_equal(seen[1].data, anatomy.scan.data)
     assert np.array_equal(seen[2], anatomy.average_to_scan)
-    expected = known(anatomy.scan, anatomy.brain)
-    expected.__dict__["registration"] = at(lower)
+    expected = HeadAnatomy(anatomy.scan, anatomy.brain, registration=at(lower))
     monkeypatch.setattr(registration, "refine_affine", lambda fixed, moving, initial: at(initial))
     assert np.array_equal(edit.mask, planned(expected, "pydeface", outside="keep").mask)
     unrefined = known(anatomy.scan, anatomy.brain)  # an anatomy refines once

@@ -117,8 +117,8 @@ def test_the_back_of_the_head_stays(anatomy, edit):
 def test_a_head_that_lies_obliquely_gets_the_same_face(anatomy, edit):
     turn = phantom.rotation(20)
     scan = load_scan(nib.Nifti1Image(anatomy.scan.data.astype(np.int16), turn @ anatomy.scan.affine))
-    turned = HeadAnatomy(scan, anatomy.brain)
-    turned.__dict__["registration"] = AffineResult(turn, 1.0, converged=True, reason="", dof=12, starts=1)
+    pose = AffineResult(turn, 1.0, converged=True, reason="", dof=12, starts=1)
+    turned = HeadAnatomy(scan, anatomy.brain, registration=pose)
     found = mri_reface.plan(turned, mri_reface.Params())
     assert phantom.dice(found.mask, edit.mask) > 0.99
     after, expected = (
@@ -318,8 +318,9 @@ def test_the_start_that_fits_better_wins(anatomy, monkeypatch, first_mm, refined
     refined = AffineResult(shifted(refined_mm), 0.9, converged, "" if converged else "no", 12, 1)
     monkeypatch.setattr(registration, "register_deformable", stiff)
     monkeypatch.setattr(registration, "refine_affine", lambda fixed, moving, initial: refined)
-    head = average_head.anatomy()
-    head.__dict__["registration"] = AffineResult(shifted(first_mm), 0.9, converged=True, reason="", dof=12, starts=1)
+    head = average_head.anatomy(
+        registration=AffineResult(shifted(first_mm), 0.9, converged=True, reason="", dof=12, starts=1)
+    )
     warp = find_best_warp(head)
     np.testing.assert_allclose(warp.affine, np.linalg.inv(shifted(chosen_mm)))
     assert len(seen) == 1 + converged
@@ -372,16 +373,16 @@ def test_the_deformation_follows_a_head_of_another_shape(monkeypatch):
 
 
 def test_the_average_head_must_be_found(anatomy):
-    lost = average_head.anatomy(located=False)
-    lost.__dict__["registration"] = AffineResult(
-        np.eye(4), 0.1, converged=False, reason="the score is 0.1", dof=12, starts=1
+    lost = average_head.anatomy(
+        registration=AffineResult(np.eye(4), 0.1, converged=False, reason="the score is 0.1", dof=12, starts=1)
     )
     with pytest.raises(RegistrationError, match=r"the score is 0\.1"):
         mri_reface.plan(lost, mri_reface.Params())
 
 
 def test_a_field_of_view_without_a_face_is_refused():
-    away = average_head.anatomy()
-    away.__dict__["registration"] = AffineResult(shifted(500), 0.9, converged=True, reason="", dof=12, starts=1)
+    away = average_head.anatomy(
+        registration=AffineResult(shifted(500), 0.9, converged=True, reason="", dof=12, starts=1)
+    )
     with pytest.raises(AnatomyError, match="face lies outside the scan's field of view; expected a whole head"):
         mri_reface.plan(away, mri_reface.Params())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import average_head
+import phantom
 from efface import defacing
 from efface.anatomy import templates
 from efface.defacing import screening
@@ -30,7 +31,7 @@ def faceless(whole, prior="face", **options):
 
 @pytest.mark.parametrize("left_mm", [0.0, 4.0])
 def test_a_skull_stripped_scan_is_refused_and_told_why(whole, left_mm):
-    stripped = without(whole, whole.from_brain_mm > left_mm, located=False)
+    stripped = without(whole, whole.brain_distance_mm > left_mm, located=False)
     with pytest.raises(
         AnatomyError, match=r"\d% of the brain's volume; expected at least 15%.*skull-stripped"
     ) as caught:
@@ -76,14 +77,14 @@ def test_a_whole_head_is_not_warned_of(whole):
 
 @pytest.mark.parametrize("kept", ["nose", "mouth"])
 def test_one_of_nose_and_mouth_is_face_enough(whole, monkeypatch, kept):
-    found = [feature for feature in screening.features_of(whole.scan) if feature.name in (kept, "eyes")]
-    monkeypatch.setattr(screening, "features_of", lambda _scan: tuple(found))
+    found = [feature for feature in whole.landmarks if feature.name in (kept, "eyes")]
+    phantom.give_landmarks(monkeypatch, lambda _scan: tuple(found))
     assert screening.missing_face(whole) == ()
 
 
 def test_eyes_and_ears_alone_are_no_face(whole, monkeypatch):
-    found = [feature for feature in screening.features_of(whole.scan) if feature.name in ("ears", "eyes")]
-    monkeypatch.setattr(screening, "features_of", lambda _scan: tuple(found))
+    found = [feature for feature in whole.landmarks if feature.name in ("ears", "eyes")]
+    phantom.give_landmarks(monkeypatch, lambda _scan: tuple(found))
     assert len(screening.missing_face(whole)) == 1
 
 

@@ -14,7 +14,7 @@ from efface.anatomy import templates
 from efface.cli import main
 from efface.errors import InputError
 from efface.io.scan import load_scan
-from efface.quality import QcClass, brain, judge
+from efface.quality import QualityClass, brain, judge
 from efface.spatial.masks import box_of
 from efface.spatial.registration import AffineResult
 from efface.spatial.resampling import resample
@@ -55,12 +55,12 @@ def ball(mm, centre, volume_ml):
 
 
 def clear(head):
-    return head.from_brain_mm > 3.0
+    return head.brain_distance_mm > 3.0
 
 
 def test_an_untouched_face_is_failure_one_with_everything_left(head):
     verdict = judge(head, head.scan)
-    assert verdict.verdict == QcClass.FAILURE_I
+    assert verdict.verdict == QualityClass.FAILURE_I
     assert verdict.face.left == ("eyes", "nose", "mouth")
     assert verdict.face.changed == 0
     assert verdict.score == 1
@@ -70,7 +70,7 @@ def test_an_untouched_face_is_failure_one_with_everything_left(head):
 @pytest.mark.parametrize("name", ["ears", "eyes", "nose", "mouth"])
 def test_one_feature_gone_leaves_a_face(head, name):
     verdict = judge(head, without(head, feature(head, name) & clear(head)))
-    assert verdict.verdict == QcClass.FAILURE_I
+    assert verdict.verdict == QualityClass.FAILURE_I
     assert verdict.face.share(name) > 0.8
     assert name not in verdict.face.left
     assert set(verdict.face.left) == {"eyes", "nose", "mouth"} - {name}
@@ -78,7 +78,7 @@ def test_one_feature_gone_leaves_a_face(head, name):
 
 def test_a_removed_face_is_a_success_though_the_ears_are_left(head, mm):
     verdict = judge(head, without(head, face(mm) & clear(head)))
-    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.verdict == QualityClass.SUCCESS
     assert verdict.score < 0.2
     assert verdict.face.features["left ear"].left
     assert verdict.face.left == ()
@@ -90,7 +90,7 @@ def test_a_removed_face_is_a_success_though_the_ears_are_left(head, mm):
 def test_a_bite_out_of_the_brain_is_failure_two_and_is_found(head, mm, centre, where):
     bite = ball(mm, centre, 2.0) & head.brain
     verdict = judge(head, without(head, face(mm) & clear(head) | bite))
-    assert verdict.verdict == QcClass.FAILURE_II
+    assert verdict.verdict == QualityClass.FAILURE_II
     assert verdict.brain.where == where
     np.testing.assert_allclose(verdict.brain.centre_mm, centre, atol=4)
     assert verdict.brain.edited_ml == pytest.approx(bite.sum() * np.prod(head.scan.spacing_mm) / 1000)
@@ -99,7 +99,7 @@ def test_a_bite_out_of_the_brain_is_failure_two_and_is_found(head, mm, centre, w
 
 def test_where_both_failures_hold_the_brain_is_named_first_and_the_face_too(head, mm):
     verdict = judge(head, without(head, ball(mm, (20, 62, 20), 2.0)))
-    assert verdict.verdict == QcClass.FAILURE_II
+    assert verdict.verdict == QualityClass.FAILURE_II
     assert verdict.face.failed
     assert verdict.reason.index("brain") < verdict.reason.index("face can be recognised")
 
@@ -108,19 +108,19 @@ def test_the_edge_of_the_brain_mask_does_not_count(head, mm):
     edge = head.brain & ~ndimage.binary_erosion(head.brain) & (mm[2] < 0) & (mm[1] > 40)
     verdict = judge(head, without(head, face(mm) & clear(head) | edge))
     assert verdict.brain.edited_ml > 1
-    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.verdict == QualityClass.SUCCESS
 
 
 def test_a_value_that_hardly_changes_is_no_damage(head, mm):
     verdict = judge(head, made(head, head.scan.data * np.where(face(mm) & clear(head), 0, 1.005)))
-    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.verdict == QualityClass.SUCCESS
     assert verdict.brain.damaged_voxels == 0
 
 
 def test_faint_noise_changes_neither_face_nor_brain_and_strong_noise_the_brain(head):
     noise = np.median(head.scan.data[head.brain]) * np.random.default_rng(0).standard_normal(head.scan.shape)
-    assert judge(head, made(head, head.scan.data + 0.03 * noise)).verdict == QcClass.FAILURE_I
-    assert judge(head, made(head, head.scan.data + 0.3 * noise)).verdict == QcClass.FAILURE_II
+    assert judge(head, made(head, head.scan.data + 0.03 * noise)).verdict == QualityClass.FAILURE_I
+    assert judge(head, made(head, head.scan.data + 0.3 * noise)).verdict == QualityClass.FAILURE_II
 
 
 def test_another_face_laid_over_it_is_a_success(head, mm):
@@ -129,14 +129,14 @@ def test_another_face_laid_over_it_is_a_success(head, mm):
     index[1] -= 2.0 * (1 + np.sin(mm[0] / 7) * np.cos(mm[2] / 9))
     other = ndimage.map_coordinates(head.scan.data, index, order=1)
     verdict = judge(head, made(head, np.where(face(mm) & clear(head), other, head.scan.data)))
-    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.verdict == QualityClass.SUCCESS
     assert 0 < verdict.face.moved_mm("nose") < quality.verdict.VANISHED_MM
 
 
 def test_another_scale_of_intensities_is_undone_and_warned_of(head, mm):
     data = np.where(face(mm) & clear(head), 0, 3.5 * head.scan.data + 20)
     verdict = judge(head, made(head, data))
-    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.verdict == QualityClass.SUCCESS
     assert verdict.brain.damaged_voxels == 0
     assert any("intensities" in warning for warning in verdict.warnings)
 
@@ -144,11 +144,11 @@ def test_another_scale_of_intensities_is_undone_and_warned_of(head, mm):
 def test_what_was_cropped_away_counts_as_removed(head, mm):
     cropped = nib.Nifti1Image(np.where(face(mm) & clear(head), 0, head.scan.data), head.scan.affine)
     verdict = judge(head, load_scan(cropped.slicer[:, 6:, 4:-3]))
-    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.verdict == QualityClass.SUCCESS
     assert any("field of view" in warning for warning in verdict.warnings)
     whole = nib.Nifti1Image(head.scan.data, head.scan.affine)
     lost = judge(head, load_scan(whole.slicer[:, :, :45]))
-    assert lost.verdict == QcClass.FAILURE_II
+    assert lost.verdict == QualityClass.FAILURE_II
 
 
 def test_another_grid_is_refused_with_both_grids_in_the_message(head):
@@ -175,7 +175,7 @@ def test_an_original_without_a_face_says_that_only_the_brain_was_judged(head, mm
     before = average_head.anatomy(gone.data)
     verdict = judge(before, before.scan)
     assert verdict.face.changed is None or not verdict.face.failed
-    assert verdict.verdict == QcClass.SUCCESS
+    assert verdict.verdict == QualityClass.SUCCESS
 
 
 def test_evidence_is_json(head):
@@ -190,7 +190,7 @@ def test_evidence_is_json(head):
 def files(head, mm, tmp_path, monkeypatch):
     found = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
     monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: head.brain)
-    monkeypatch.setattr("efface.anatomy.head_anatomy.registration.register_affine", lambda *args, **kwargs: found)
+    monkeypatch.setattr("efface.spatial.registration.register_affine", lambda *args, **kwargs: found)
     for name, data in (("a", head.scan.data), ("b", np.where(face(mm) & clear(head), 0, head.scan.data))):
         nib.save(nib.Nifti1Image(data, head.scan.affine), tmp_path / f"{name}.nii.gz")
     return tmp_path
@@ -231,6 +231,7 @@ def test_depths_of_few_voxels_and_of_all_are_the_same(head, monkeypatch):
     inside = head.brain[box_of(head.brain)]
     chosen = inside & (np.random.default_rng(0).random(inside.shape) < 0.02)
     assert 100 < chosen.sum() <= brain.FEW
-    asked = brain._depth_mm(head, chosen)
+    reference = brain.BrainReference(head)
+    asked = reference.depth_mm(chosen)
     monkeypatch.setattr(brain, "FEW", 0)
-    np.testing.assert_allclose(asked, brain._depth_mm(head, chosen), atol=1e-5)
+    np.testing.assert_allclose(asked, reference.depth_mm(chosen), atol=1e-5)

@@ -10,7 +10,7 @@ import torch
 
 import average_head
 from efface.anatomy import landmark_network
-from efface.anatomy.head_anatomy import head_mask
+from efface.anatomy.head_mask import head_mask
 from efface.anatomy.landmark_network import LandmarkNet, network_grid
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.spatial.resampling import resample

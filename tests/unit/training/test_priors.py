@@ -8,7 +8,7 @@ from scipy import ndimage
 
 import average_head
 from efface.anatomy import templates
-from efface.anatomy.head_anatomy import head_mask
+from efface.anatomy.head_mask import head_mask
 from efface.anatomy.templates import FEATURE_LABELS, PRIOR_GRID
 from efface.spatial.types import Grid
 from efface.training import priors

@@ -3,7 +3,6 @@
 The published networks are read one at a time, when their tile is due (they have 2 GB together); ours stay in memory.
 """
 
-import hashlib
 import io
 import json
 import pickle
@@ -271,23 +270,3 @@ def _load(path: Path) -> dict[str, Any]:
         msg = f"SLANT weights {path} hold a {type(state).__name__}; expected a PyTorch state dict of one tile"
         raise InputError(msg)
     return state
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files of a weights folder, subfolders included.
-
-    Raises
-    ------
-    InputError
-        If the folder or a file in it cannot be read.
-    """
-    total = hashlib.sha256()
-    try:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            total.update(path.relative_to(folder).as_posix().encode())
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
-    except OSError as error:
-        msg = f"SLANT weights {folder} cannot be read ({error.strerror}): check the folder and its permissions"
-        raise InputError(msg) from error
-    return total.hexdigest()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from efface._gpu import gpu_memory
 from efface._switch import SharedSwitch
 from efface._version import __version__
 from efface.errors import InputError
@@ -109,7 +110,7 @@ def predict(image: FloatVolume, model: TileModel) -> Iterable[LabelProbability]:
         return model.probabilities(name, image[model.geometry.box(name)], mirrored=mirrored)
 
     # Tiles side by side, each on one core: faster than all cores on one tile, and the same on any number of cores.
-    with _ONE_THREAD.on() as cores, ThreadPoolExecutor(cores) as pool:
+    with gpu_memory("segmenting"), _ONE_THREAD.on() as cores, ThreadPoolExecutor(cores) as pool:
         for found in pool.map(predicted, model.geometry.names):
             mean.add(found)
     return mean.probabilities()
@@ -128,4 +129,5 @@ _ONE_THREAD = SharedSwitch(_limit_to_one_thread, torch.set_num_threads)
 def segment_standard(image: FloatVolume, model: TileModel) -> LabelVolume:
     """Label indices of a normalised head on the standard grid, same shape: predict every tile and fuse."""
     geometry = model.geometry
-    return fuse({name: model.predict(name, image[geometry.box(name)]) for name in geometry.names}, geometry)
+    with gpu_memory("segmenting"):
+        return fuse({name: model.predict(name, image[geometry.box(name)]) for name in geometry.names}, geometry)

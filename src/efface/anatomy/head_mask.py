@@ -1,0 +1,36 @@
+"""The head mask: inside of the head, air cavities filled."""
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from efface.errors import AnatomyError
+from efface.spatial.masks import largest_component, otsu_threshold
+from efface.spatial.types import BoolVolume, Volume
+
+
+def head_mask(volume: Volume) -> BoolVolume:
+    """Largest bright object, closed and filled slice by slice: the head without the air around it.
+
+    Raises
+    ------
+    AnatomyError
+        If nothing stands out from the background.
+    """
+    low, high = np.percentile(volume.data, (1.0, 99.0))
+    floor = min(float(low), 0.0)  # scaled files can have air below zero
+    values = np.clip(volume.data, floor, high) - np.float32(floor)
+    spacing = volume.grid.spacing_mm
+    smooth = ndimage.gaussian_filter(values, 1.0 / spacing, truncate=2)
+    head = largest_component(ndimage.binary_opening(smooth > 0.5 * otsu_threshold(smooth)))
+    if not head.any():
+        msg = "no head was found: nothing in the image stands out from its background; check the scan"
+        raise AnatomyError(msg)
+    head = ndimage.binary_dilation(head)
+    for axis in range(3):
+        for index in range(head.shape[axis]):
+            at: Any = tuple(index if a == axis else slice(None) for a in range(3))
+            head[at] = ndimage.binary_fill_holes(head[at])
+    mask: BoolVolume = ndimage.binary_erosion(head, border_value=1)
+    return mask
