@@ -20,10 +20,10 @@ from efface.defacing import METHODS, Edit, external
 from efface.errors import InputError, OutputError
 from efface.quality import DECIDING_MODULES, face
 from efface.study import Settings, Study, collect, defaced_scans, load_tables, provenance
+from efface.study.output_folder import out_dir_of
 from efface.study.provenance import read_recipe
 from efface.study.records import Row, read_table, rows_to_tsv
 from efface.study.rescan_job import Pair, RescanJob
-from efface.study.run import out_dir_of
 from efface.study.scan_job import ScanJob
 
 

@@ -65,6 +65,6 @@ def brain_of(context: StepContext, anatomy: HeadAnatomy) -> BoolVolume:
         If it must be computed and no brain is found.
     """
     path = context.paths.brain()
-    if "brain" not in anatomy.__dict__ and path.is_file():
+    if not anatomy.knows_brain and path.is_file():
         return load_mask(path, anatomy.scan)
     return anatomy.brain
