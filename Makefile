@@ -1,7 +1,7 @@
 # Every target does all its own set-up into .venv.
 #   make demo   the whole study on an embedded cohort of four virtual people, ending with the path of report.html
 #   make test   the test suite
-#   make bench  what everything costs, into docs/benchmarks.md and docs/capacity.md (about an hour)
+#   make bench  what everything costs, into docs/validation/benchmarks.md and docs/validation/capacity.md (about an hour)
 PYTHON ?= python3
 BIN := .venv/bin
 
