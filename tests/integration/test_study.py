@@ -308,6 +308,15 @@ def test_recipes_name_versions_and_input(done, settings):
     assert phantom.head().brain.any()
 
 
+def test_a_lost_scan_job_leaves_a_row_and_is_tried_again(done, settings):
+    job = ScanJob(find_scans(settings.bids_dir)[0], settings)
+    (failure,) = job.lost("the worker died").failures
+    assert (failure.scan, failure.method, failure.measure) == ("sub-01_ses-1", "original", "unit")
+    assert read_table(job.results).reason.tolist() == ["the worker died"]
+    assert not job.is_up_to_date()
+    assert job.run().failures == ()
+
+
 # --- what decides a result -------------------------------------------------------------------------------------------
 
 
