@@ -187,7 +187,7 @@ class Batch:
         exports = [f"export {name}={threads}" for name in (*ENVIRONMENT, "EFFACE_THREADS")]
         options["job_script_prologue"] = [*options.get("job_script_prologue", ()), *exports]
         options["worker_extra_args"] = [*options.get("worker_extra_args", ()), "--nthreads", "1"]
-        allowed = {**QUIET, "distributed.scheduler.allowed-failures": 3}  # jobs may be pre-empted
+        allowed = {**QUIET, "distributed.scheduler.allowed-failures": 3}  # jobs may be preempted
         with dask.config.set(allowed), _quiet():
             try:
                 cluster = getattr(dask_jobqueue, kind)(**options)
