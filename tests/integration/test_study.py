@@ -23,7 +23,7 @@ from efface.study import Settings, Study, collect, defaced_scans, load_tables, p
 from efface.study.output_folder import out_dir_of
 from efface.study.provenance import read_recipe
 from efface.study.records import Row, read_table, rows_to_tsv
-from efface.study.rescan_job import Pair, RescanJob
+from efface.study.rescan_job import RescanJob, SessionPair
 from efface.study.scan_job import ScanJob
 
 
@@ -357,7 +357,7 @@ def test_new_embedded_data_make_what_they_decide_again(done, settings, embedded,
 
 
 def test_new_weights_make_a_rescan_again(done, settings, embedded):
-    pair = Pair(*find_scans(settings.bids_dir)[:2])
+    pair = SessionPair(*find_scans(settings.bids_dir)[:2])
     before = RescanJob(pair, settings).recipe()
     embedded("slant/1_1_1.pt")
     assert RescanJob(pair, settings).recipe() != before

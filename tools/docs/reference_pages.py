@@ -26,10 +26,15 @@ def commands() -> str:
 
 
 def _command(name: str, parser: argparse.ArgumentParser, text: str) -> str:
-    usage = " ".join(parser.format_usage().split()).removeprefix("usage: ")
-    parts = [f"## efface {name} {{#{name}}}", f"{text[0].upper()}{text[1:]}.", f"```text\n{_wrapped(usage)}\n```"]
+    positional = [_metavar(action) for action in parser._actions if not action.option_strings]
+    usage = " ".join((f"efface {name}", *positional, "[OPTIONS]"))
+    parts = [f"## efface {name} {{#{name}}}", f"{text[0].upper()}{text[1:]}.", f"```text\n{usage}\n```"]
     for title, options in (("Argument", True), ("Option", False)):
-        rows = [_row(action) for action in parser._actions if bool(action.option_strings) != options and action.dest != "help"]
+        rows = [
+            _row(action)
+            for action in parser._actions
+            if bool(action.option_strings) != options and action.dest != "help"
+        ]
         if rows:
             parts.append(_table((title, "Meaning"), rows))
     if parser.epilog:
@@ -37,20 +42,14 @@ def _command(name: str, parser: argparse.ArgumentParser, text: str) -> str:
     return "\n\n".join(parts)
 
 
-def _wrapped(usage: str, width: int = 88) -> str:
-    words, lines, line = re.findall(r"\[[^\]]*\](?:\s*\.\.\.)?|\S+", usage), [], ""
-    for word in words:
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = "    " + word
-        else:
-            line = f"{line} {word}".strip() if not line.startswith("    ") else f"{line} {word}"
-    return "\n".join([*lines, line])
+def _metavar(action: argparse.Action) -> str:
+    if action.metavar is not None:
+        return " ".join(action.metavar) if isinstance(action.metavar, tuple) else str(action.metavar)
+    return f"{{{','.join(map(str, action.choices))}}}" if action.choices else action.dest.upper()
 
 
 def _row(action: argparse.Action) -> tuple[str, str]:
-    metavar = action.metavar if action.metavar is not None else (action.choices and "|".join(map(str, action.choices)))
-    names = " ".join(metavar) if isinstance(metavar, tuple) else str(metavar or action.dest.upper())
+    names = _metavar(action)
     if not action.option_strings:
         shown = f"`{names}`"
     elif action.nargs == 0:
@@ -75,7 +74,8 @@ def external_parameters() -> str:
     from efface.defacing import METHODS
 
     return "\n\n".join(
-        f"### {method.title}: `{method.external.program}` {{#{method.name}-external}}\n\n{_parameters(method.external.params)}"
+        f"### {method.title}: `{method.external.program}` {{#{method.name}-external}}\n\n"
+        f"{_parameters(method.external.params)}"
         for method in METHODS.values()
         if method.external is not None
     )
@@ -122,7 +122,10 @@ def _summary(made: Any) -> str:
 def _parameters(params: Any) -> str:
     from efface.parameters import describe
 
-    rows = [(f"`{p.name}`", p.type, f"`{p.default}`" if p.default else "", p.unit, p.allowed, p.help) for p in describe(params)]
+    rows = [
+        (f"`{p.name}`", p.type, f"`{p.default}`" if p.default else "", p.unit, p.allowed, p.help)
+        for p in describe(params)
+    ]
     return _table(("Parameter", "Type", "Default", "Unit", "Allowed", "Meaning"), rows) if rows else "No parameters."
 
 

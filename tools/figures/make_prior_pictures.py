@@ -9,7 +9,6 @@ from scipy import ndimage
 from efface.anatomy import templates
 from efface.anatomy.skin import Surface, head_surface
 from efface.anatomy.templates import FEATURE_LABELS, PRIOR_GRID
-from efface.spatial import registration
 from efface.spatial import resampling
 from efface.spatial.types import FloatVolume, Volume
 from efface.visualization.face_rendering import Highlight, Rgb, render_view

@@ -49,7 +49,7 @@ class UnitPaths:
 
     def stopped(self, step: str) -> Path:
         """Where it is noted that a step took too long; hidden, and gone when the scan is done."""
-        return self.folder / f".{self.stem}_{_alphanumeric(step)}_stopped.txt"
+        return self.folder / f".{self.stem}_{alphanumeric(step)}_stopped.txt"
 
     def defaced(self, method: str) -> Path:
         """The defaced scan."""
@@ -77,7 +77,7 @@ class UnitPaths:
         return self._anat("brain", "mask.nii.gz")
 
     def _anat(self, description: str, ending: str) -> Path:
-        return self.folder / "anat" / f"{self.stem}_desc-{_alphanumeric(description)}_{ending}"
+        return self.folder / "anat" / f"{self.stem}_desc-{alphanumeric(description)}_{ending}"
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,6 @@ def recipe_of(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv") + ".json")
 
 
-def _alphanumeric(name: str) -> str:
+def alphanumeric(name: str) -> str:
     """BIDS values hold letters and digits only: ``mri_deface`` becomes ``mrideface``."""
     return "".join(c for c in name if c.isalnum())

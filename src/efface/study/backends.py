@@ -142,7 +142,7 @@ class Remote:
             try:
                 client = distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
-                msg = f"no dask scheduler answers at {self.address}: start it (docs/how-to/cluster.md), and run the same command"
+                msg = f"no dask scheduler answers at {self.address}: start it, and run the same command again"
                 raise ClusterError(msg) from error
             with client:
                 _prepare(client)
@@ -192,7 +192,7 @@ class Batch:
             try:
                 cluster = getattr(dask_jobqueue, kind)(**options)
             except (TypeError, ValueError) as error:
-                msg = f"the batch jobs cannot be described ({error}): see --cluster-config in docs/how-to/cluster.md"
+                msg = f"the batch jobs cannot be described ({error}): see --cluster-config in the documentation"
                 raise InputError(msg) from error
             with cluster, distributed.Client(cluster, set_as_default=False) as client:
                 cluster.scale(jobs=self.jobs)
@@ -252,10 +252,10 @@ def _options(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        msg = f"{path} cannot be read as YAML ({' '.join(str(error).split())[:120]}): see docs/how-to/cluster.md for an example"
+        msg = f"{path} cannot be read as YAML ({' '.join(str(error).split())[:120]}): the documentation has an example"
         raise InputError(msg) from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        msg = f"{path} must hold options of dask-jobqueue, one NAME: VALUE a line; see docs/how-to/cluster.md for an example"
+        msg = f"{path} must hold options of dask-jobqueue, one NAME: VALUE a line; the documentation has an example"
         raise InputError(msg)
     return content
 
