@@ -17,9 +17,10 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import Edit, apply_edit, plan
 from efface.defacing.propagation import propagate_edit
 from efface.errors import InputError
-from efface.io.deidentify import SCRUB, check_policy, without_names
+from efface.io.deidentify import SCRUB, check_policy, strip_identifying_header
+from efface.io.label_images import load_labels, load_mask
 from efface.io.nifti_mgh import announced_shape
-from efface.io.scan import Scan, load_labels, load_mask, load_scan
+from efface.io.scan import Scan, load_scan
 from efface.metrics import compare_labels, volumes_ml
 from efface.metrics.dice import unknown_labels
 from efface.quality import Verdict, judge
@@ -171,7 +172,7 @@ def deface_with(
     for other, other_edit in zip(others, propagated, strict=True):
         warnings += [*other.warnings, *other_edit.warnings]
     made = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *propagated], strict=True)]
-    cleaned = [without_names(one, header) for one in made]
+    cleaned = [strip_identifying_header(one, header) for one in made]
     removed = dict.fromkeys(name for _, names in cleaned for name in names)
     first, *rest = (one for one, _ in cleaned)
     return Defaced(scan, first, edit, tuple(rest), tuple(warnings), tuple(removed))

@@ -22,7 +22,7 @@ from efface.defacing.method import ExternalProgram, Workspace
 from efface.defacing.registry import METHODS
 from efface.errors import ExternalToolError, InputError, MissingDependencyError
 from efface.io.scan import Scan, load_scan
-from efface.io.scratch import private_folder
+from efface.io.scratch import private_temporary_folder
 from efface.parameters import parse
 
 LOG_CHARACTERS = 20_000
@@ -114,7 +114,7 @@ def plan_external(anatomy: HeadAnatomy, method: str, params: Mapping[str, Any]) 
     spec = _external_of(method)
     parsed = parse(spec.params, params, what=f"the external program of {method}")
     path = find_program(method, parsed.program)
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         files = Workspace(folder)
         anatomy.scan.save(files.uncompressed_scan if spec.needs_uncompressed else files.scan)
         if spec.needs_brain:

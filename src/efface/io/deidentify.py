@@ -17,8 +17,9 @@ import numpy as np
 
 from efface.errors import InputError
 from efface.io.atomic import write_atomically
+from efface.io.encoding import SUFFIXES
 from efface.io.nifti_mgh import Container
-from efface.io.scan import SUFFIXES, Scan
+from efface.io.scan import Scan
 
 SCRUB, KEEP = "scrub", "keep"
 POLICIES = (SCRUB, KEEP)
@@ -64,7 +65,7 @@ def check_policy(policy: str) -> None:
         raise InputError(msg)
 
 
-def without_names(scan: Scan, policy: str = SCRUB) -> tuple[Scan, tuple[str, ...]]:
+def strip_identifying_header(scan: Scan, policy: str = SCRUB) -> tuple[Scan, tuple[str, ...]]:
     """The scan with a header that names nobody, and what was taken out; the scan itself with ``keep``.
 
     Parameters

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.errors import InputError
-from efface.io.scratch import private_folder
+from efface.io.scratch import private_temporary_folder
 
 TIMEOUT_S = 1800.0
 MOST_SERIES = 30
@@ -65,7 +65,7 @@ def as_image(path: str | Path, series: int | None = None, *, anonymous: bool = T
             raise InputError(msg)
         yield path
         return
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         _convert(path, folder, anonymous=anonymous)
         chosen = _chosen(path, _made(folder), series)
         try:

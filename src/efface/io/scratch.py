@@ -16,7 +16,7 @@ _RUN, _LOCK = "run-", ".lock"
 
 
 @contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
+def private_temporary_folder() -> Iterator[Path]:
     """Give a new folder that nobody else can open; it is removed at the end, or, after a kill, by `clean_up`."""
     from filelock import FileLock
 

@@ -10,7 +10,8 @@ from scipy import ndimage
 from efface.bids.derivatives import ORIGINAL, UnitPaths, recipe_of
 from efface.errors import EffaceError, InputError
 from efface.io.json_files import read_object
-from efface.io.scan import Scan, load_labels, load_mask, load_scan
+from efface.io.label_images import load_labels, load_mask
+from efface.io.scan import Scan, load_scan
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, LabelVolume
 from efface.visualization.camera import pose_of_brain, stored_pose
 from efface.visualization.slices import Views

@@ -12,8 +12,8 @@ from typing import Any
 
 from efface.bids.derivatives import ORIGINAL, UNNAMED_SEGMENTER, GroupPaths, UnitPaths, alphanumeric, recipe_of
 from efface.errors import InputError
+from efface.io.encoding import SUFFIXES
 from efface.io.json_files import read_object
-from efface.io.scan import SUFFIXES
 from efface.study.ratings import VERDICTS, fingerprint
 
 _DEFACED = re.compile(r"(?P<stem>sub-.+)_desc-(?P<description>[A-Za-z0-9]+)_(?P<suffix>[A-Za-z0-9]+)\.nii\.gz")

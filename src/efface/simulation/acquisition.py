@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from efface.io.scan import GZIP_LEVEL
+from efface.io.encoding import GZIP_LEVEL
 from efface.simulation.anatomy_model import FIELD_MM, BaseHead, Person, about, grid_points, smooth_noise, vectors_at
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.types import Affine, BoolVolume, Displacement, FloatVolume, Grid

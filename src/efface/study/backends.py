@@ -280,7 +280,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
-    from efface.io.scratch import private_folder
+    from efface.io.scratch import private_temporary_folder
 
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         yield folder

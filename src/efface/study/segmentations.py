@@ -4,7 +4,7 @@ import numpy as np
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.bids.derivatives import ORIGINAL
-from efface.io.scan import load_labels, load_mask
+from efface.io.label_images import load_labels, load_mask
 from efface.segmentation import segment
 from efface.spatial.types import BoolVolume, LabelVolume
 from efface.study import provenance

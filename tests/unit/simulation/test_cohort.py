@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from efface.anatomy import templates
 from efface.errors import DataPackageError, InputError, MissingDependencyError, OutputError
-from efface.io.scan import Scan, load_mask, load_scan
+from efface.io.label_images import load_mask
+from efface.io.scan import Scan, load_scan
 from efface.simulation import anatomy_model, cohort
 from efface.spatial.resampling import Warp, resample
 from efface.spatial.types import Grid, Volume
