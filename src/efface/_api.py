@@ -35,7 +35,7 @@ DEFAULT_METHOD = "pydeface"
 
 @dataclass(frozen=True, eq=False)
 class Defaced:
-    """What `deface` returns.
+    """Result of `deface`.
 
     Attributes
     ----------
@@ -46,9 +46,9 @@ class Defaced:
     others
         The images given as `apply_to`, defaced alike, in order.
     warnings
-        What to look at before sharing the result.
+        What to check before the result is shared.
     removed
-        What was taken out of the headers because it may name somebody: names of fields, of all images together.
+        Names of header fields that were removed because they may hold a name, of all images together.
     """
 
     original: Scan
@@ -71,7 +71,7 @@ class Defaced:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What `segment` returns.
+    """Result of `segment`.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ def deface(
         More images of the same person and session to deface alike: on the same grid, or on another one (then
         registered rigidly).
     header
-        ``scrub`` takes text fields, extensions and tags, which may hold names, out of the headers; ``keep`` keeps them.
+        ``scrub`` removes text fields, extensions and tags, which may hold names, from the headers; ``keep`` keeps them.
     **params
         The method's own parameters.
 

@@ -1,4 +1,4 @@
-"""What happens when the GPU has too little memory."""
+"""Report too little GPU memory as what it is."""
 
 import sys
 from collections.abc import Iterator

@@ -40,7 +40,7 @@ class Series:
 
 @contextlib.contextmanager
 def as_image(path: str | Path, series: int | None = None, *, anonymous: bool = True) -> Iterator[Path]:
-    """Give a file as it is, and a folder of DICOM files as a NIfTI file that is gone afterwards.
+    """Give the path of an image; a DICOM folder is converted to a temporary NIfTI file first.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def _chosen(source: Path, found: Sequence[Series], series: int | None) -> Series
     if series is None:
         msg = f"{source} holds {len(found)} series: {names}; expected one: choose it with --series NUMBER"
     elif fitting:
-        msg = f"series {series} of {source} is {len(fitting)} images (echoes, say): convert it yourself and give one"
+        msg = f"series {series} of {source} is {len(fitting)} images (for example echoes): convert it yourself and give one"
     else:
         msg = f"{source} has no series {series}; it has {names}"
     raise InputError(msg)

@@ -2,7 +2,7 @@
 
 The guarantee rests on bytes. A scan keeps its file's decompressed bytes; a changed scan is those bytes with other
 voxels, so header, extensions, byte order and everything outside the edit stay bit-identical. Only when the
-output's container differs from the input's (.mgz to .nii.gz, say) is a new header made, by nibabel, with the same
+output's container differs from the input's (for example .mgz to .nii.gz) is a new header made, by nibabel, with the same
 stored dtype, scaling and affine.
 """
 
@@ -41,7 +41,7 @@ class Scan:
     stored
         Raw voxels, unscaled, stored orientation and dtype, shape as in the file without trailing ones; read-only.
     warnings
-        What was odd about the file but could be used.
+        Oddities of the file that did not prevent its use.
     """
 
     path: Path | None
@@ -107,7 +107,7 @@ class Scan:
 
     @property
     def seed(self) -> int:
-        """What seeds every randomness: made from the intensities alone, however they are stored."""
+        """Seed for random draws, derived from the intensities only."""
         return int.from_bytes(hashlib.sha256(self.data.tobytes()).digest()[:8], "big")
 
     def stored_to_ras(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""One HTML file a study, and one a scan beside it; everything embedded, nothing fetched."""
+"""Build the report: one HTML file for a study and one for each scan, without external resources."""
 
 import base64
 import hashlib

@@ -63,7 +63,7 @@ class Panel:
 def method_panels(paths: UnitPaths, methods: Sequence[str], policy: DisplayPolicy) -> dict[str, tuple[Panel, Panel]]:
     """Sagittal slice and 3-D face of the head before (key ``before``) and after every method.
 
-    Where originals may not be shown, "before" is the average head: it looks like nobody, and like all.
+    Where originals may not be shown, "before" is the average head.
     """
     found: dict[str, tuple[Panel, Panel]] = {}
     threshold: float | None = None

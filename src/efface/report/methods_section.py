@@ -19,7 +19,7 @@ from efface.visualization.palette import counted, listed
 
 @dataclass(frozen=True)
 class Record:
-    """What a report says about the making of a study.
+    """How a study was made.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What the tables say, in sentences that are computed from them."""
+"""Sentences of the report, computed from the tables."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ SMALLER, LARGER = "smaller than a rescan", "larger than a rescan"
 
 
 def headline(tables: Tables, methods: Sequence[str]) -> list[str]:
-    """What the study says as a whole: the methods in order, and the yardstick."""
+    """The result as a whole: the methods in order, and the yardstick."""
     whole = _unions(tables.dice)
     whole = whole[whole.region == WHOLE_BRAIN]
     medians = whole.groupby("method").value.median().reindex(list(methods)).dropna()

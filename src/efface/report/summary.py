@@ -62,7 +62,9 @@ def medians(dice: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def against_rescan(statistics: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows a region of the non-inferiority tests: a cell (effect, low, high, p, verdict, reason) or None a method."""
+    """Rows of the tests against the rescan, one a region.
+
+    For each method a cell (effect, low, high, p, verdict, reason), or None."""
     chosen = statistics[(statistics.test == "noninferiority") & (statistics.measure == "dice")]
     rows = []
     for region in GROUPS:

@@ -1,4 +1,4 @@
-"""The review page: a local web server by which people look at every defaced scan and say what they think of it."""
+"""The review page: a local web server for the manual quality check of every defaced scan."""
 
 from efface.review.agreement import Agreement, RaterPair
 from efface.review.server import serve

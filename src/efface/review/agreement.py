@@ -1,4 +1,4 @@
-"""How far reviewers agree with each other and with the automatic verdict: Cohen's and Fleiss' kappa."""
+"""Agreement of reviewers with each other and with the automatic verdict: Cohen's and Fleiss' kappa."""
 
 import itertools
 import math
@@ -51,7 +51,7 @@ class Agreement:
 
 
 def agreement(reviewers: Mapping[str, Words], automatic: Words) -> Agreement:
-    """Compare everybody with everybody.
+    """Compare all raters pairwise.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The pages and data that the browser asks for, and who may ask.
+"""The web application of the review page, and its access control.
 
 Only this machine can reach the server, but every program and every web page open on it can try. So the address holds
 a random token; the Host header must be this machine's (a page elsewhere cannot point its own name here); nothing but
@@ -103,7 +103,7 @@ def make_app(session: Session, token: str) -> ASGIApp:
 
 
 class _Guard:
-    """Lets in who knows the token and comes from no other page, and puts the protecting headers on every answer."""
+    """Checks token and origin of each request, and adds the security headers to each answer."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app, self._token = app, token

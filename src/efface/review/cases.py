@@ -1,4 +1,4 @@
-"""The cases of a study: every defaced scan there is, and the files that belong to it. No image is opened here."""
+"""The cases of a review: every defaced scan of a study with its files. No image is opened here."""
 
 import csv
 import math
@@ -45,7 +45,7 @@ class ReviewCase:
 
     @property
     def id(self) -> str:
-        """What the page calls it."""
+        """Identifier on the page."""
         return f"{self.paths.stem}_desc-{self.method}"
 
     @property
@@ -55,7 +55,7 @@ class ReviewCase:
 
     @property
     def evidence(self) -> Path:
-        """What the automatic verdict rests on."""
+        """Evidence of the automatic verdict, JSON."""
         return self.defaced.with_name(self.defaced.name.removesuffix(f"{self.paths.suffix}.nii.gz") + "qc.json")
 
     @property

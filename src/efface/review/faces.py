@@ -1,4 +1,4 @@
-"""Pictures of the face before and after, drawn when they are asked for and kept in memory."""
+"""Renderings of the face before and after defacing, made on request and cached."""
 
 import threading
 from collections import OrderedDict
@@ -27,7 +27,7 @@ Key = tuple[str, str, str]
 
 
 class Faces:
-    """Draws faces, one at a time: a second reviewer waits rather than slowing both down."""
+    """Renders faces, one at a time, so that two reviewers do not slow each other down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

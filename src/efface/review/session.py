@@ -1,4 +1,4 @@
-"""What the page shows and what it may know: cases, one reviewer's votes, and what blind review keeps back."""
+"""State of a review: cases, votes, and what a blind review hides."""
 
 import hashlib
 import math
@@ -58,7 +58,7 @@ class Session:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look again for what the study has made."""
+        """Look for new results of the study."""
         self.cases = {case.id: case for case in find_cases(self.out_dir, self._known)}
 
     def log(self) -> RatingLog:
@@ -73,7 +73,7 @@ class Session:
         return self._log[1]
 
     def study(self, reviewer: str) -> dict[str, Any]:
-        """Everything the list shows, in the order of review; of the reviewer to begin with where none is named."""
+        """Content of the case list, in the order of review."""
         reviewer = reviewer or self.reviewer
         log = self.log()
         mine = {vote.case: vote for (name, *_), vote in log.last.items() if name == reviewer}
@@ -94,7 +94,7 @@ class Session:
         }
 
     def details(self, case_id: str, reviewer: str) -> dict[str, Any]:
-        """All about one case that is not an image.
+        """Details of one case, without images.
 
         Raises
         ------
@@ -172,7 +172,7 @@ class Session:
         return f"{int(quality.reviewers.sum())} votes in qc.tsv and table1.tsv"
 
     def _ordered(self, reviewer: str) -> Iterable[ReviewCase]:
-        """Worst first; in a blind review shuffled, for the order would tell, and for each reviewer otherwise."""
+        """Worst first; in a blind review in random order, another one for each reviewer."""
         if self.blind:
             return sorted(self.cases.values(), key=lambda c: hashlib.sha256(f"{reviewer}|{c.id}".encode()).digest())
         return sorted(self.cases.values(), key=lambda c: -1.0 if math.isnan(c.score) else c.score, reverse=True)
@@ -183,7 +183,7 @@ class Session:
         return case.automatic, None if math.isnan(case.score) else case.score
 
     def _revealed(self, case: ReviewCase, others: list[Rating], *, voted: bool) -> dict[str, Any]:
-        """The automatic verdict, what it rests on, and what others said: nothing of it before a blind vote."""
+        """Automatic verdict, evidence and other votes; hidden before a blind vote."""
         automatic, score = self._automatic(case, voted=voted)
         if self.blind and not voted:
             return {"automatic": None, "score": None, "reason": "", "evidence": [], "warnings": [], "others": []}

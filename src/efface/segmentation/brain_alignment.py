@@ -35,7 +35,7 @@ On the development heads right poses reach 0.56 (wide ventricles) to 0.81, wrong
 
 
 def prepare_brain(scan: Volume, mask: BoolVolume, *, bias: bool = True) -> tuple[Volume, BoolVolume, tuple[slice, ...]]:
-    """The brain, bias-corrected unless told not to, in its box, about 0 to 1.3 with 0 outside; its mask; the box.
+    """Crop the brain to its box, correct its bias field, scale it to about 0 to 1.3; returns brain, mask and box.
 
     Raises
     ------

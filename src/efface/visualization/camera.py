@@ -1,4 +1,4 @@
-"""Where the camera of a 3-D face stands: read from what the study stored, or told from the brain mask."""
+"""Camera pose for 3-D faces: from the stored verdict, or from the brain mask."""
 
 import functools
 import itertools

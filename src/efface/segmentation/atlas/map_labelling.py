@@ -106,7 +106,7 @@ def _wall_area(cavities: NDArray[np.int32], count: int, tissue: BoolVolume) -> N
 def _log_posterior(
     values: NDArray[np.float32], points_mm: NDArray[np.float32], prior: Prior, tissue: Tissue
 ) -> NDArray[np.float32]:
-    """Log of place times intensity for every group and voxel, shape (groups, n)."""
+    """Log of prior times likelihood for every group and voxel, shape (groups, n)."""
     evidence = sample_channels(prior.groups, prior.grid.affine, points_mm)
     nuclei = {g: _nucleus_mean(values, evidence[_ROW[g]], tissue) for g in NUCLEUS_IDS}
     for start in range(0, values.size, CHUNK):
@@ -127,7 +127,7 @@ def _log_posterior(
 
 
 def _nucleus_mean(values: NDArray[np.float32], place: NDArray[np.float32], tissue: Tissue) -> float:
-    """Mean intensity where a nucleus surely is, between the fluid limit and white matter."""
+    """Mean intensity of a nucleus where its prior is high, between the fluid limit and white matter."""
     sure = place > INSIDE_NUCLEUS
     if np.count_nonzero(sure) < 20:
         sure = place >= min(INSIDE_NUCLEUS, float(place.max()))

@@ -30,7 +30,7 @@ FORMAT = 1
 
 
 class TileModel(Protocol):
-    """What `efface.segmentation.slant.pipeline` needs of weights."""
+    """Interface of weights that `efface.segmentation.slant.pipeline` uses."""
 
     @property
     def geometry(self) -> Geometry:
@@ -107,7 +107,7 @@ class PublishedWeights:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What our weights are.
+    """Model card of our weights.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ class CompactWeights:
         return predict_compact(self.network(name), self.prior.tile(name), tile)
 
     def probabilities(self, name: str, tile: FloatVolume, *, mirrored: bool = False) -> TileProbabilities:
-        """What a network holds probable in the blocks that a tile covers.
+        """Label probabilities in the blocks that a tile covers.
 
         Parameters
         ----------

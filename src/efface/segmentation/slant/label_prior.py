@@ -32,7 +32,7 @@ NEAR = 3
 
 @dataclass(frozen=True)
 class BlockPrior:
-    """What the frequencies say about a box of the grid, where anything but background is possible.
+    """Label frequencies in a box of the grid, where anything but background is possible.
 
     Attributes
     ----------

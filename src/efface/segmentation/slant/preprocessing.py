@@ -1,4 +1,4 @@
-"""A head on the standard grid, as the networks of SLANT see it: aligned, evened out, and of standard intensities.
+"""Preprocessing of SLANT: affine alignment, bias correction, intensity normalisation on the standard grid.
 
 The published pipeline aligns the whole head with the MNI305 average, weighted by that average's brain, resamples it,
 runs N4, and maps its intensities: z-score over the brain, then a robust linear fit of the sorted intensities to the

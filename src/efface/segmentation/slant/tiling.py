@@ -1,4 +1,4 @@
-"""The tiles of SLANT: where they are (data, not code), cutting them out, and fusing what was found in each.
+"""Tiles of SLANT: positions, extraction, and fusion by majority vote.
 
 A tile's name is ``i_j_k``: its position along x, y and z, counted from 1, as in the published system.
 

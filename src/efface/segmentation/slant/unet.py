@@ -60,7 +60,7 @@ most of the time, so they are narrow."""
 
 @functools.cache
 def device() -> torch.device:
-    """Where networks run: a GPU where there is one."""
+    """Device of the networks: a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -134,7 +134,7 @@ class UNet3D(nn.Module):
 
 
 class TileNet(nn.Module):
-    """Our network of a tile: a compact U-Net, and after it the place, as logarithms of label frequencies.
+    """Our network of a tile: a compact U-Net, to whose scores the log label frequencies are added.
 
     With one tile a batch, normalisation erases where the tile is; so position enters after it. Scores are computed
     at chosen voxels and for chosen labels only: where and what the prior holds possible.
