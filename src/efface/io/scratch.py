@@ -1,7 +1,7 @@
 """Private folders for temporary files that show a face; leftovers of killed runs are removed at the next start.
 
-All of them lie in ``efface-UID`` in the temporary folder, which only this user can open. Each is locked while it is in use; the
-system frees a lock when its owner dies, however it dies, so a folder that can be locked is a dead run's.
+All of them lie in ``efface-UID`` in the temporary folder, which only this user can open. Each is locked while it is in
+use. The system frees the lock of a process that ends, so a folder that can be locked is a dead run's.
 """
 
 import contextlib

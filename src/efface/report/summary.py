@@ -64,7 +64,8 @@ def medians(dice: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]:
 def against_rescan(statistics: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of the tests against the rescan, one a region.
 
-    For each method a cell (effect, low, high, p, verdict, reason), or None."""
+    For each method a cell (effect, low, high, p, verdict, reason), or None.
+    """
     chosen = statistics[(statistics.test == "noninferiority") & (statistics.measure == "dice")]
     rows = []
     for region in GROUPS:
