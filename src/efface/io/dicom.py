@@ -123,7 +123,10 @@ def _chosen(source: Path, found: Sequence[Series], series: int | None) -> Series
     if series is None:
         msg = f"{source} holds {len(found)} series: {names}; expected one: choose it with --series NUMBER"
     elif fitting:
-        msg = f"series {series} of {source} is {len(fitting)} images (for example echoes): convert it yourself and give one"
+        msg = (
+            f"series {series} of {source} is {len(fitting)} images (for example echoes): "
+            "convert it yourself and give one"
+        )
     else:
         msg = f"{source} has no series {series}; it has {names}"
     raise InputError(msg)
