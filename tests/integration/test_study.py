@@ -16,7 +16,7 @@ import phantom
 from efface.bids.derivatives import GroupPaths, UnitPaths
 from efface.bids.filters import load_filter
 from efface.bids.query import find_scans
-from efface.defacing import METHODS, Edit, external
+from efface.defacing import METHODS, Edit
 from efface.errors import InputError, OutputError
 from efface.quality import DECIDING_MODULES, face
 from efface.study import Settings, Study, collect, defaced_scans, load_tables, provenance
@@ -374,7 +374,7 @@ def test_another_version_of_an_external_program_makes_its_scans_again(done, sett
         program.parent.mkdir(exist_ok=True)
         program.write_text(f"#!/bin/sh\necho mri_deface v{version}\n")
         program.chmod(0o755)
-        external.external_version.cache_clear()
+        provenance.external_version.cache_clear()
 
     monkeypatch.setattr(defaced_scans, "plan", planned)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
@@ -391,6 +391,7 @@ def test_another_version_of_an_external_program_makes_its_scans_again(done, sett
     job.run()
     assert "deface mri_deface" in json.loads(job.timing.read_text())
     (tmp_path / "bin/mri_deface").unlink()
+    provenance.external_version.cache_clear()
     assert job.is_up_to_date(), "a machine without the program keeps the results"
 
 

@@ -79,8 +79,9 @@ def segmentation_data(segmenter: str, params: Mapping[str, Any]) -> str:
     return data_digest(Path(params.get("weights") or params.get("compact") or DATA / "slant"), WEIGHT_FILES)
 
 
+@functools.cache
 def external_version(method: str, program: str | Path | None = None) -> str:
-    """Version of a method's external program; `NOT_INSTALLED` where it is missing.
+    """Version of a method's external program; `NOT_INSTALLED` where it is missing; asked for once a process.
 
     Parameters
     ----------

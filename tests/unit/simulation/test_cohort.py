@@ -193,7 +193,7 @@ def test_missing_base_head_names_the_extra(tmp_path, monkeypatch):
     def missing(package: str, relative_path: str) -> Path:
         raise DataPackageError(package + relative_path)
 
-    monkeypatch.setattr(cohort, "data_file", missing)
+    monkeypatch.setattr(anatomy_model, "data_file", missing)
     with pytest.raises(MissingDependencyError, match=r"efface\[demo\]"):
         cohort.make_cohort(tmp_path, **COARSE)
     assert not list(tmp_path.iterdir())
