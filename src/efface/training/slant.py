@@ -47,7 +47,7 @@ from efface.segmentation.slant.label_prior import LabelPrior, load_label_prior
 from efface.segmentation.slant.label_probabilities import most_probable, to_scan_grid
 from efface.segmentation.slant.pipeline import predict, segment_standard
 from efface.segmentation.slant.tiling import EMBEDDED
-from efface.segmentation.slant.unet import CLASSES, COMPACT_PLAN, TileNet
+from efface.segmentation.slant.unet import CLASSES, COMPACT_ARCHITECTURE, TileNet
 from efface.spatial.types import FloatVolume, Grid
 from efface.training import slant_data as data
 from efface.training.augment import Amounts, Draw, apply
@@ -166,7 +166,7 @@ def pretrain(
     if start is not None:
         training["start"] = read_card(start / "weights").training
     weights.mkdir(exist_ok=True)
-    write_card(weights, ModelCard(COMPACT_PLAN, tuple(loaded.target.tolist()), split.stripped, training))
+    write_card(weights, ModelCard(COMPACT_ARCHITECTURE, tuple(loaded.target.tolist()), split.stripped, training))
     write_atomically(weights / "label_prior.npz", loaded.prior.to_bytes(), force=True)
     save_compact(weights / f"{POOLED}.pt", network.state_dict())
 
@@ -178,7 +178,7 @@ def _started(folder: Path, split: Split) -> TileNet:
     if leaked:
         msg = f"{folder} was trained on {', '.join(leaked)}, held out in fold {split.fold}: start from another training"
         raise InputError(msg)
-    return load_compact(folder / "weights" / f"{POOLED}.pt", COMPACT_PLAN)
+    return load_compact(folder / "weights" / f"{POOLED}.pt", COMPACT_ARCHITECTURE)
 
 
 def specialise(cache: Path, out: Path, schedule: Schedule, tiles: Sequence[str] = EMBEDDED.names) -> None:
@@ -208,7 +208,7 @@ def specialise(cache: Path, out: Path, schedule: Schedule, tiles: Sequence[str] 
             return float(np.mean([mean_dice(a, b) for a, b in pairs])) if pairs else np.nan
 
         sampler.tiles = (name,)
-        start = load_compact(weights / f"{POOLED}.pt", COMPACT_PLAN)
+        start = load_compact(weights / f"{POOLED}.pt", COMPACT_ARCHITECTURE)
         log.info("%s: pooled network has Dice %.3f", name, validate(start))
         folder = out / "tiles" / name
         seed = loaded.split.seed + 1 + EMBEDDED.names.index(name)
@@ -217,7 +217,7 @@ def specialise(cache: Path, out: Path, schedule: Schedule, tiles: Sequence[str] 
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     card = read_card(weights)
     write_card(
-        weights, ModelCard(card.plan, card.quantiles, card.stripped, {**card.training, "tiles": asdict(schedule)})
+        weights, ModelCard(card.architecture, card.quantiles, card.stripped, {**card.training, "tiles": asdict(schedule)})
     )
 
 

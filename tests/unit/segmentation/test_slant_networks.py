@@ -28,11 +28,11 @@ from efface.segmentation.slant.label_probabilities import (
 from efface.segmentation.slant.params import SlantParams
 from efface.segmentation.slant.pipeline import open_weights, segment_slant, segment_standard
 from efface.segmentation.slant.preprocessing import CLIP, QUANTILES, huber_line, normalise, standardise
-from efface.segmentation.slant.tiling import EMBEDDED, Geometry, place_in
+from efface.segmentation.slant.tiling import EMBEDDED, Geometry, block_in
 from efface.segmentation.slant.unet import (
     CLASSES,
-    COMPACT_PLAN,
-    PUBLISHED_PLAN,
+    COMPACT_ARCHITECTURE,
+    PUBLISHED_ARCHITECTURE,
     Architecture,
     TileNet,
     UNet3D,
@@ -79,7 +79,7 @@ def test_an_official_state_dict_of_the_published_shapes_loads_by_key():
     state = {key: torch.zeros(shape) for key, shape in published_shapes().items()}
     state["ec3.0.bias"] = torch.arange(128.0)
     network = load_published({f"module.{k}": v for k, v in state.items()}, "here")
-    assert network.plan == PUBLISHED_PLAN
+    assert network.architecture == PUBLISHED_ARCHITECTURE
     assert network.get_parameter("ec3.0.bias")[7] == 7
 
 
@@ -169,7 +169,7 @@ def test_a_missing_file_of_27_is_named(tmp_path):
         (tmp_path / f"{name}.pth").touch()
     (tmp_path / "2_3_1.pth").unlink()
     with pytest.raises(InputError, match=r"no state dict of tile 2_3_1; expected .*2_3_1.pth"):
-        open_weights(tmp_path)
+        open_weights(SlantParams(weights=str(tmp_path)))
 
 
 def test_a_file_that_is_no_state_dict_is_one_line(tmp_path):
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_state_dict_is_one_line(tmp_path):
 
 
 def test_27_compact_networks_fit_into_40_mb():
-    count = sum(p.numel() for p in TileNet(COMPACT_PLAN).parameters())
+    count = sum(p.numel() for p in TileNet(COMPACT_ARCHITECTURE).parameters())
     assert 27 * 2 * count < 39e6
 
 
@@ -285,7 +285,7 @@ def test_damaged_weights_are_one_line(compact, damage, message):
 
 def test_no_weights_say_what_to_do(tmp_path):
     with pytest.raises(InputError, match="--slant-weights DIR"):
-        open_weights("", tmp_path / "none")
+        open_weights(SlantParams(compact=str(tmp_path / "none")))
 
 
 # --- the standard head -----------------------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def tile_probabilities(prior, name, probability):
     """As `CompactWeights.probabilities`: the last label has `probability` in every voxel of a tile."""
     box, found = SMALL.box(name), []
     for number, (block, part) in enumerate(prior.blocks):
-        if place_in(block, box):
+        if block_in(block, box):
             rows = np.zeros(part.log_prior.shape, dtype=np.float32)
             rows[:, 0], rows[:, -1] = 1 - probability, probability
             found.append((number, rows))
@@ -473,7 +473,7 @@ def test_a_block_holds_what_its_tile_holds_there():
     tile, box = prior.tile("2_2_2"), EMBEDDED.box("2_2_2")
     dense = np.full((*EMBEDDED.tile_shape, CLASSES), LOG_FLOOR, dtype=np.float32)
     dense.reshape(-1, CLASSES)[np.ix_(tile.voxels.numpy(), tile.channels.numpy())] = tile.log_prior.numpy()
-    covered = [(place_in(block, box), part) for block, part in prior.blocks if place_in(block, box)]
+    covered = [(block_in(block, box), part) for block, part in prior.blocks if block_in(block, box)]
     assert covered
     for inside, part in covered:
         rows = dense[inside].reshape(-1, CLASSES)[part.voxels.numpy()]

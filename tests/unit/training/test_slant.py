@@ -241,7 +241,7 @@ def test_a_cached_head_comes_back(cache):
 
 
 def test_from_pretraining_to_weights(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(slant, "COMPACT_PLAN", TINY)
+    monkeypatch.setattr(slant, "COMPACT_ARCHITECTURE", TINY)
     monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
     out = tmp_path / "run"
     slant.main(["pretrain", str(cache), str(out), "--fold", "1", "--steps", "2"])
@@ -256,7 +256,7 @@ def test_from_pretraining_to_weights(cache, tmp_path, monkeypatch):
 
 
 def test_a_fold_goes_on_from_heads_without_a_reference_only(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(slant, "COMPACT_PLAN", TINY)
+    monkeypatch.setattr(slant, "COMPACT_ARCHITECTURE", TINY)
     monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
     heads = tmp_path / "cache"
     shutil.copytree(cache, heads)
@@ -285,7 +285,7 @@ def test_stages_out_of_order_say_what_to_run(cache, tmp_path):
 
 
 def test_accuracy_is_the_dice_of_held_out_heads_only(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(slant, "COMPACT_PLAN", TINY)
+    monkeypatch.setattr(slant, "COMPACT_ARCHITECTURE", TINY)
     monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
     truth = halved(load_head(cache, "sub-1").labels)
     said = np.where(np.arange(truth.shape[1])[:, None] < 50, truth, 0)  # part of each caudate is missed
