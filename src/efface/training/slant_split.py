@@ -97,11 +97,16 @@ def read_split(out: Path) -> Split:
     Raises
     ------
     InputError
-        If the folder holds no training.
+        If the folder holds no training, or the file cannot be read.
     """
     path = out / "split.json"
     if not path.is_file():
         msg = f"{out} holds no training run (no split.json): run `efface train slant pretrain` first"
         raise InputError(msg)
-    raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return Split(raw["fold"], tuple(raw["train"]), tuple(raw["held"]), raw["stripped"], raw["seed"], raw["faceless"])
+    try:
+        raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        heads = tuple(raw["train"]), tuple(raw["held"])
+        return Split(raw["fold"], *heads, raw["stripped"], raw["seed"], raw["faceless"])
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path} cannot be read ({error!r}): expected a file of `efface train slant`; choose another folder"
+        raise InputError(msg) from error

@@ -14,10 +14,11 @@ from efface.segmentation.slant.label_probabilities import one_hot
 from efface.segmentation.slant.preprocessing import QUANTILES
 from efface.segmentation.slant.tiling import EMBEDDED
 from efface.segmentation.slant.unet import CLASSES, Architecture, TileNet
-from efface.training import slant, slant_data
+from efface.training import slant, slant_data, slant_stages
 from efface.training.augment import NOTHING, Amounts, Draw, apply, draw
 from efface.training.slant_data import FINE, TrainingHead, count_labels, folds, halved, load_head
-from efface.training.slant_fit import Sampler, Schedule, fit, loss_of
+from efface.training.slant_fit import Schedule, fit, loss_of
+from efface.training.slant_sampler import Sampler
 
 TINY = Architecture((1, 2, 2, 2, 2, 3, 3, 3), (3, 3, 3, 2, 2, 2, 2, 3, 3))
 LEFT, RIGHT = BY_ID[37].index, BY_ID[36].index  # caudates
@@ -241,8 +242,8 @@ def test_a_cached_head_comes_back(cache):
 
 
 def test_from_pretraining_to_weights(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(slant, "COMPACT_ARCHITECTURE", TINY)
-    monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
+    monkeypatch.setattr(slant_stages, "COMPACT_ARCHITECTURE", TINY)
+    monkeypatch.setattr(slant_stages.TileNet.__init__, "__defaults__", (TINY,))
     out = tmp_path / "run"
     slant.main(["pretrain", str(cache), str(out), "--fold", "1", "--steps", "2"])
     slant.main(["specialise", str(cache), str(out), "--steps", "1", "--tiles", "2_2_2"])
@@ -256,8 +257,8 @@ def test_from_pretraining_to_weights(cache, tmp_path, monkeypatch):
 
 
 def test_a_fold_goes_on_from_heads_without_a_reference_only(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(slant, "COMPACT_ARCHITECTURE", TINY)
-    monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
+    monkeypatch.setattr(slant_stages, "COMPACT_ARCHITECTURE", TINY)
+    monkeypatch.setattr(slant_stages.TileNet.__init__, "__defaults__", (TINY,))
     heads = tmp_path / "cache"
     shutil.copytree(cache, heads)
     slant_data.save_head(heads / "sub-x_unproven.npz", made_up_head("sub-x_unproven", 7))
@@ -285,12 +286,12 @@ def test_stages_out_of_order_say_what_to_run(cache, tmp_path):
 
 
 def test_accuracy_is_the_dice_of_held_out_heads_only(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(slant, "COMPACT_ARCHITECTURE", TINY)
-    monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
+    monkeypatch.setattr(slant_stages, "COMPACT_ARCHITECTURE", TINY)
+    monkeypatch.setattr(slant_stages.TileNet.__init__, "__defaults__", (TINY,))
     truth = halved(load_head(cache, "sub-1").labels)
     said = np.where(np.arange(truth.shape[1])[:, None] < 50, truth, 0)  # part of each caudate is missed
     slant.main(["pretrain", str(cache), str(tmp_path), "--fold", "1", "--steps", "1"])
-    monkeypatch.setattr(slant, "predict", lambda image, model: one_hot(said.astype(np.int32)))
+    monkeypatch.setattr(slant_stages, "predict", lambda image, model: one_hot(said.astype(np.int32)))
     slant.main(["evaluate", str(cache), str(tmp_path)])
     lines = [line.split("\t") for line in (tmp_path / "dice.tsv").read_text().splitlines()]
     assert {line[0] for line in lines[1:]} == {"sub-1"}

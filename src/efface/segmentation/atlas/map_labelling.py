@@ -150,7 +150,7 @@ def _nucleus_mean(values: NDArray[np.float32], prior: NDArray[np.float32], tissu
 
 
 def _smoothed_argmax(log_posterior: NDArray[np.float32], mask: BoolVolume, agreement: float) -> NDArray[np.intp]:
-    """Row of the best group of every voxel, smoothed by ICM: each of six neighbours adds `agreement` to its own group."""
+    """Row of the best group of every voxel, smoothed by ICM: each neighbour adds `agreement` to its own group."""
     rows: NDArray[np.intp] = log_posterior.argmax(axis=0)
     if agreement <= 0:
         return rows
