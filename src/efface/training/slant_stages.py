@@ -111,13 +111,13 @@ def pretrain(
         If the initial network is missing, or was trained on a head that is held out here.
     """
     write_split(out, split)
+    torch.manual_seed(split.seed)  # before the initial weights are drawn
     network = TileNet() if start is None else _initial_network(start, split)
     loaded = _load(cache, out)
     weights = out / WEIGHTS
     if (weights / POOLED).exists():
         log.info("pretraining is done")
         return
-    torch.manual_seed(split.seed)
     watched = loaded.held[:validation_heads]
     truth = [data.halved(head.labels) for head in watched]
     images = [_standard_image(head, loaded) for head in watched]

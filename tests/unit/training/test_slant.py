@@ -19,6 +19,7 @@ from efface.training.augment import NOTHING, Amounts, Draw, apply, draw
 from efface.training.slant_data import FINE, TrainingHead, count_labels, folds, halved, load_head
 from efface.training.slant_fit import Schedule, fit, loss_of
 from efface.training.slant_sampler import Sampler
+from efface.training.slant_split import read_split
 
 TINY = Architecture((1, 2, 2, 2, 2, 3, 3, 3), (3, 3, 3, 2, 2, 2, 2, 3, 3))
 LEFT, RIGHT = BY_ID[37].index, BY_ID[36].index  # caudates
@@ -256,6 +257,21 @@ def test_from_pretraining_to_weights(cache, tmp_path, monkeypatch):
         slant.main(["pretrain", str(cache), str(out), "--fold", "2", "--steps", "1"])
 
 
+def test_the_same_seed_gives_the_same_initial_network(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(slant_stages, "COMPACT_ARCHITECTURE", TINY)
+    monkeypatch.setattr(slant_stages.TileNet.__init__, "__defaults__", (TINY,))
+    monkeypatch.setattr(slant_stages, "fit", lambda network, *_args, **_kwargs: network)
+    states = []
+    for number, seed in enumerate((5, 5, 6)):
+        torch.manual_seed(number)  # what happened before in the process does not matter
+        out = tmp_path / str(number)
+        slant.main(["pretrain", str(cache), str(out), "--fold", "1", "--steps", "1", "--seed", str(seed)])
+        states.append(torch.load(out / "weights" / "pooled.pt", weights_only=True))
+    first, again, other = states
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
 def test_a_fold_goes_on_from_heads_without_a_reference_only(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(slant_stages, "COMPACT_ARCHITECTURE", TINY)
     monkeypatch.setattr(slant_stages.TileNet.__init__, "__defaults__", (TINY,))
@@ -283,6 +299,13 @@ def test_stages_out_of_order_say_what_to_run(cache, tmp_path):
         slant.main(["pretrain", str(tmp_path), str(tmp_path / "none")])
     with pytest.raises(InputError, match=r"no fold '7': expected one of 0, 1, 2, 3, 4, all"):
         slant.main(["pretrain", str(cache), str(tmp_path / "none"), "--fold", "7"])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"fold": "1"}'])
+def test_a_damaged_split_is_named(tmp_path, content):
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(InputError, match=r"split.json cannot be read"):
+        read_split(tmp_path)
 
 
 def test_accuracy_is_the_dice_of_held_out_heads_only(cache, tmp_path, monkeypatch):

@@ -124,7 +124,7 @@ def load_label_prior(path: Path, geometry: Geometry) -> LabelPrior:
     """
     shape = (CLASSES, *(n // 2 for n in geometry.grid.shape))
     try:
-        with np.load(path) as file:
+        with np.load(io.BytesIO(path.read_bytes())) as file:  # np.load leaves a broken file open
             levels = file["levels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         msg = f"label prior {path} cannot be read ({one_line(str(error))}): expected a file of `efface train slant`"
