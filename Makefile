@@ -1,11 +1,12 @@
 # Every target does all its own set-up into .venv.
 #   make demo   the whole study on an embedded cohort of four virtual people, ending with the path of report.html
-#   make test   the test suite
-#   make bench  what everything costs, into docs/benchmarks.md and docs/capacity.md (about an hour)
+#   make test   the test suite, with coverage
+#   make docs   the documentation site, into build/site; warnings are errors
+#   make bench  what everything costs, into docs/validation/benchmarks.md and docs/validation/capacity.md (about an hour)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench lint types layers setup
+.PHONY: demo test bench lint types layers docs setup
 
 setup: .venv/.installed
 
@@ -24,11 +25,15 @@ bench: setup
 	$(BIN)/python benchmarks/all.py
 
 lint: setup
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks validation tools
+	$(BIN)/ruff format --check src tests benchmarks validation tools
+	$(BIN)/codespell
 
 types: setup
 	$(BIN)/mypy
 
 layers: setup
 	$(BIN)/lint-imports
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGE, SCALE, CAPACITY = (HERE.parent / "docs" / name for name in ("benchmarks.md", "scale.md", "capacity.md"))
+PAGE, SCALE, CAPACITY = (
+    HERE.parent / "docs" / name for name in ("validation/benchmarks.md", "how-to/cluster.md", "validation/capacity.md")
+)
 STAGES = HERE / "results" / "stages.json"
 BENCHMARKS = (
     ("engine.py", ["--write", str(PAGE)], ["--tasks", "500", "--units", "200"]),

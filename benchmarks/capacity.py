@@ -1,6 +1,6 @@
 """What a study costs: core-hours, memory and disk of 179, 4,000 and 100,000 scans, from the benchmark of the stages.
 
-``python benchmarks/capacity.py [--write docs/capacity.md]`` reads benchmarks/results/stages.json, which
+``python benchmarks/capacity.py [--write docs/validation/capacity.md]`` reads benchmarks/results/stages.json, which
 ``benchmarks/stages.py --json`` writes. A scan costs what its stages cost: loaded once, its anatomy found once, six
 methods, six verdicts, seven segmentations (those of defaced scans with an anatomy of their own), six comparisons, and
 everything written.

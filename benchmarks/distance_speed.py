@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from efface.anatomy.templates import braincolor_labels
-from efface.io.scan import load_labels
+from efface.io.label_images import load_labels
 from efface.metrics import compare_labels, compare_surfaces
 from efface.segmentation.labels import LABELS
 

@@ -1,6 +1,6 @@
 """efface beside its peers on one virtual person: the same task, one core, wall and processor seconds, and how well.
 
-``python benchmarks/peers.py [--mm 1] [--write docs/benchmarks.md]``: quickshear (PyPI) with the same brain mask; deepbet
+``python benchmarks/peers.py [--mm 1] [--write PAGE]``: quickshear (PyPI) with the same brain mask; deepbet
 alone; pydeface where FSL's flirt is; and for registration of the average head to the scan, ANTsPy's affine and SyN.
 A peer that is not installed is skipped with the reason: ``pip install quickshear antspyx``; efface needs none of them.
 

@@ -1,6 +1,6 @@
 """Seconds, processor seconds and peak memory of every stage of one scan, at three voxel sizes, and how they grow.
 
-``python benchmarks/stages.py [--mm 2 1 0.7] [--segmenters atlas slant] [--write docs/benchmarks.md]``: a virtual person
+``python benchmarks/stages.py [--mm 2 1 0.7] [--segmenters atlas slant] [--write PAGE]``: a virtual person
 of the demo cohort (0.7 mm: the 1 mm scan, resampled by cubic splines), in a process of its own for every size. Memory is
 the peak resident set while the stage ran, of the whole process; Linux only (``/proc/self/clear_refs``).
 """

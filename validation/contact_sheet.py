@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from efface.bids.derivatives import recipe_of
-from efface.io.scan import load_labels, load_mask, load_scan
+from efface.io.label_images import load_labels, load_mask
+from efface.io.scan import load_scan
 from efface.visualization.slices import PLANES, Views, strip
 
 HEIGHT_PX, COLUMNS = 150, 4

@@ -1,6 +1,6 @@
 """What a study survives: the command `efface study` is killed, starved, shut out and misled, then simply run again.
 
-``python validation/faults.py [--only NAME ...] [--kills 20] [--write docs/scale.md]``: eight phantoms, two methods,
+``python validation/faults.py [--only NAME ...] [--kills 20] [--write PAGE]``: eight phantoms, two methods,
 three segmentations each, in processes as a study has them; what is slow and not under test has a stand-in that takes two
 seconds a scan (`fault_study.py`). First an undisturbed run; then each fault in an OUT of its own, and the same command
 again. Lost is what then differs, byte by byte, from the undisturbed

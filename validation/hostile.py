@@ -1,6 +1,6 @@
 """Every malformed or hostile input of tests/support/corpus.py through every command, timed; and a fuzz of headers.
 
-``python validation/hostile.py [--fuzz-s 60] [--write docs/scale.md]``: `deface`, `segment`, `compare`, `qc` and `study`,
+``python validation/hostile.py [--fuzz-s 60] [--write PAGE]``: `deface`, `segment`, `compare`, `qc` and `study`,
 each in a process of its own (forked, so that imports are not paid again). An input passes where the command ends with
 exit code 2 (in a study: a failed row), says one printable line without a traceback, leaves no file but its OUT's, stays
 below twice the memory of a good scan, and takes less than 60 s. What does not pass is printed, and the script fails.

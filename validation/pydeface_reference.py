@@ -58,7 +58,7 @@ def row(path: Path, reference_path: Path) -> str:
     reference = scan.stored_to_ras(np.asarray(nib.load(reference_path).dataobj) > 0)
     anatomy = HeadAnatomy(scan)
     start = time.perf_counter()
-    ours = pydeface.plan(anatomy).mask
+    ours = pydeface.plan(anatomy, pydeface.Params()).mask
     seconds = time.perf_counter() - start
     head = anatomy.head
     usable = head & changed_by_defacing_only(scan, reference, ours, head)

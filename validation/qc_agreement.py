@@ -38,7 +38,8 @@ from efface.bids.derivatives import GroupPaths, UnitPaths
 from efface.bids.query import T1wScan, find_scans
 from efface.defacing import METHODS, apply_edit, plan
 from efface.errors import EffaceError
-from efface.io.scan import Scan, load_mask, load_scan
+from efface.io.label_images import load_mask
+from efface.io.scan import Scan, load_scan
 from efface.metrics import cohen_kappa
 from efface.quality import judge
 from efface.review import Session

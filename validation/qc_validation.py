@@ -2,7 +2,8 @@
 
 Run: ``python validation/qc_validation.py HEADS OUT_DIR [--cache DIR] [--subjects ..]``. HEADS is a BIDS data set of
 whole heads; where it has ``derivatives/dlmuse`` those labels, which quality control never sees, say what is brain.
-Where features are comes from Defacer's network, not from the priors that quality control uses. See docs/qc.md.
+Where features are comes from Defacer's network, not from the priors that quality control uses. See
+docs/explanation/quality-check.md.
 
 The right answers: a bite of 0.5 ml or more out of the brain is Failure II, one of 0.1 ml is within tolerance. A plane
 that shaves 0.1 or 0.5 ml off a pole takes one layer of 2 mm voxels or less, which is where brain masks differ: no right

@@ -15,11 +15,12 @@ import pandas as pd
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import Edit, apply_edit, plan
-from efface.defacing.propagation import carry_edit
+from efface.defacing.propagation import propagate_edit
 from efface.errors import InputError
-from efface.io.deidentify import SCRUB, check_policy, without_names
+from efface.io.deidentify import SCRUB, check_policy, strip_identifying_header
+from efface.io.label_images import load_labels, load_mask
 from efface.io.nifti_mgh import announced_shape
-from efface.io.scan import Scan, load_labels, load_mask, load_scan
+from efface.io.scan import Scan, load_scan
 from efface.metrics import compare_labels, volumes_ml
 from efface.metrics.dice import unknown_labels
 from efface.quality import Verdict, judge
@@ -34,7 +35,7 @@ DEFAULT_METHOD = "pydeface"
 
 @dataclass(frozen=True, eq=False)
 class Defaced:
-    """What `deface` returns.
+    """Result of `deface`.
 
     Attributes
     ----------
@@ -45,9 +46,9 @@ class Defaced:
     others
         The images given as `apply_to`, defaced alike, in order.
     warnings
-        What to look at before sharing the result.
+        What to check before the result is shared.
     removed
-        What was taken out of the headers because it may name somebody: names of fields, of all images together.
+        Names of header fields that were removed because they may hold a name, of all images together.
     """
 
     original: Scan
@@ -70,7 +71,7 @@ class Defaced:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What `segment` returns.
+    """Result of `segment`.
 
     Attributes
     ----------
@@ -125,7 +126,7 @@ def deface(
         More images of the same person and session to deface alike: on the same grid, or on another one (then
         registered rigidly).
     header
-        ``scrub`` takes text fields, extensions and tags, which may hold names, out of the headers; ``keep`` keeps them.
+        ``scrub`` removes text fields, extensions and tags, which may hold names, from the headers; ``keep`` keeps them.
     **params
         The method's own parameters.
 
@@ -166,12 +167,12 @@ def deface_with(
     brain = load_mask(brain_mask, scan) if brain_mask is not None else None
     anatomy = HeadAnatomy(scan, brain)
     edit = plan(anatomy, method, params, implementation=implementation, protect_brain=protect_brain)
-    carried = [carry_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
+    propagated = [propagate_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
     warnings = [*anatomy.warnings, *edit.warnings]
-    for other, other_edit in zip(others, carried, strict=True):
+    for other, other_edit in zip(others, propagated, strict=True):
         warnings += [*other.warnings, *other_edit.warnings]
-    made = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *carried], strict=True)]
-    cleaned = [without_names(one, header) for one in made]
+    made = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *propagated], strict=True)]
+    cleaned = [strip_identifying_header(one, header) for one in made]
     removed = dict.fromkeys(name for _, names in cleaned for name in names)
     first, *rest = (one for one, _ in cleaned)
     return Defaced(scan, first, edit, tuple(rest), tuple(warnings), tuple(removed))

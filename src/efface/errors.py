@@ -23,11 +23,11 @@ class EffaceError(Exception):
 
 
 class InputError(EffaceError, ValueError):
-    """A file, array or parameter that was handed in cannot be used."""
+    """A file, an array or a parameter cannot be used."""
 
 
 class OutputError(EffaceError, OSError):
-    """A result cannot be written where it should go."""
+    """A result cannot be written."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
@@ -73,5 +73,5 @@ class DataPackageError(EffaceError, FileNotFoundError):
 
 
 def one_line(message: str) -> str:
-    """What is shown of a message that quotes a file name: no line breaks, nothing that steers a terminal."""
+    """Make a message one printable line: no line breaks, no control characters from file names."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))

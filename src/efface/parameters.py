@@ -113,15 +113,20 @@ class _Rule:
     @property
     def expected(self) -> str:
         """What an error message says after "must be"."""
-        what = _NOUNS[self.item_type]
-        if self.length is not None:
-            what = f"{self.length or 'some'} {_PLURALS[self.item_type]} separated by commas"
         if self.choices:
-            words = f"one of {self.allowed}" if self.length is None else f"{what}, each one of {self.allowed}"
+            limits = f"one of {self.allowed}"
+        elif self.minimum is not None and self.maximum is not None and not self.positive:
+            limits = f"between {self.minimum:g} and {self.maximum:g}"
         else:
-            bounds = f"between {self.minimum:g} and {self.maximum:g}" if " to " in self.allowed else self.allowed
-            words = " ".join(filter(None, (what, bounds)))
-            words += f" ({self.unit})" if self.unit else ""
+            limits = self.allowed
+        if self.length is not None:
+            words = f"{self.length or 'some'} {_PLURALS[self.item_type]} separated by commas"
+            words += f", each {limits}" if limits else ""
+        elif self.choices:
+            words = limits
+        else:
+            words = " ".join(filter(None, (_NOUNS[self.item_type], "of" if limits.startswith("at ") else "", limits)))
+        words += f" ({self.unit})" if self.unit and not self.choices else ""
         return f"{words}, or none" if self.optional else words
 
 

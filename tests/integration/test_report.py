@@ -29,8 +29,9 @@ from efface.report import (
     plot_rescans,
     scan_selection,
 )
-from efface.report.dice_figures import COLOURS, GROUPS, figure_bytes
+from efface.report.dice_figures import GROUPS, figure_bytes
 from efface.report.pages import units_of
+from efface.report.reproduction import commands
 from efface.study import Settings, Study, collect, load_tables
 from efface.study.quality_tables import QUALITY_COLUMNS, UNIT
 from efface.study.records import STATISTICS
@@ -200,7 +201,7 @@ def test_the_sentence_counts_the_regions_in_which_a_rescan_changes_more(study):
         for place, region in enumerate(NINE_REGIONS)
     ]  # fmt: skip
     statistics = pd.DataFrame(rows).reindex(columns=list(STATISTICS))
-    tables = replace(inputs.read_evidence(study.out_dir), statistics=statistics)
+    tables = replace(inputs.read_tables(study.out_dir), statistics=statistics)
     said = narrative.method_sentences(tables, ["pydeface"])[0]
     assert "smaller than a rescan's in 7 of 9 regions" in said
 
@@ -234,14 +235,14 @@ def test_the_camera_is_placed_by_the_brain():
 
 
 def test_every_citation_of_the_paragraph_is_in_the_bibliography(study):
-    tables = inputs.read_evidence(study.out_dir)
+    tables = inputs.read_tables(study.out_dir)
     made = methods_section.read_record(GroupPaths(study.out_dir), units_of(study.out_dir, tables))
     said, entries = methods_section.paragraph(made, tables), methods_section.bibliography(made, tables)
     keys = set(re.findall(r"@([a-z]+\d*)", said))
-    assert {"gao2022", "efface", *methods_section.METHOD_KEYS.values()} <= keys
+    assert {"gao2022", "efface", *(spec.citation for spec in METHODS.values())} <= keys
     for key in keys:
         assert f"{{{key}," in entries, key
-    assert "--methods " + ",".join(METHODS) in made.command(study.out_dir)
+    assert "--methods " + ",".join(METHODS) in commands(made.settings, made.raw, study.out_dir)
     assert set(made.inputs) == {"sub-01_ses-1", "sub-01_ses-2"}
 
 
@@ -312,11 +313,11 @@ def test_the_same_table_gives_the_same_figure():
 
 
 def test_each_of_the_six_methods_has_its_own_colour():
-    assert len(set(COLOURS.values())) == len(COLOURS) == 6
+    assert len({spec.colour for spec in METHODS.values()}) == len(METHODS) == 6
 
 
 def test_the_sentence_says_what_the_table_says(study):
-    tables = inputs.read_evidence(study.out_dir)
+    tables = inputs.read_tables(study.out_dir)
     whole = tables.dice[(tables.dice.method == "pydeface") & (tables.dice.region == "whole brain")].value
     sentence = narrative.method_sentences(tables, ["pydeface"])[0]
     assert f"Median whole-brain Dice {whole.median():.4f}" in sentence

@@ -21,7 +21,7 @@ from efface.spatial.registration import AffineResult, register_affine
 from efface.spatial.resampling import resample
 from efface.spatial.types import Volume
 from efface.study import Settings, Study, collect, load_tables, segmentations, session_registration
-from efface.study.rescan_job import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, Pair, RescanJob, pairs_of
+from efface.study.rescan_job import RESAMPLED, RESCAN_12, RESCAN_21, RESCAN_GROUPS, RescanJob, SessionPair, pairs_of
 from efface.study.scan_job import ScanJob
 
 METHODS = ("quickshear", "pydeface")
@@ -62,7 +62,7 @@ def run_all(settings):
 
 def test_pairs_are_the_first_two_sessions_of_subjects_that_have_them():
     one, two, three = (source("01", s) for s in ("1", "2", "3"))
-    assert pairs_of([source("02", "1"), three, two, one, source("03", None)]) == [Pair(one, two)]
+    assert pairs_of([source("02", "1"), three, two, one, source("03", None)]) == [SessionPair(one, two)]
     assert pairs_of([source("01", "1"), source("01", "1", "_run-2")]) == []
 
 

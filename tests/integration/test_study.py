@@ -18,14 +18,13 @@ from efface.bids.filters import load_filter
 from efface.bids.query import find_scans
 from efface.defacing import METHODS, Edit, external
 from efface.errors import InputError, OutputError
-from efface.quality import face
+from efface.quality import DECIDING_MODULES, face
 from efface.study import Settings, Study, collect, defaced_scans, load_tables, provenance
+from efface.study.output_folder import out_dir_of
 from efface.study.provenance import read_recipe
 from efface.study.records import Row, read_table, rows_to_tsv
-from efface.study.rescan_job import Pair, RescanJob
-from efface.study.run import out_dir_of
+from efface.study.rescan_job import RescanJob, SessionPair
 from efface.study.scan_job import ScanJob
-from efface.study.verdicts import CHECK_MODULES
 
 
 @pytest.fixture
@@ -309,6 +308,15 @@ def test_recipes_name_versions_and_input(done, settings):
     assert phantom.head().brain.any()
 
 
+def test_a_lost_scan_job_leaves_a_row_and_is_tried_again(done, settings):
+    job = ScanJob(find_scans(settings.bids_dir)[0], settings)
+    (failure,) = job.lost("the worker died").failures
+    assert (failure.scan, failure.method, failure.measure) == ("sub-01_ses-1", "original", "unit")
+    assert read_table(job.results).reason.tolist() == ["the worker died"]
+    assert not job.is_up_to_date()
+    assert job.run().failures == ()
+
+
 # --- what decides a result -------------------------------------------------------------------------------------------
 
 
@@ -349,7 +357,7 @@ def test_new_embedded_data_make_what_they_decide_again(done, settings, embedded,
 
 
 def test_new_weights_make_a_rescan_again(done, settings, embedded):
-    pair = Pair(*find_scans(settings.bids_dir)[:2])
+    pair = SessionPair(*find_scans(settings.bids_dir)[:2])
     before = RescanJob(pair, settings).recipe()
     embedded("slant/1_1_1.pt")
     assert RescanJob(pair, settings).recipe() != before
@@ -389,7 +397,7 @@ def test_another_version_of_an_external_program_makes_its_scans_again(done, sett
 def test_any_other_constant_of_the_quality_check_makes_verdicts_again(done, settings, monkeypatch):
     job = ScanJob(find_scans(settings.bids_dir)[0], replace(settings, methods=("quickshear", "pydeface")))
     job.run()
-    names = [(m, n) for m in CHECK_MODULES for n, v in vars(m).items() if n.isupper() and isinstance(v, int | float)]
+    names = [(m, n) for m in DECIDING_MODULES for n, v in vars(m).items() if n.isupper() and isinstance(v, int | float)]
     assert {("face", "FRONT_MM"), ("brain", "LAYER"), ("grid_matching", "SAME"), ("skin", "OTSU_SHARE")} <= {
         (module.__name__.rpartition(".")[2], name) for module, name in names
     }

@@ -5,10 +5,11 @@ import numpy as np
 
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.io.scan import load_scan
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.io.scan import Scan, load_scan
 from efface.spatial.registration import AffineResult
 from efface.spatial.resampling import block_mean, resample
-from efface.spatial.types import FloatVolume, Volume
+from efface.spatial.types import BoolVolume, FloatVolume, Volume
 
 
 def volume(mm: float = 3.0) -> Volume:
@@ -32,3 +33,9 @@ def anatomy(
     scan = load_scan(nib.Nifti1Image(np.rint(values).astype(np.int16), whole.affine))
     brain = resample(templates.prior("brain"), scan.grid) > 0.5
     return HeadAnatomy(scan, brain=brain, registration=registration if located else None)
+
+
+def landmark_fraction(mask: BoolVolume, scan: Scan, name: str) -> float:
+    """Fraction of the voxels of a landmark of the average head that a mask covers."""
+    labels = resample(templates.prior("features"), scan.grid, order=0) == FEATURE_LABELS[name]
+    return float((mask & labels).sum() / labels.sum())

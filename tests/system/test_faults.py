@@ -20,8 +20,8 @@ from efface.errors import ClusterError, InputError, OutputError, StepTimeoutErro
 from efface.io.atomic import LEFTOVER
 from efface.study import Settings, Study, collect
 from efface.study.backends import Batch, Local, Remote, backend_of
+from efface.study.output_folder import only_run
 from efface.study.records import read_table
-from efface.study.run import only_run
 from efface.study.scan_job import ScanJob
 from efface.study.watchdog import stop_notes, time_limit
 
@@ -103,7 +103,7 @@ def test_a_second_run_on_the_same_folder_is_refused_in_one_line(study, tmp_path,
     study.run()
     before = files(study.settings.out_dir)
     holds = (
-        "import sys; from pathlib import Path; from efface.study.run import only_run\n"
+        "import sys; from pathlib import Path; from efface.study.output_folder import only_run\n"
         "with only_run(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", holds, str(study.settings.out_dir)]

@@ -23,6 +23,8 @@ class Params:
     seed: int | None = None
     nudge: tuple[float, float, float] | None = None
     names: tuple[str, ...] = ()
+    weights_of: tuple[float, ...] = field(default=(1.0,), metadata={"minimum": 0.0})
+    limit: float = field(default=1.0, metadata={"maximum": 2.0})
     any_number: float = field(default=0.0, metadata={"finite": False})
 
 
@@ -119,6 +121,8 @@ def test_a_value_becomes_the_declared_type(name, value, expected):
         ("nudge", "1,2,x", "3 numbers separated by commas, or none"),
         ("nudge", 5, "3 numbers separated by commas, or none"),
         ("names", 5, "some texts separated by commas"),
+        ("weights_of", "1,-1", "some numbers separated by commas, each at least 0"),
+        ("limit", 3, "a number of at most 2"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_was_expected_and_received(name, value, expected):

@@ -1,1 +1,1 @@
-"""What is known of a head: templates, head mask, brain mask, facial landmarks, skin surface."""
+"""Anatomy of one head: templates, head mask, brain mask, facial landmarks, skin surface."""

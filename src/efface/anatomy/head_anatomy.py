@@ -18,7 +18,7 @@ from efface.spatial.types import Affine, BoolVolume, FloatVolume
 
 
 class HeadAnatomy:
-    """What is known of one head; each part is computed when it is first asked for, and kept with the object.
+    """Anatomy of one scan; each part is computed when it is first used, and kept with the object.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class HeadAnatomy:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was odd about the scan."""
+        """Oddities of the scan that did not prevent its use."""
         return self.scan.warnings
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""Facial features in a scan: which the network finds, where, and their voxels."""
+"""Facial landmarks in a scan: eyes, nose, ears and mouth, found by a network, and their voxels."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ FOREGROUND = 0.5
 
 @dataclass(frozen=True, eq=False)
 class FacialLandmark:
-    """One connected feature: one eye, say.
+    """One connected landmark, for example one eye.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class FacialLandmark:
 
 
 def find_landmarks(volume: Volume, network: "LandmarkNet | None" = None) -> tuple[FacialLandmark, ...]:
-    """Find the facial landmarks of a head, RAS+, with the network given or the one that comes with efface."""
+    """Find the facial landmarks of a head, RAS+; `network` defaults to the one shipped with efface."""
     from efface.anatomy.landmark_network import feature_probabilities  # torch is loaded only where it is needed
 
     probabilities, grid = feature_probabilities(volume, network)
@@ -92,7 +92,7 @@ def find_landmarks(volume: Volume, network: "LandmarkNet | None" = None) -> tupl
 
 
 def missing(features: Iterable[FacialLandmark]) -> dict[str, int]:
-    """Number found of every feature whose number is not the expected one."""
+    """Landmarks found too rarely or too often: name to number found."""
     names = [feature.name for feature in features]
     return {name: names.count(name) for name, number in EXPECTED.items() if names.count(name) != number}
 

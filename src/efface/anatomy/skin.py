@@ -1,4 +1,4 @@
-"""Where a head begins: the surface at which a smoothed scan crosses one threshold."""
+"""The skin surface: where a smoothed scan crosses one threshold."""
 
 import functools
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ BLOCK = 2
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Where a head begins.
+    """The skin surface of a head.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ def head_surface(volume: Volume, *, threshold: float | None = None) -> Surface:
     Returns
     -------
     Surface
-        All pieces of at least `SPECK_ML`, not only the largest: whoever opens the scan in a viewer sees them too, so a
+        All pieces of at least `SPECK_ML`, not only the largest: a viewer shows them too, so a
         nose that defacing left hanging in the air, or that is wrapped behind the head, is shown.
 
     Raises

@@ -1,4 +1,4 @@
-"""The data efface reads from installed packages: average head, face mask, BrainCOLOR template and labels.
+"""Templates from installed packages: average head, face mask, BrainCOLOR template and labels; and our priors.
 
 The packages are located, never imported: their own dependencies stay unloaded. All volumes are RAS+.
 """
@@ -51,7 +51,7 @@ def average_face_mask() -> Volume:
 
 @functools.cache
 def cranium() -> BoolVolume:
-    """Make the part of the average head that defacing leaves: above a plane from the nasion to the nape."""
+    """Mask of the average head above a plane from the nasion to the nape: what defacing leaves."""
     head = average_head()
     plane = head.affine[2] - 0.4 * head.affine[1]  # z - 0.4 y, as a function of the voxel index
     i, j, k = np.ix_(*[np.arange(n) for n in head.data.shape])

@@ -1,4 +1,4 @@
-"""Every path that efface writes in a study's output folder (a BIDS derivative); names only, nothing is opened here."""
+"""Output paths of a study (a BIDS derivative); no file is opened here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class UnitPaths:
 
     @property
     def results(self) -> Path:
-        """Rows of this unit."""
+        """Table of this scan's rows."""
         return self.folder / f"{self.stem}_results.tsv"
 
     @property
@@ -48,8 +48,8 @@ class UnitPaths:
         return self.folder / f"{self.stem}_timing.json"
 
     def stopped(self, step: str) -> Path:
-        """Where it is noted that a step took too long; hidden, and gone when the scan is done."""
-        return self.folder / f".{self.stem}_{_alphanumeric(step)}_stopped.txt"
+        """Hidden note that a step took too long; removed when the scan is done."""
+        return self.folder / f".{self.stem}_{alphanumeric(step)}_stopped.txt"
 
     def defaced(self, method: str) -> Path:
         """The defaced scan."""
@@ -77,7 +77,7 @@ class UnitPaths:
         return self._anat("brain", "mask.nii.gz")
 
     def _anat(self, description: str, ending: str) -> Path:
-        return self.folder / "anat" / f"{self.stem}_desc-{_alphanumeric(description)}_{ending}"
+        return self.folder / "anat" / f"{self.stem}_desc-{alphanumeric(description)}_{ending}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class GroupPaths:
 
     @property
     def description(self) -> Path:
-        """What BIDS asks of a derivative."""
+        """``dataset_description.json``."""
         return self.out_dir / "dataset_description.json"
 
     @property
@@ -137,7 +137,7 @@ class GroupPaths:
 
     @property
     def edits(self) -> Path:
-        """What every method changed in every scan."""
+        """Table of what every method changed in every scan."""
         return self.out_dir / "edits.tsv"
 
     @property
@@ -157,7 +157,7 @@ class GroupPaths:
 
     @property
     def statistics(self) -> Path:
-        """What the other tables say, with intervals and tests."""
+        """Table of intervals and tests."""
         return self.out_dir / "statistics.tsv"
 
     @property
@@ -171,7 +171,7 @@ class GroupPaths:
         return self.out_dir / "table1.tsv"
 
     def unit_qualities(self) -> list[Path]:
-        """Verdicts of all units that are there, in order."""
+        """Verdict files of all scans, in order."""
         name = "anat/*_desc-*_qc.json"
         return sorted(self.out_dir.glob(f"sub-*/{name}")) + sorted(self.out_dir.glob(f"sub-*/ses-*/{name}"))
 
@@ -186,11 +186,11 @@ class GroupPaths:
         return self.out_dir / "report.html"
 
     def unit_results(self) -> list[Path]:
-        """Result tables of all units that are there, in order."""
+        """Result tables of all scans, in order."""
         return sorted(self.out_dir.glob("sub-*/*_results.tsv")) + sorted(self.out_dir.glob("sub-*/ses-*/*_results.tsv"))
 
     def rescan_results(self) -> list[Path]:
-        """Result tables of all rescans that are there, in order."""
+        """Result tables of all rescans, in order."""
         return sorted(self.out_dir.glob("sub-*/sub-*_desc-*_rescan.tsv"))
 
 
@@ -199,6 +199,6 @@ def recipe_of(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv") + ".json")
 
 
-def _alphanumeric(name: str) -> str:
+def alphanumeric(name: str) -> str:
     """BIDS values hold letters and digits only: ``mri_deface`` becomes ``mrideface``."""
     return "".join(c for c in name if c.isalnum())

@@ -1,4 +1,4 @@
-"""Which scans of a BIDS data set are meant: the filter that fMRIPrep and its relatives take as ``--bids-filter-file``.
+"""Selection of scans by BIDS entities, in the format of fMRIPrep's ``--bids-filter-file``.
 
 A filter is JSON: ``{"t1w": {"session": "02", "acquisition": ["mprage", "mp2rage"], "run": null}}``. A value is a
 label, a list of labels of which one must match, ``null`` (the entity must be absent) or ``"*"`` (it must be there).

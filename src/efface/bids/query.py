@@ -1,7 +1,7 @@
-"""A BIDS folder seen as scans by subject and session; names only, no image is opened.
+"""T1w scans of a BIDS data set, by subject and session; no image is opened.
 
 Only the folders that can hold a T1w scan are looked into (``sub-*/[ses-*/]anat``): an index of everything in a data
-set of 10,000 subjects takes bids2table many seconds and hundreds of MB, most of them for files nobody asked for. The
+set of 10,000 subjects takes bids2table many seconds and hundreds of MB, most of them for files that are not needed. The
 names themselves are read by bids2table.
 """
 
@@ -101,7 +101,7 @@ def find_scans(
 
 
 def _index(bids_dir: Path, wanted: set[str], bids_filter: BidsFilter | None) -> tuple[list[T1wScan], list[str]]:
-    """The scans in order, and the T1w files that cannot be placed by their names."""
+    """The scans in order, and T1w files whose names are not BIDS."""
     from bids2table import parse_bids_entities
 
     sources: list[T1wScan] = []
@@ -180,7 +180,7 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def _check_unique(sources: Sequence[T1wScan]) -> None:
-    """Refuse a scan that is there twice, compressed and not: both would write the same results."""
+    """Refuse a scan that exists twice, compressed and uncompressed: both would write the same results."""
     for first, second in itertools.pairwise(sources):
         if first.stem == second.stem:
             msg = f"{first.path} is there twice, with and without .gz: remove one of them"

@@ -40,10 +40,9 @@ def run(options: argparse.Namespace) -> int:
 def _external(method: "DefacingMethod") -> str:
     """Where the published program is, or why it cannot be run."""
     from efface.defacing.external import find_program
-    from efface.defacing.external_programs import WHY_NOT
 
     if method.external is None:
-        return WHY_NOT.get(method.name, "there is none")
+        return f"cannot be run: it {method.external_note}"
     try:
         return f"at {find_program(method.name)}"
     except MissingDependencyError:

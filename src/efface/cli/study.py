@@ -61,7 +61,9 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, metavar="N", help="scans at once (default: what cores and memory allow)")
     parser.add_argument("--memory", type=float, metavar="GB", help="of a worker, which is ended where it needs more")
     parser.add_argument(
-        "--cluster", metavar="C", help="tcp://HOST:PORT of a dask scheduler, or slurm, pbs, sge, lsf (docs: cluster)"
+        "--cluster",
+        metavar="C",
+        help="tcp://HOST:PORT of a dask scheduler, or slurm, pbs, sge, lsf",
     )
     parser.add_argument("--cluster-config", type=Path, metavar="F", help="YAML: what to ask the batch system for")
     parser.add_argument(

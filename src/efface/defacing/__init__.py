@@ -1,4 +1,4 @@
-"""Defacing methods: each decides an edit, and `apply_edit` applies it."""
+"""Defacing methods. Each method decides an `Edit`; only `apply_edit` changes intensities."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,9 +7,9 @@ from typing import Any
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit, apply_edit, without
 from efface.defacing.external import plan_external
-from efface.defacing.method import DefacingMethod
+from efface.defacing.method import DefacingMethod, ExternalProgram
 from efface.defacing.registry import METHODS
-from efface.defacing.screening import missing_face, refuse_stripped
+from efface.defacing.screening import missing_face_warnings, refuse_stripped
 from efface.errors import InputError
 from efface.parameters import parse
 from efface.spatial.types import BoolVolume
@@ -20,31 +20,15 @@ __all__ = [
     "PROTECTION_MARGIN_MM",
     "DefacingMethod",
     "Edit",
+    "ExternalProgram",
     "apply_edit",
-    "check_method",
     "plan",
     "protected_region",
 ]
 
 PROTECTION_MARGIN_MM = 2.0
 IMPLEMENTATIONS = ("native", "original")
-
-
-def check_method(method: str, implementation: str = "native") -> DefacingMethod:
-    """Look a method up.
-
-    Raises
-    ------
-    InputError
-        If the method or the implementation is unknown.
-    """
-    if method not in METHODS:
-        msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
-        raise InputError(msg)
-    if implementation not in IMPLEMENTATIONS:
-        msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
-        raise InputError(msg)
-    return METHODS[method]
+"""efface's own implementation, or the authors' external program."""
 
 
 def plan(
@@ -64,27 +48,36 @@ def plan(
     method
         A name in `METHODS`.
     params
-        The method's own parameters, by name, as values or as text.
+        The parameters of the method, or of its external program, by name; values may be text, see
+        `efface.parameters.parse`.
     implementation
-        ``native``, or ``original``: the published program, where it is installed (`efface.defacing.external`).
+        ``native``, or ``original``: the external program, where it is installed (see `efface.defacing.external`).
     protect_brain
         Never edit the brain mask dilated by `PROTECTION_MARGIN_MM`.
 
     Raises
     ------
     InputError
-        If the method, the implementation or a parameter is unknown or wrong, or the edit is empty.
+        If the method, the implementation or a parameter is unknown, a parameter has a wrong value, or the edit is
+        empty.
     AnatomyError
-        If no brain is found, or hardly anything but brain: the scan is skull-stripped.
+        If no brain is found, or the scan is skull-stripped.
     MissingDependencyError, ExternalToolError
         If the external program is not installed, or failed.
     """
-    spec = check_method(method, implementation)
-    given = dict(params or {})
-    own = parse(spec.params, given, what=method) if implementation == "native" else None
+    params = dict(params or {})
+    if method not in METHODS:
+        msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
+        raise InputError(msg)
+    if implementation not in IMPLEMENTATIONS:
+        msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
+        raise InputError(msg)
+    spec = METHODS[method]
+    # Parameters are checked first: the brain mask that screening needs takes seconds.
+    parsed = parse(spec.params, params, what=method) if implementation == "native" else None
     refuse_stripped(anatomy)
-    edit = plan_external(anatomy, method, given) if own is None else spec.plan(anatomy, own)
-    edit = replace(edit, warnings=(*edit.warnings, *missing_face(anatomy)))
+    edit = spec.plan(anatomy, parsed) if implementation == "native" else plan_external(anatomy, method, params)
+    edit = replace(edit, warnings=(*edit.warnings, *missing_face_warnings(anatomy)))
     if protect_brain:
         edit = without(edit, protected_region(anatomy))
     if not edit.mask.any():

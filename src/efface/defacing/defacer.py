@@ -1,4 +1,4 @@
-"""Defacer: a network finds eyes, nose, ears and mouth, and the method replaces their voxels.
+"""Defacer: a network finds eyes, nose, ears and mouth; their voxels are replaced by constant values or noise.
 
 References
 ----------
@@ -7,8 +7,8 @@ learning technology." Journal of Medical Internet Research 22 (2020) e22739.
 """
 
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import SimpleITK
@@ -18,18 +18,21 @@ from scipy import ndimage
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.landmarks import EXPECTED, FacialLandmark, missing
 from efface.defacing.edit import Edit
+from efface.defacing.method import DefacingMethod
 from efface.errors import LandmarkError
-from efface.parameters import param
+from efface.spatial.boxes import Box
 from efface.spatial.masks import distance_mm
 from efface.spatial.types import BoolVolume, FloatVolume
 
-INCOMPLETE = ("refuse", "edit")
 NOSE_BOX, EYE_BOX = 1.33, 1.5
+"""Size of the edited box relative to the bounding box of the landmark."""
 SKIN_MM = 3.0
-"""Eyes are hidden within this distance of the outer contour of the head, at least one voxel on either side."""
+"""The eyelids: voxels within this distance of the head's outer contour, at least one voxel on either side."""
 NEIGHBOURHOOD_MM = 3.0
-"""Standard deviation of the Gaussian neighbourhood whose maximum hides eyes and mouth."""
-NOISE_SHARE = 0.8
+"""Standard deviation of the Gaussian that smooths the intensities of eyelids and mouth."""
+NOISE_LEVEL = 0.8
+"""Largest noise value in the ears, relative to the triangle threshold."""
+_MARGIN = {"unit": "mm", "minimum": 0.0, "maximum": 50.0}
 
 
 @dataclass(frozen=True)
@@ -39,138 +42,143 @@ class Params:
     Attributes
     ----------
     incomplete
-        ``refuse`` (as the published program) when not exactly two eyes, one nose, two ears and one mouth are found;
-        ``edit`` changes those that are found, with a warning.
+        When not exactly two eyes, one nose, two ears and one mouth are found: ``refuse`` (as the published program)
+        raises an error, ``edit`` edits the landmarks that are found, with a warning.
     margin_mm
-        Ears are changed this far beyond their predicted voxels (the published labels were generous).
+        Ears are edited up to this distance around their predicted voxels (the published labels were generous).
     mouth_margin_mm
-        The same for the mouth: our network finds the upper lip, and both lips must be hidden.
+        The same for the mouth. The network finds the upper lip, and both lips must be edited.
     """
 
-    incomplete: str = param("refuse", "what to do when not all facial features are found", choices=INCOMPLETE)
-    margin_mm: float = param(2.0, "ears are changed this far beyond what is found", unit="mm", minimum=0, maximum=50)
-    mouth_margin_mm: float = param(
-        10.0, "the mouth is changed this far beyond what is found", unit="mm", minimum=0, maximum=50
+    incomplete: str = field(
+        default="refuse",
+        metadata={"help": "what to do with a face that is not complete", "choices": ("refuse", "edit")},
     )
+    margin_mm: float = field(default=2.0, metadata={"help": "margin around the ears", **_MARGIN})
+    mouth_margin_mm: float = field(default=10.0, metadata={"help": "margin around the mouth", **_MARGIN})
 
 
 def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
-    """Decide what Defacer changes, and to what.
+    """Decide which voxels Defacer changes, and their values.
 
     Parameters
     ----------
     anatomy
-        Of the scan; the head mask and the facial features are used, no registration.
+        Of the scan; the head mask is used, no registration.
     params
         See `Params`.
 
     Raises
     ------
     LandmarkError
-        If features are missing, or none is found.
+        If landmarks are missing and `Params.incomplete` is ``refuse``, or no landmark is found.
     AnatomyError
-        If no head stands out from the background.
+        If no head is found.
 
     Notes
     -----
-    As in the published program: the nose's box, 1.33 times as large, becomes 0. The skin of the eyes (the head's outer
-    contour +-3 mm inside the eye's box, 1.5 times as large) becomes the maximum of its smoothed intensities. Ears
-    become noise, uniform up to 0.8 times the triangle threshold. The mouth becomes the maximum of its smoothed
-    intensities. The network is our own.
+    As published: the box of the nose, 1.33 times as large, becomes 0. The skin of the eyes (the head's outer contour
+    +-3 mm inside the box of the eye, 1.5 times as large) becomes the maximum of its smoothed intensities. Ears become
+    uniform noise up to 0.8 times the triangle threshold. The mouth becomes the maximum of its smoothed intensities.
+    The network was trained for efface.
     """
-    found = anatomy.landmarks
-    warnings = _check_complete(found, params.incomplete)
-    canvas = _Canvas(anatomy, {"ears": params.margin_mm, "mouth": params.mouth_margin_mm})
+    landmarks = anatomy.landmarks
+    warnings = _check_complete(landmarks, params.incomplete)
+    canvas = _Canvas(anatomy, params)
     steps = {
         "nose": canvas.zero_nose,
         "eyes": canvas.flatten_eyelids,
         "ears": canvas.noise_ears,
         "mouth": canvas.flatten_mouth,
     }
-    for name, hide in steps.items():
-        for feature in found:
-            if feature.name == name:
-                hide(feature)
-    counts = {name: sum(f.name == name for f in found) for name in EXPECTED}
+    # The order matters: eyelids and mouth leave the zeros of the nose as they are.
+    for name, edit in steps.items():
+        for landmark in landmarks:
+            if landmark.name == name:
+                edit(landmark)
+    counts = {name: sum(landmark.name == name for landmark in landmarks) for name in EXPECTED}
     record = {**asdict(params), "found": counts}
     return Edit(canvas.mask, canvas.values[canvas.mask], "defacer", params=record, warnings=warnings)
 
 
 def _check_complete(found: Iterable[FacialLandmark], incomplete: str) -> tuple[str, ...]:
+    """Warn of a wrong number of landmarks, or raise LandmarkError."""
     wrong = missing(found)
     if not wrong:
         return ()
     words = ", ".join(f"{count} of {EXPECTED[name]} {name}" for name, count in wrong.items())
     if incomplete == "refuse" or not list(found):
         msg = (
-            f"Defacer found {words}: the face is incomplete, cut by the field of view, or gone already; "
+            f"Defacer found {words}: the face is not complete (cut by the field of view, or defaced before); "
             "look at the scan, use incomplete=edit, or another method"
         )
         raise LandmarkError(msg)
-    return (f"defacer: found {words}; what was not found was left as it is",)
+    return (f"defacer: found {words}; what was not found is unchanged",)
 
 
 class _Canvas:
-    """New values and where they are; one method hides one kind of feature."""
+    """New values and the mask of the voxels that have them; one method for each kind of landmark."""
 
-    def __init__(self, anatomy: HeadAnatomy, margins_mm: Mapping[str, float]) -> None:
+    def __init__(self, anatomy: HeadAnatomy, params: Params) -> None:
         scan = anatomy.scan
-        self.anatomy, self.margins_mm, self.grid = anatomy, margins_mm, scan.grid
+        self.anatomy, self.params, self.grid = anatomy, params, scan.grid
         self.spacing_mm = scan.spacing_mm
         self.values: FloatVolume = scan.data.copy()
         self.mask: BoolVolume = np.zeros(scan.shape, dtype=np.bool_)
         self.noise = np.random.default_rng(scan.seed)
 
-    def zero_nose(self, feature: FacialLandmark) -> None:
-        """The box of the nose becomes 0."""
-        at = feature.box(self.grid, NOSE_BOX)
+    def zero_nose(self, nose: FacialLandmark) -> None:
+        """Set the box of the nose to 0."""
+        at = nose.box(self.grid, NOSE_BOX)
         self.values[at], self.mask[at] = 0.0, True
 
-    def flatten_eyelids(self, feature: FacialLandmark) -> None:
-        """The skin in the box of an eye becomes one bright value."""
-        at = feature.box(self.grid, EYE_BOX)
-        wide = _grown(at, np.ceil(2 * SKIN_MM / self.spacing_mm).astype(int), self.grid.shape)
-        head = self.anatomy.head[wide] & ~self._is_cut(wide)
+    def flatten_eyelids(self, eye: FacialLandmark) -> None:
+        """Set the skin in the box of an eye to one bright value."""
+        at = eye.box(self.grid, EYE_BOX)
+        wide = _dilated_box(at, 2 * SKIN_MM / self.spacing_mm, self.grid.shape)
+        head = self.anatomy.head[wide] & ~self._is_zeroed(wide)
         if head.all() or not head.any():
             return
         inside, outside = (distance_mm(m, self.spacing_mm) for m in (head, ~head))
         skin = np.where(head, inside, outside) <= SKIN_MM
         skin |= ndimage.binary_dilation(head) & ndimage.binary_dilation(~head)
-        self._level(at, np.asarray(skin[_within(at, wide)]))
+        self._flatten(at, np.asarray(skin[_relative_box(at, wide)]))
 
-    def noise_ears(self, feature: FacialLandmark) -> None:
-        """An ear becomes noise as in the air around it."""
-        at, voxels = self._voxels(feature)
+    def noise_ears(self, ear: FacialLandmark) -> None:
+        """Set an ear to uniform noise of the level of air."""
+        at, voxels = self._voxels(ear, self.params.margin_mm)
         count = int(voxels.sum())
-        level = NOISE_SHARE * self._triangle
+        level = NOISE_LEVEL * self._triangle_threshold
         self.values[at][voxels] = (level * self.noise.random(count)).astype(np.float32)
         self.mask[at] |= voxels
 
-    def flatten_mouth(self, feature: FacialLandmark) -> None:
-        """The mouth becomes one bright value."""
-        self._level(*self._voxels(feature))
+    def flatten_mouth(self, mouth: FacialLandmark) -> None:
+        """Set the mouth to one bright value."""
+        self._flatten(*self._voxels(mouth, self.params.mouth_margin_mm))
 
     @functools.cached_property
-    def _triangle(self) -> float:
+    def _triangle_threshold(self) -> float:
         threshold = SimpleITK.TriangleThresholdImageFilter()
         threshold.Execute(SimpleITK.GetImageFromArray(self.anatomy.scan.data))
         return float(threshold.GetThreshold())
 
-    def _is_cut(self, at: tuple[slice, ...]) -> BoolVolume:
+    def _is_zeroed(self, at: Box) -> BoolVolume:
+        """Voxels of a box that the edit has set to 0."""
         return np.asarray(self.mask[at] & (self.values[at] == 0))
 
-    def _voxels(self, feature: FacialLandmark) -> tuple[tuple[slice, ...], BoolVolume]:
-        at, voxels = feature.voxels(self.grid)
-        margin_mm = self.margins_mm[feature.name]
-        wide = _grown(at, np.ceil(margin_mm / self.spacing_mm).astype(int), self.grid.shape)
+    def _voxels(self, landmark: FacialLandmark, margin_mm: float) -> tuple[Box, BoolVolume]:
+        """A box, and the voxels in it that lie within a margin of a landmark."""
+        at, voxels = landmark.voxels(self.grid)
+        wide = _dilated_box(at, margin_mm / self.spacing_mm, self.grid.shape)
         grown = np.zeros([s.stop - s.start for s in wide], dtype=np.bool_)
-        grown[_within(at, wide)] = voxels
+        grown[_relative_box(at, wide)] = voxels
         if margin_mm > 0 and voxels.any():
             grown = distance_mm(~grown, self.spacing_mm) <= margin_mm
         return wide, grown
 
-    def _level(self, at: tuple[slice, ...], voxels: BoolVolume) -> None:
-        voxels = voxels & ~self._is_cut(at)
+    def _flatten(self, at: Box, voxels: BoolVolume) -> None:
+        """Set voxels of a box to the maximum of their smoothed intensities; those of the nose stay 0."""
+        voxels = voxels & ~self._is_zeroed(at)
         if not voxels.any():
             return
         weight = ndimage.gaussian_filter(voxels.astype(np.float32), NEIGHBOURHOOD_MM / self.spacing_mm)
@@ -180,11 +188,27 @@ class _Canvas:
         self.mask[at] |= voxels
 
 
-def _grown(at: tuple[slice, ...], voxels: NDArray[np.int_], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(
-        slice(max(0, s.start - int(v)), min(n, s.stop + int(v))) for s, v, n in zip(at, voxels, shape, strict=True)
-    )
+def _dilated_box(at: Box, room_vox: NDArray[np.float64], shape: tuple[int, ...]) -> Box:
+    """A box with room on every side, clipped to the grid."""
+    room = np.ceil(room_vox).astype(int)
+    x, y, z = (slice(max(0, s.start - int(r)), min(n, s.stop + int(r))) for s, r, n in zip(at, room, shape, strict=True))
+    return x, y, z
 
 
-def _within(at: tuple[slice, ...], wide: tuple[slice, ...]) -> tuple[slice, ...]:
-    return tuple(slice(a.start - w.start, a.stop - w.start) for a, w in zip(at, wide, strict=True))
+def _relative_box(at: Box, wide: Box) -> Box:
+    """A box in the indices of a larger box around it."""
+    x, y, z = (slice(a.start - w.start, a.stop - w.start) for a, w in zip(at, wide, strict=True))
+    return x, y, z
+
+
+METHOD = DefacingMethod(
+    name="defacer",
+    title="Defacer",
+    summary="a network finds eyes, nose, ears and mouth and replaces their voxels",
+    citation="jeong2020",
+    reference="Jeong et al. 2020, doi 10.2196/22739",
+    colour="#CC79A7",
+    params=Params,
+    plan=plan,
+    external_note="needs TensorFlow 1.14, which no supported Python has",
+)

@@ -1,4 +1,4 @@
-"""The edit: which voxels change and to what; and the one function that changes intensities."""
+"""The edit: which voxels change, their new values, and the only function that changes intensities."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from efface.spatial.types import BoolVolume, FloatVolume
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """What a method decided.
+    """Which voxels a method changes, and their new values.
 
     Attributes
     ----------
@@ -22,11 +22,11 @@ class Edit:
     values
         Their new intensities, shape (mask.sum(),), in the order of ``data[mask]``; or 0 for all.
     method, implementation, params
-        The recipe.
+        What produced the edit: method, ``native`` or ``original``, parameters and facts for the record.
     warnings
-        What the user should know.
+        For the user, one line each.
     protected_voxels
-        How many voxels the brain protection took out of the edit.
+        Number of voxels that the brain protection removed from the edit.
     """
 
     mask: BoolVolume
@@ -39,7 +39,15 @@ class Edit:
 
 
 def without(edit: Edit, protected: BoolVolume) -> Edit:
-    """Take voxels out of an edit, and count them in `protected_voxels`."""
+    """Remove voxels from an edit, and count them in `Edit.protected_voxels`.
+
+    Parameters
+    ----------
+    edit
+        Is not changed.
+    protected
+        Voxels to remove, shape of ``edit.mask``.
+    """
     keep = ~protected[edit.mask]
     values = edit.values if isinstance(edit.values, int | float) else edit.values[keep]
     mask = edit.mask & ~protected
@@ -49,6 +57,13 @@ def without(edit: Edit, protected: BoolVolume) -> Edit:
 
 def apply_edit(scan: Scan, edit: Edit) -> Scan:
     """Return the scan with the edited voxels changed; all others keep their stored bits.
+
+    Parameters
+    ----------
+    scan
+        Is not changed.
+    edit
+        On the RAS+ grid of the scan.
 
     Raises
     ------

@@ -1,19 +1,15 @@
-"""Run a published program on a scan, and take what it changed as the edit.
+"""Run the authors' program of a method on a scan, and take what it changed as the edit.
 
-A program runs in a private folder that is removed afterwards, with a time limit, never through a shell; what it prints
-is kept. Its output must lie on the scan's grid. A voxel counts as changed when its value moved by more than the output
-file's own quantisation: some programs choose a new scale factor, which moves every voxel a little.
+A program runs in a private folder that is removed afterwards. Its output must be on the scan's grid. A voxel counts
+as changed if its value moved by more than the quantisation of the output file: some programs choose a new scale
+factor, which changes every voxel slightly.
 """
 
-import functools
-import os
-import re
+import hashlib
 import shutil
-import signal
-import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,19 +17,32 @@ from numpy.typing import NDArray
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
-from efface.defacing.external_programs import EXTERNAL_PROGRAMS, Workspace
+from efface.defacing.external_process import last_lines, run_program, version_in
+from efface.defacing.method import ExternalProgram, Workspace
+from efface.defacing.registry import METHODS
 from efface.errors import ExternalToolError, InputError, MissingDependencyError
 from efface.io.scan import Scan, load_scan
-from efface.io.scratch import private_folder
-from efface.parameters import param, parse
+from efface.io.scratch import private_temporary_folder
+from efface.parameters import parse
 
-TIMEOUT_S = 3600.0
 LOG_CHARACTERS = 20_000
-VERSION = re.compile(r"(?:version|v|\b[a-z_]+)[ :]*v?(\d+\.\d+(?:\.\d+)*)", re.IGNORECASE)
+
+
+EXTERNAL_PROGRAMS: Mapping[str, ExternalProgram] = MappingProxyType(
+    {name: method.external for name, method in METHODS.items() if method.external is not None}
+)
+"""External programs that can be run, by the name of the method."""
 
 
 def find_program(method: str, program: str | Path | None = None) -> Path:
-    """Path of a method's external program: the one given, or the one on PATH.
+    """Path of a method's external program.
+
+    Parameters
+    ----------
+    method
+        A name in `EXTERNAL_PROGRAMS`.
+    program
+        Path of the program; None searches PATH.
 
     Raises
     ------
@@ -42,10 +51,7 @@ def find_program(method: str, program: str | Path | None = None) -> Path:
     MissingDependencyError
         If the program is not there; the text says what to install.
     """
-    if method not in EXTERNAL_PROGRAMS:
-        msg = f"{method} has no external program that can be run; expected one of {', '.join(EXTERNAL_PROGRAMS)}"
-        raise InputError(msg)
-    spec = EXTERNAL_PROGRAMS[method]
+    spec = _external_of(method)
     found = shutil.which(str(program or spec.program))
     if found is None:
         where = f"at {program}" if program else "on PATH"
@@ -54,100 +60,106 @@ def find_program(method: str, program: str | Path | None = None) -> Path:
     return Path(found)
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How a program is run, whichever it is.
+def external_version(method: str, program: str | Path | None = None) -> str:
+    """Version of a method's external program, without a run on a scan.
 
-    Attributes
+    Parameters
     ----------
-    program
-        Path of the program; None looks on PATH.
-    timeout_s
-        The program and all it started are killed after this many seconds.
+    method, program
+        As for `find_program`.
+
+    Returns
+    -------
+    str
+        The version that the program or its installation states; else ``sha256:`` and the first 16 digits of the hash
+        of the program's file, so that another build is another version; ``unknown`` if the file cannot be read.
+
+    Raises
+    ------
+    InputError, MissingDependencyError
+        As `find_program`.
     """
+    path = find_program(method, program)
+    version = _stated_version(path, _external_of(method))
+    if version:
+        return version
+    try:
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    except OSError:
+        return "unknown"
 
-    program: Path | None = param(None, "path of the program, instead of PATH")
-    timeout_s: float = param(TIMEOUT_S, "the program is killed after this time", unit="s", minimum=1)
 
-
-def plan_external(anatomy: HeadAnatomy, method: str, params: Mapping[str, Any] | None = None) -> Edit:
+def plan_external(anatomy: HeadAnatomy, method: str, params: Mapping[str, Any]) -> Edit:
     """Run an external program on a scan, and take what it changed as the edit.
 
     Parameters
     ----------
     anatomy
-        Of the scan; its brain mask is handed to programs that want one.
+        Of the scan; its brain mask is given to programs that need one.
     method
         A name in `EXTERNAL_PROGRAMS`.
     params
-        `RunOptions`, and the program's own, see `ExternalProgram.params`; by name.
+        By name; see `ExternalProgram.params`.
 
     Raises
     ------
     InputError
-        If the method has no external program, or a parameter is not one of its own.
+        If the method has no external program, or a parameter is unknown or has a wrong value.
     MissingDependencyError
         If the program, or a file it needs, is not installed.
     ExternalToolError
-        If it failed, took too long, wrote nothing, or wrote on another grid.
+        If it fails, takes too long, writes nothing, or writes on another grid.
     """
-    own = dict(params or {})
-    run = parse(RunOptions, {name: own.pop(name) for name in ("program", "timeout_s") if name in own}, what=method)
-    path = find_program(method, run.program)
-    spec = EXTERNAL_PROGRAMS[method]
-    options = parse(spec.params, own, what=f"the external program {spec.program}")
-    given = {name: getattr(options, name) for name in own}
-    with private_folder() as folder:
+    spec = _external_of(method)
+    parsed = parse(spec.params, params, what=f"the external program of {method}")
+    path = find_program(method, parsed.program)
+    with private_temporary_folder() as folder:
         files = Workspace(folder)
-        anatomy.scan.save(files.plain if spec.wants_plain else files.scan)
-        if spec.wants_brain:
+        anatomy.scan.save(files.uncompressed_scan if spec.needs_uncompressed else files.scan)
+        if spec.needs_brain:
             anatomy.scan.save_like(anatomy.brain, files.brain)
-        (files.folder / "out").mkdir()
-        log = _run(spec.program, [str(a) for a in spec.command(path, files, given)], files.folder, run.timeout_s)
-        written = sorted(files.folder.glob(spec.pattern))
+        (folder / "out").mkdir()
+        arguments = [str(word) for word in spec.command(path, files, parsed)]
+        log = run_program(spec.program, arguments, folder, parsed.timeout_s)
+        written = sorted(folder.glob(spec.output_pattern))
         if not written:
-            msg = f"{spec.program} ended without an output; its last words: {_last_words(log)}"
+            msg = f"{spec.program} ended without an output; its last lines: {last_lines(log)}"
             raise ExternalToolError(msg)
         mask, values = _changed(anatomy.scan, load_scan(written[0]), spec.program)
-    version = _version(log) or external_version(method, path)
-    record = {**given, "program": str(path), "version": version, "log": log.replace(str(folder), "")[-LOG_CHARACTERS:]}
-    return Edit(mask, values, method, "original", record)
+    given = {name: _recorded(getattr(parsed, name)) for name in params if name not in ("program", "timeout_s")}
+    version = version_in(log) or _stated_version(path, spec) or "unknown"
+    log = log.replace(str(folder), "")[-LOG_CHARACTERS:]
+    return Edit(mask, values, method, "original", {**given, "program": str(path), "version": version, "log": log})
 
 
-def _run(name: str, arguments: list[str], folder: Path, timeout_s: float) -> str:
-    """Run a program in a process group of its own, and give what it printed."""
-    log_path = folder / "log.txt"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            arguments, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            code = process.wait(timeout_s)
-        except subprocess.TimeoutExpired as error:
-            msg = f"{name} took more than {timeout_s:.0f} s and was stopped: give it more time, or use native"
-            raise ExternalToolError(msg) from error
-        finally:
-            _stop_group(process)
-    text = log_path.read_text(encoding="utf-8", errors="replace")
-    if code != 0:
-        msg = f"{name} failed with exit code {code}; its last words: {_last_words(text)}"
-        raise ExternalToolError(msg)
-    return text
+def _external_of(method: str) -> ExternalProgram:
+    spec = METHODS.get(method)
+    if spec is None or spec.external is None:
+        msg = f"{method} has no external program that can be run; expected one of {', '.join(EXTERNAL_PROGRAMS)}"
+        raise InputError(msg)
+    return spec.external
 
 
-def _stop_group(process: "subprocess.Popen[bytes]") -> None:
-    """Kill the program and whatever it has started and left behind."""
+def _stated_version(path: Path, spec: ExternalProgram) -> str:
+    """Version that the program or its installation states; empty if there is none."""
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # all have ended
-        return
-    process.wait()
+        return spec.version(path) if spec.version else ""
+    except OSError:  # a program that may be run but not read
+        return ""
+
+
+def _recorded(value: Any) -> Any:
+    """A parameter as JSON can hold it."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _changed(scan: Scan, output: Scan, name: str) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Voxels of the scan's RAS+ view that the program changed, and their new values."""
+    """Mask of the voxels that the program changed, on the scan's RAS+ grid, and their new values."""
     if output.shape != scan.shape or not np.allclose(output.affine, scan.affine, atol=0.1):
-        msg = f"{name} wrote another grid ({output.shape}; the scan has {scan.shape}): its edit cannot be taken over"
+        msg = f"{name} wrote another grid ({output.shape}; the scan has {scan.shape}): its edit cannot be used"
         raise ExternalToolError(msg)
     tolerance = 1e-5 * float(np.abs(scan.data).max())
     if output.stored.dtype.kind in "iu":
@@ -155,39 +167,3 @@ def _changed(scan: Scan, output: Scan, name: str) -> tuple[NDArray[np.bool_], ND
         tolerance = max(tolerance, abs(output.slope) * (0.5 if same else 1.0))
     mask: NDArray[np.bool_] = np.abs(output.data - scan.data) > tolerance
     return mask, output.data[mask]
-
-
-def _version(text: str) -> str:
-    match = VERSION.search(text)
-    return match.group(1) if match else ""
-
-
-@functools.cache
-def external_version(method: str, program: Path) -> str:
-    """Ask an external program for its version.
-
-    Parameters
-    ----------
-    method
-        A name in `EXTERNAL_PROGRAMS`.
-    program
-        Its path.
-
-    Returns
-    -------
-    str
-        The version, or ``unknown`` where the program does not say.
-    """
-    arguments = EXTERNAL_PROGRAMS[method].version_arguments
-    if arguments is None:
-        return "unknown"
-    try:
-        done = subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return _version(done.stdout + done.stderr) or "unknown"
-
-
-def _last_words(log: str) -> str:
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return " / ".join(lines[-3:])[-300:] or "none"

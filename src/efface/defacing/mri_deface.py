@@ -1,4 +1,4 @@
-"""MRI_Deface: an atlas says where brain can be and where face can be; what cannot be brain and can be face goes.
+"""MRI_Deface: remove the voxels that an atlas allows to be face and does not allow to be brain.
 
 References
 ----------
@@ -6,7 +6,10 @@ Bischoff-Grethe et al. "A technique for the deidentification of structural brain
 (2007) 892-903.
 """
 
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import SimpleITK
@@ -15,14 +18,16 @@ from numpy.typing import NDArray
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
-from efface.errors import AnatomyError
-from efface.parameters import param
+from efface.defacing.external_process import printed_version
+from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgram, Workspace
+from efface.errors import AnatomyError, MissingDependencyError
 from efface.spatial import resampling
+from efface.spatial.affine import invert
 from efface.spatial.masks import box_of, distance_mm
-from efface.spatial.types import Affine, BoolVolume, FloatVolume
+from efface.spatial.types import BoolVolume, FloatVolume
 
 CERTAIN = 0.95
-"""Brain prior from which a voxel tells the intensities of grey and white matter."""
+"""Prior probability of brain from which a voxel is used to estimate the intensities of grey and white matter."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +37,42 @@ class Params:
     Attributes
     ----------
     margin_mm
-        Everything this near a voxel that can be brain is kept (7 voxels of 1 mm in the published program).
+        Voxels within this distance of a voxel that can be brain do not change (7 voxels of 1 mm in the external
+        program).
     shell_mm
-        In a shell of this thickness around that, what looks like grey or white matter is kept.
+        In a shell of this thickness around the margin, voxels that look like grey or white matter do not change.
     distance
         Mahalanobis distance to grey or white matter up to which a voxel looks like it.
     face_prior
-        Elsewhere a voxel is removed when its prior probability of being face is greater than this.
+        Elsewhere a voxel is removed if its prior probability of face is greater than this.
     """
 
-    margin_mm: float = param(7.0, "everything this near a voxel that can be brain is kept", unit="mm", minimum=0)
-    shell_mm: float = param(
-        7.0, "in a shell this thick around that, what looks like brain is kept", unit="mm", minimum=0
+    margin_mm: float = field(
+        default=7.0,
+        metadata={"help": "distance to possible brain within which nothing changes", "unit": "mm", "minimum": 0.0},
     )
-    distance: float = param(2.0, "Mahalanobis distance to grey or white matter that still looks like it", minimum=0)
-    face_prior: float = param(1e-4, "a voxel is removed when its prior probability of face is greater", minimum=0)
+    shell_mm: float = field(
+        default=7.0,
+        metadata={
+            "help": "thickness of the shell in which brain-like intensities do not change",
+            "unit": "mm",
+            "minimum": 0.0,
+            "finite": False,
+        },
+    )
+    distance: float = field(
+        default=2.0,
+        metadata={
+            "help": "Mahalanobis distance up to which an intensity is brain-like",
+            "unit": "standard deviations",
+            "minimum": 0.0,
+            "finite": False,
+        },
+    )
+    face_prior: float = field(
+        default=1e-4,
+        metadata={"help": "prior probability of face from which a voxel is removed", "minimum": 0.0, "maximum": 1.0},
+    )
 
 
 def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
@@ -55,53 +81,53 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     Parameters
     ----------
     anatomy
-        Of the scan; the registration of the average head is used.
+        Of the scan; its registration to the average head is used.
     params
         See `Params`.
 
     Raises
     ------
     AnatomyError
-        If grey and white matter cannot be told apart.
+        If grey and white matter cannot be distinguished.
     RegistrationError
         If the average head was not found in the scan.
 
     Notes
     -----
-    As in the published program, brain is where the prior is not zero at all. The priors are ours, made from
-    development heads (`efface.training.priors`), since the published atlases cannot be shipped.
+    As in the external program, a voxel can be brain where the prior is not zero. The priors are made from
+    development heads (`efface.training.priors`), because the external program's atlases cannot be redistributed.
     """
-    margin_mm, shell_mm = params.margin_mm, params.shell_mm
     scan = anatomy.scan
-    to_average: Affine = np.asarray(np.linalg.inv(anatomy.average_to_scan), dtype=np.float64)
+    to_average = invert(anatomy.average_to_scan)
     brain = resampling.resample(templates.prior("brain"), scan.grid, to_average)
     face = resampling.resample(templates.prior("face"), scan.grid, to_average)
-    away_mm = _away_mm(brain > 0, scan.spacing_mm, margin_mm + shell_mm)
-    shell = (away_mm > margin_mm) & (away_mm <= margin_mm + shell_mm)
-    keep = (away_mm <= margin_mm) | (shell & looks_like_brain(scan.data, brain, params.distance))
-    return Edit(np.ascontiguousarray((face > params.face_prior) & ~keep), 0.0, "mri_deface", params=asdict(params))
+    to_brain_mm = _distance_to(brain > 0, scan.spacing_mm, params.margin_mm + params.shell_mm)
+    shell = (to_brain_mm > params.margin_mm) & (to_brain_mm <= params.margin_mm + params.shell_mm)
+    keep = (to_brain_mm <= params.margin_mm) | (shell & looks_like_brain(scan.data, brain, params.distance))
+    mask = np.ascontiguousarray((face > params.face_prior) & ~keep)
+    return Edit(mask, 0.0, "mri_deface", params=asdict(params))
 
 
-def _away_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], limit_mm: float) -> NDArray[np.float64]:
-    """Distance from a mask, 0 inside; infinite where it is beyond a limit, as far as that saves time."""
-    away_mm = np.full(mask.shape, np.inf)
+def _distance_to(mask: BoolVolume, spacing_mm: NDArray[np.float64], limit_mm: float) -> NDArray[np.float64]:
+    """Distance to a mask, 0 inside. Beyond `limit_mm` it may be infinite: it is computed in a box around the mask."""
+    to_mask_mm = np.full(mask.shape, np.inf)
     if mask.any():
         room = np.ceil(min(limit_mm / float(spacing_mm.min()), max(mask.shape)))
         at = box_of(mask, 1 + int(room))
-        away_mm[at] = distance_mm(~mask[at], spacing_mm)
-    return away_mm
+        to_mask_mm[at] = distance_mm(~mask[at], spacing_mm)
+    return to_mask_mm
 
 
 def looks_like_brain(data: FloatVolume, brain: FloatVolume, distance: float) -> BoolVolume:
-    """Whether intensities are within a Mahalanobis distance of grey or white matter.
+    """Find voxels whose intensity is within a Mahalanobis distance of grey or white matter.
 
     Parameters
     ----------
     data
         Intensities.
     brain
-        Prior probability of brain, same shape; where it is certain, three classes are told apart by Otsu's method,
-        and the upper two are grey and white matter.
+        Prior probability of brain, same shape. Otsu's method splits the intensities where it is at least `CERTAIN`
+        into three classes; the upper two are grey and white matter.
     distance
         In standard deviations.
 
@@ -110,18 +136,53 @@ def looks_like_brain(data: FloatVolume, brain: FloatVolume, distance: float) -> 
     AnatomyError
         If there are not three classes.
     """
-    sure = data[brain >= CERTAIN]
-    if sure.size < 1000 or sure.min() == sure.max():
+    certain = data[brain >= CERTAIN]
+    if certain.size < 1000 or certain.min() == certain.max():
         msg = "grey and white matter were not found where the average head's brain is: check that this is a T1w head"
         raise AnatomyError(msg)
     filter_ = SimpleITK.OtsuMultipleThresholdsImageFilter()
     filter_.SetNumberOfThresholds(2)
-    filter_.Execute(SimpleITK.GetImageFromArray(np.ascontiguousarray(sure[: sure.size // 4 * 4].reshape(4, -1))))
+    filter_.Execute(SimpleITK.GetImageFromArray(np.ascontiguousarray(certain[: certain.size // 4 * 4].reshape(4, -1))))
     low, high = filter_.GetThresholds()
     similar = np.zeros(data.shape, dtype=np.bool_)
-    for tissue in (sure[(sure > low) & (sure <= high)], sure[sure > high]):
+    for tissue in (certain[(certain > low) & (certain <= high)], certain[certain > high]):
         if tissue.size < 100:
             msg = "grey and white matter could not be told apart: check that this is a T1-weighted head"
             raise AnatomyError(msg)
         similar |= np.abs(data - tissue.mean()) <= distance * tissue.std()
     return similar
+
+
+def _command(program: Path, files: Workspace, params: ExternalParams) -> Sequence[str | Path]:
+    brain, face = (_atlas(program, name) for name in ("talairach_mixed_with_skull.gca", "face.gca"))
+    return [program, files.scan, brain, face, files.output]
+
+
+def _atlas(program: Path, name: str) -> Path:
+    """Path of a file that the external program needs: beside it, or in FreeSurfer's folder ``average``."""
+    folders = [program.resolve().parent]
+    if "FREESURFER_HOME" in os.environ:
+        folders.append(Path(os.environ["FREESURFER_HOME"]) / "average")
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    msg = f"mri_deface needs {name}, which is not in {' or '.join(map(str, folders))}: download it beside the program"
+    raise MissingDependencyError(msg)
+
+
+METHOD = DefacingMethod(
+    name="mri_deface",
+    title="MRI_Deface",
+    summary="removes voxels that an atlas allows to be face and does not allow to be brain",
+    citation="bischoffgrethe2007",
+    reference="Bischoff-Grethe et al. 2007, doi 10.1002/hbm.20312",
+    colour="#56B4E9",
+    params=Params,
+    plan=plan,
+    external=ExternalProgram(
+        "mri_deface",
+        _command,
+        "install mri_deface with talairach_mixed_with_skull.gca and face.gca (surfer.nmr.mgh.harvard.edu)",
+        version=printed_version("--version"),
+    ),
+)

@@ -1,4 +1,4 @@
-"""mri_reface: face and ears are replaced by average ones, fitted to this head and its intensities.
+"""mri_reface: replace face and ears by average ones that are fitted to the head and its intensities.
 
 References
 ----------
@@ -6,7 +6,9 @@ Schwarz et al. "Changing the face of neuroimaging research: Comparing a new MRI 
 alternatives." NeuroImage 231 (2021) 117845.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,59 +17,35 @@ from scipy import ndimage
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
+from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgram, Workspace
 from efface.errors import AnatomyError
-from efface.parameters import param
 from efface.spatial import registration, resampling
+from efface.spatial.affine import apply_affine, invert
+from efface.spatial.boxes import Box, box_corners, covering_box
 from efface.spatial.masks import box_of, distance_mm
 from efface.spatial.resampling import Warp
-from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
+from efface.spatial.types import BoolVolume, FloatVolume, Grid, Volume
 
 FITTING_MM = 4.0
+"""Voxel size at which the average head is fitted to the scan."""
 SMOOTHING_VOX = (4.0, 2.0)
-"""The fit is stiff and driven from outside the face: a face that fitted closely would be the person's again."""
+"""The fit is stiff and driven from outside the face: a face that fits closely would show the person again."""
 QUANTILES = np.linspace(0.5, 99.5, 41)
 BIAS_SIGMA_MM, GAIN = 15.0, (0.6, 1.7)
+"""Smoothness and limits of the local gain that adapts the new tissue to the scan."""
 NEAR_MM = 25.0
+"""Intensities are matched on tissue within this distance of the replaced region."""
 SURFACE_MM, EAR_SURFACE_MM = 22.0, 8.0
-"""Within this distance of head that stays, the old surface turns into the new one."""
+"""Over this distance from unchanged head, the old surface blends into the new one."""
 EARS_BEHIND_MM = 25.0
-"""Average head y behind which what is replaced is an ear."""
+"""Behind this y of the average head, what is replaced is an ear."""
 SKIN_MM = 2.0
-"""Over this distance air becomes tissue."""
+"""Air changes to tissue over this distance."""
 NECK_MM = -115.0
-"""Average head z below which air is left alone: necks and shoulders differ too much."""
+"""Below this z of the average head, air is not replaced: necks and shoulders differ too much."""
 BLANKED = 0.3
-"""Share of zeros from which the air of a scan counts as blanked, and stays 0."""
+"""Fraction of zeros from which the air of a scan counts as blanked, and stays 0."""
 MAD_TO_SIGMA, RAYLEIGH_MEDIAN = 1.4826, 1.1774
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What is replaced, and what the average outside has there, on a box of the scan's grid.
-
-    Attributes
-    ----------
-    at
-        The box.
-    data, head
-        Of the scan.
-    face
-        Face and ears, and the air before them: what is replaced.
-    surface_mm
-        Over which distance the old surface turns into the new one.
-    shape
-        Share of heads that have tissue there.
-    tissue
-        Mean intensity of head tissue, 1 = brain.
-    """
-
-    at: tuple[slice, slice, slice]
-    data: FloatVolume
-    head: BoolVolume
-    face: BoolVolume
-    surface_mm: FloatVolume
-    shape: FloatVolume
-    tissue: FloatVolume
 
 
 @dataclass(frozen=True)
@@ -77,22 +55,58 @@ class Params:
     Attributes
     ----------
     margin_mm
-        Nothing this near the brain is replaced (5 to 11 mm around the intracranial volume in the published program).
+        Nothing within this distance of the brain is replaced (5 to 11 mm around the intracranial volume in the
+        external program).
     taper_mm
-        Inside the head, old and new intensities fade into each other over this distance.
+        Inside the head, old and new intensities blend over this distance.
     """
 
-    margin_mm: float = param(7.0, "nothing this near the brain is replaced", unit="mm", minimum=0)
-    taper_mm: float = param(8.0, "old and new intensities fade into each other over this distance", unit="mm", minimum=0)
+    margin_mm: float = field(
+        default=7.0,
+        metadata={"help": "distance to the brain within which nothing changes", "unit": "mm", "minimum": 0.0},
+    )
+    taper_mm: float = field(
+        default=8.0,
+        metadata={"help": "distance over which old and new tissue blend", "unit": "mm", "minimum": 0.0},
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The replaced region and the average face in it, on a box of the scan's grid.
+
+    Attributes
+    ----------
+    at
+        The box.
+    data, head
+        Of the scan: intensities and head mask.
+    face
+        The replaced region: face, ears and the air in front of them.
+    surface_mm
+        Distance over which the old surface blends into the new one.
+    shape
+        Fraction of heads that have tissue there.
+    tissue
+        Mean intensity of head tissue, 1 = brain.
+    """
+
+    at: Box
+    data: FloatVolume
+    head: BoolVolume
+    face: BoolVolume
+    surface_mm: FloatVolume
+    shape: FloatVolume
+    tissue: FloatVolume
 
 
 def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
-    """Decide what mri_reface replaces, and by what.
+    """Decide what mri_reface replaces, and by which values.
 
     Parameters
     ----------
     anatomy
-        Of the scan; brain mask, head mask and the registration of the average head are used.
+        Of the scan; brain mask, head mask and registrations to the average head are used.
     params
         See `Params`.
 
@@ -101,14 +115,14 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     RegistrationError
         If the average head was not found in the scan.
     AnatomyError
-        If no tissue is where the face should be.
+        If there is no tissue where the face should be.
 
     Notes
     -----
-    As in the published program, the regions are face, ears, and the air around the head with what wraps around there.
-    Two deformations are fitted, from the affine of the anatomy and from its whole-image refinement; the better
-    correlation wins. The average face is our own, the mean of heads brought together by deformable registration
-    (`efface.training.priors`). Noise is drawn from a generator seeded from the scan's intensities.
+    As in the external program, the regions are face, ears, and the air around the head with wrap-around artefacts.
+    Two deformations are fitted, one from each registration of the anatomy; the one with the better correlation is
+    used. The average face is the mean of heads that were aligned by deformable registration
+    (`efface.training.priors`). Noise comes from a generator that is seeded from the scan's intensities.
     """
     scan, spacing_mm = anatomy.scan, anatomy.scan.spacing_mm
     clear = anatomy.brain_distance_mm > params.margin_mm
@@ -125,13 +139,13 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
 
 
 def _fit(anatomy: HeadAnatomy, warp: Warp, coarse: NDArray[np.float32], clear: BoolVolume) -> _Parts:
-    """Carry what lies in the average head's space to the scan, in the box around the face."""
+    """Resample the average face and its region to the scan, in a box around the face."""
     scan = anatomy.scan
     reached = _sample(templates.prior("face_and_ears"), coarse) > 0
     if not reached.any():
         msg = "the average head's face lies outside the scan's field of view; expected a whole head: check the scan"
         raise AnatomyError(msg)
-    at = _box(reached, warp.grid, scan.grid)
+    at = _box_around(reached, warp.grid, scan.grid)
     points = _points(warp, scan.grid.cropped(at))
     face = (_sample(templates.prior("face_and_ears"), points) > 0.05) & clear[at]
     tissue = templates.prior("tissue")
@@ -143,48 +157,43 @@ def _fit(anatomy: HeadAnatomy, warp: Warp, coarse: NDArray[np.float32], clear: B
     return _Parts(at, scan.data[at], anatomy.head[at], face, surface_mm, shape, mean)
 
 
-def _box(coarse: BoolVolume, coarse_grid: Grid, grid: Grid) -> tuple[slice, slice, slice]:
-    """The voxels of a grid around a mask on a coarser one along the same axes, with room to match intensities."""
+def _box_around(coarse: BoolVolume, coarse_grid: Grid, grid: Grid) -> Box:
+    """Voxels of a grid around a mask on a coarser grid with the same axes, with room to match intensities."""
     index = np.argwhere(coarse)
-    to_grid = np.linalg.inv(grid.affine) @ coarse_grid.affine
-    room = NEAR_MM / grid.spacing_mm
-    low = to_grid[:3, :3] @ index.min(axis=0) + to_grid[:3, 3] - room
-    high = to_grid[:3, :3] @ index.max(axis=0) + to_grid[:3, 3] + room
-    first = np.clip(np.floor(low), 0, np.array(grid.shape) - 1).astype(int)
-    last = np.clip(np.ceil(high) + 1, first + 1, grid.shape).astype(int)
-    x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    return x, y, z
+    corners = box_corners(index.min(axis=0), index.max(axis=0))
+    to_grid = invert(grid.affine) @ coarse_grid.affine
+    return covering_box(apply_affine(to_grid, corners), grid.shape, room_vox=NEAR_MM / grid.spacing_mm)
 
 
 def _air(anatomy: HeadAnatomy, warp: Warp, coarse: NDArray[np.float32], clear: BoolVolume) -> BoolVolume:
-    """Air around the head, with what wraps around into it."""
+    """Air around the head, wrap-around artefacts included."""
     reached = (_sample(templates.prior("air"), coarse) > 0.5) & (coarse[2] > NECK_MM)
     near = resampling.resample(Volume(reached.astype(np.float32), warp.grid.affine), anatomy.scan.grid)
     return np.asarray((near > 0.5) & clear, dtype=np.bool_)
 
 
 def _best_warp(anatomy: HeadAnatomy) -> Warp:
-    """Deformations from two starts; the one after which scan and average head correlate better."""
+    """Fit deformations from two initial affines, and return the one that gives the higher correlation."""
     scan = resampling.block_mean(anatomy.scan.volume, FITTING_MM)
     average = resampling.block_mean(templates.average_head(), FITTING_MM / 2)
     first = anatomy.average_to_scan
     refined = anatomy.registration_mi
-    found: list[tuple[float, Warp]] = []
+    fits: list[tuple[float, Warp]] = []
     for start in [first, *([refined.matrix] if refined.converged else [])]:
-        back: Affine = np.asarray(np.linalg.inv(start), dtype=np.float64)
-        face = resampling.resample(templates.prior("face_and_ears"), scan.grid, back) > 0
-        driving = (resampling.resample(templates.prior("air"), scan.grid, back, fill=1.0) < 0.5) & ~face
+        to_average = invert(start)
+        face = resampling.resample(templates.prior("face_and_ears"), scan.grid, to_average) > 0
+        driving = (resampling.resample(templates.prior("air"), scan.grid, to_average, fill=1.0) < 0.5) & ~face
         warp = registration.register_deformable(
-            scan, average, back, mask=driving, iterations="60x40", radius=2, smoothing_vox=SMOOTHING_VOX
+            scan, average, to_average, mask=driving, iterations="60x40", radius=2, smoothing_vox=SMOOTHING_VOX
         )
         moved = resampling.resample(average, scan.grid, warp)
-        found.append((float(np.corrcoef(moved[driving], scan.data[driving])[0, 1]), warp))
-    return max(found, key=lambda pair: pair[0])[1]
+        fits.append((float(np.corrcoef(moved[driving], scan.data[driving])[0, 1]), warp))
+    return max(fits, key=lambda pair: pair[0])[1]
 
 
 def _points(warp: Warp, grid: Grid) -> NDArray[np.float32]:
-    """Average head mm of every voxel of a grid, from a warp found on a coarser one, shape (3, x, y, z)."""
-    to_coarse = np.linalg.inv(warp.grid.affine) @ grid.affine
+    """Average head mm of every voxel of a grid, shape (3, x, y, z), from a warp on a coarser grid."""
+    to_coarse = invert(warp.grid.affine) @ grid.affine
     whole = warp.affine @ grid.affine
     index = [axis.astype(np.float32) for axis in np.ogrid[tuple(slice(n) for n in grid.shape)]]
     displacement = [
@@ -202,46 +211,46 @@ def _points(warp: Warp, grid: Grid) -> NDArray[np.float32]:
 
 
 def _sample(volume: Volume, points: NDArray[np.float32]) -> FloatVolume:
-    """Linear samples at average head mm, on a grid whose axes are the average head's; 0 outside."""
+    """Sample a volume with a diagonal affine linearly at average head mm; 0 outside."""
     index = [(points[a] - volume.affine[a, 3]) / volume.affine[a, a] for a in range(3)]
     return np.asarray(ndimage.map_coordinates(volume.data, index, order=1, mode="grid-constant"), dtype=np.float32)
 
 
 def _new_face(parts: _Parts, noise: "_Noise", spacing_mm: NDArray[np.float64], taper_mm: float) -> NDArray[np.float32]:
-    """New intensities of the voxels that are replaced.
+    """New intensities of the replaced voxels.
 
-    Towards head tissue that stays, the old skin's surface turns into the new one (their signed distances are
-    blended), and old tissue into new.
+    Near unchanged head tissue, the old skin surface blends into the new one (by their signed distances), and old
+    tissue blends into new tissue.
     """
     matched = _match(parts, spacing_mm)
-    to_kept_mm = distance_mm(~(parts.head & ~parts.face), spacing_mm, parts.face)
-    turned = _smooth_step(to_kept_mm / parts.surface_mm[parts.face])
-    depth_mm = turned * _signed_mm(parts.shape > 0.5, spacing_mm, parts.face)
-    depth_mm += (1 - turned) * _signed_mm(parts.head, spacing_mm, parts.face)
+    to_unchanged_mm = distance_mm(~(parts.head & ~parts.face), spacing_mm, parts.face)
+    blend = _smooth_step(to_unchanged_mm / parts.surface_mm[parts.face])
+    depth_mm = blend * _signed_mm(parts.shape > 0.5, spacing_mm, parts.face)
+    depth_mm += (1 - blend) * _signed_mm(parts.head, spacing_mm, parts.face)
     inside = np.clip(0.5 + depth_mm / SKIN_MM, 0, 1)
     fresh = noise.over(matched[parts.face])
-    faded = _smooth_step(to_kept_mm / taper_mm) if taper_mm > 0 else np.ones_like(to_kept_mm)
-    faded = np.where(parts.head[parts.face], faded, 1)
-    tissue = faded * fresh + (1 - faded) * parts.data[parts.face]
+    taper = _smooth_step(to_unchanged_mm / taper_mm) if taper_mm > 0 else np.ones_like(to_unchanged_mm)
+    taper = np.where(parts.head[parts.face], taper, 1)
+    tissue = taper * fresh + (1 - taper) * parts.data[parts.face]
     air = noise.over(np.zeros(inside.shape, np.float32))
     return np.asarray(inside * tissue + (1 - inside) * air, dtype=np.float32)
 
 
 def _match(parts: _Parts, spacing_mm: NDArray[np.float64]) -> FloatVolume:
-    """Give the average outside the intensities of the scan: quantiles first, then a smooth local gain.
+    """Adapt the intensities of the average tissue to the scan: first by quantiles, then by a smooth local gain.
 
-    Quantiles are those of the tissue in and near the region, in both; the gain is estimated on tissue that both
-    have and that stays.
+    The quantiles are those of the tissue in and near the replaced region, in both images. The gain is estimated on
+    unchanged tissue that both images have.
     """
     near = distance_mm(~parts.face, spacing_mm) < NEAR_MM
-    theirs, ours = near & (parts.shape > 0.5), near & parts.head
-    if not theirs.any() or not ours.any():
+    average, own = near & (parts.shape > 0.5), near & parts.head
+    if not average.any() or not own.any():
         msg = "no tissue was found near the face: check that this is a whole head with its face"
         raise AnatomyError(msg)
-    source, target = np.percentile(parts.tissue[theirs], QUANTILES), np.percentile(parts.data[ours], QUANTILES)
+    source, target = np.percentile(parts.tissue[average], QUANTILES), np.percentile(parts.data[own], QUANTILES)
     source = np.maximum.accumulate(source + 1e-6 * np.arange(source.size))
     matched = np.interp(parts.tissue, source, target).astype(np.float32)
-    shared = ours & theirs & ~parts.face
+    shared = own & average & ~parts.face
     sigma = BIAS_SIGMA_MM / spacing_mm
     floor = 0.02 * float(target.mean())
     a, b = (
@@ -252,7 +261,7 @@ def _match(parts: _Parts, spacing_mm: NDArray[np.float64]) -> FloatVolume:
 
 
 class _Noise:
-    """Rician noise as strong as the scan's: in air as in its air (none where that is blanked), in tissue as there."""
+    """Rician noise of the scan's level, estimated in its air (0 if the air is blanked) and in its tissue."""
 
     def __init__(self, anatomy: HeadAnatomy, air: BoolVolume) -> None:
         data = anatomy.scan.data
@@ -263,14 +272,27 @@ class _Noise:
         self._generator = np.random.default_rng(anatomy.scan.seed)
 
     def over(self, clean: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Intensities with noise; what is 0 is air."""
+        """Add noise to intensities; values of 0 are air."""
         level = np.where(clean > 0, self.in_tissue, self.in_air)
         real, imaginary = (level * self._generator.standard_normal(clean.shape) for _ in range(2))
         return np.asarray(np.hypot(clean + real, imaginary), dtype=np.float32)
 
 
 def tissue_noise(data: FloatVolume, brain: BoolVolume) -> float:
-    """Standard deviation of the noise inside the brain, from second differences, which tissue hardly has."""
+    """Standard deviation of the noise inside the brain, from second differences, which are small in tissue.
+
+    Parameters
+    ----------
+    data
+        Intensities.
+    brain
+        Brain mask, same shape.
+
+    Returns
+    -------
+    float
+        In intensity units; 0 if the brain is too small for an estimate.
+    """
     at = box_of(brain, 3)
     kernel = np.array([1.0, -2.0, 1.0])
     curved = data[at]
@@ -286,6 +308,29 @@ def _signed_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], at: BoolVolume
     return np.asarray(inside - outside, dtype=np.float64)
 
 
-def _smooth_step(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    ramp = np.clip(share, 0, 1)
+def _smooth_step(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    ramp = np.clip(position, 0, 1)
     return np.asarray(ramp * ramp * (3 - 2 * ramp), dtype=np.float64)
+
+
+def _command(program: Path, files: Workspace, params: ExternalParams) -> Sequence[str | Path]:
+    return [program, files.uncompressed_scan, files.folder / "out", "-imType", "T1", "-saveQCRenders", "0"]
+
+
+METHOD = DefacingMethod(
+    name="mri_reface",
+    title="mri_reface",
+    summary="replaces face and ears by an average face that is fitted to the head",
+    citation="schwarz2021",
+    reference="Schwarz et al. 2021, doi 10.1016/j.neuroimage.2021.117845",
+    colour="#D55E00",
+    params=Params,
+    plan=plan,
+    external=ExternalProgram(
+        "run_mri_reface.sh",
+        _command,
+        "install mri_reface and its MATLAB runtime (nitrc.org/projects/mri_reface)",
+        needs_uncompressed=True,
+        output_pattern="out/*_deFaced.nii*",
+    ),
+)

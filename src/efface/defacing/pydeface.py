@@ -1,24 +1,27 @@
-"""PyDeface: the average head is registered to the scan, and its face mask multiplies the intensities.
+"""PyDeface: register the average head to the scan, and multiply the intensities by its face mask.
 
 References
 ----------
 Gulban et al. "poldracklab/pydeface: PyDeface v2.0.2" (2022), doi 10.5281/zenodo.6856482.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
-from efface.parameters import param
+from efface.defacing.external_process import printed_version
+from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgram, Workspace
 from efface.spatial import resampling
+from efface.spatial.affine import invert
 from efface.spatial.types import Affine, Volume
 
-OUTSIDE = ("remove", "keep")
 NEGLIGIBLE = 1e-3
-"""A mask value this close to one leaves the voxel alone (interpolation of ones gives 0.9999...)."""
+"""Voxels from which less than this fraction is removed do not change (interpolation of ones gives 0.9999...)."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,23 @@ class Params:
     Attributes
     ----------
     outside
-        ``remove`` (as the published program) also removes what lies outside the mask's field of view, such as a low
-        neck; ``keep`` spares it.
+        ``remove`` (as the external program) also removes what lies outside the field of view of the face mask, such
+        as a low neck; ``keep`` leaves it unchanged.
     """
 
-    outside: str = param("remove", "what lies outside the mask's field of view, such as a low neck", choices=OUTSIDE)
+    outside: str = field(
+        default="remove",
+        metadata={"help": "what happens outside the field of view of the face mask", "choices": ("remove", "keep")},
+    )
+
+
+@dataclass(frozen=True)
+class PydefaceProgramParams(ExternalParams):
+    """Parameters of the program ``pydeface``; none: its own defaults."""
+
+    cost: str | None = field(default=None, metadata={"help": "cost function of FLIRT"})
+    template: Path | None = field(default=None, metadata={"help": "image that the scan is registered to"})
+    facemask: Path | None = field(default=None, metadata={"help": "face mask on the grid of the template"})
 
 
 def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
@@ -41,7 +56,7 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     Parameters
     ----------
     anatomy
-        Of the scan; the registration of the average head is used.
+        Of the scan; its registration to the average head is used.
     params
         See `Params`.
 
@@ -52,27 +67,53 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
 
     Notes
     -----
-    The mask is interpolated trilinearly and not made binary again, as in the original; at its border intensities
-    fade. The original registers with FLIRT's correlation ratio, a cost over the whole image; so this one refines
-    the position of the average head with a cost over the whole image too (mutual information), because that puts
-    the mask where the original puts it. On most heads the brain alone is fitted slightly worse by it than by the
-    anatomy's own position, which all else uses; where it fails, that position is used, with a warning.
+    As in the external program, the mask is interpolated trilinearly and not made binary again; at its border
+    intensities fade. The external program registers with FLIRT's correlation ratio, a cost over the whole image.
+    This implementation therefore refines the registration with a cost over the whole image too (mutual information):
+    that puts the mask where the external program puts it. On most heads the refined registration fits the brain
+    slightly worse than the anatomy's registration, which all other methods use. If the refinement fails, the
+    anatomy's registration is used, with a warning.
     """
     face = templates.average_face_mask()
     average_to_scan, warnings = _average_to_scan(anatomy)
-    to_average = np.asarray(np.linalg.inv(average_to_scan), dtype=np.float64)
-    # Interpolate what is removed, so that the fill outside the field of view is exact either way.
+    # Interpolate the removed fraction, not the kept one: then the fill outside the field of view is exact.
     removal = Volume(1.0 - face.data, face.affine)
     fill = 1.0 if params.outside == "remove" else 0.0
-    removed = resampling.resample(removal, anatomy.scan.grid, to_average, fill=fill)
+    removed = resampling.resample(removal, anatomy.scan.grid, invert(average_to_scan), fill=fill)
     mask = removed > NEGLIGIBLE
     values = anatomy.scan.data[mask] * (1.0 - removed[mask])
     return Edit(mask, values.astype(np.float32), "pydeface", params=asdict(params), warnings=warnings)
 
 
 def _average_to_scan(anatomy: HeadAnatomy) -> tuple[Affine, tuple[str, ...]]:
-    """Average head mm to scan mm by the whole image's mutual information, and what to warn of."""
+    """Average head mm to scan mm by mutual information of the whole image, and warnings."""
     refined = anatomy.registration_mi
     if refined.converged:
         return refined.matrix, ()
-    return anatomy.average_to_scan, (f"the average head's position was not refined for the face mask: {refined.reason}",)
+    return anatomy.average_to_scan, (f"the registration was not refined for the face mask: {refined.reason}",)
+
+
+def _command(program: Path, files: Workspace, params: PydefaceProgramParams) -> Sequence[str | Path]:
+    options: list[str | Path] = [] if params.cost is None else ["--cost", params.cost]
+    for name, path in (("--template", params.template), ("--facemask", params.facemask)):
+        options += [] if path is None else [name, path.absolute()]
+    return [program, files.scan, "--outfile", files.output, "--force", *options]
+
+
+METHOD = DefacingMethod(
+    name="pydeface",
+    title="PyDeface",
+    summary="removes the face mask of an average head that is registered to the scan",
+    citation="gulban2022",
+    reference="Gulban et al. 2022, doi 10.5281/zenodo.6856482",
+    colour="#0072B2",
+    params=Params,
+    plan=plan,
+    external=ExternalProgram(
+        "pydeface",
+        _command,
+        "pip install pydeface, and FSL (fsl.fmrib.ox.ac.uk) with FSLDIR set",
+        PydefaceProgramParams,
+        version=printed_version("--help"),
+    ),
+)

@@ -1,4 +1,4 @@
-"""What a scan's file says about the person besides the face: header text, extensions, the sidecar JSON.
+"""Remove what may name a person from headers and sidecars: text fields, extensions, identifying keys.
 
 `apply_edit` and `Scan.save` keep every bit outside the edit. Names are therefore taken out here, on purpose and with a
 record of what went; only names of fields are recorded, never what they said. Voxels, grid and scaling are not touched.
@@ -17,8 +17,9 @@ import numpy as np
 
 from efface.errors import InputError
 from efface.io.atomic import write_atomically
+from efface.io.encoding import SUFFIXES
 from efface.io.nifti_mgh import Container
-from efface.io.scan import SUFFIXES, Scan
+from efface.io.scan import Scan
 
 SCRUB, KEEP = "scrub", "keep"
 POLICIES = (SCRUB, KEEP)
@@ -52,7 +53,7 @@ MAXIMUM_SIDECAR_BYTES = 64 * 2**20
 
 
 def check_policy(policy: str) -> None:
-    """Refuse a word that says neither to scrub nor to keep.
+    """Refuse a header policy other than ``scrub`` and ``keep``.
 
     Raises
     ------
@@ -64,8 +65,8 @@ def check_policy(policy: str) -> None:
         raise InputError(msg)
 
 
-def without_names(scan: Scan, policy: str = SCRUB) -> tuple[Scan, tuple[str, ...]]:
-    """The scan with a header that names nobody, and what was taken out; the scan itself with ``keep``.
+def strip_identifying_header(scan: Scan, policy: str = SCRUB) -> tuple[Scan, tuple[str, ...]]:
+    """Remove header text that may name a person; returns the scan and the names of the removed fields.
 
     Parameters
     ----------
@@ -202,7 +203,7 @@ class Sidecar:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """The content of a sidecar, or why it cannot be used."""
+    """Content of a sidecar, and an empty text; or an empty object and the reason why it cannot be used."""
     if path.stat().st_size > MAXIMUM_SIDECAR_BYTES:
         return {}, f"is larger than {MAXIMUM_SIDECAR_BYTES >> 20} MiB"
     content = json.loads(path.read_text(encoding="utf-8-sig"))

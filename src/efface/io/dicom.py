@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.errors import InputError
-from efface.io.scratch import private_folder
+from efface.io.scratch import private_temporary_folder
 
 TIMEOUT_S = 1800.0
 MOST_SERIES = 30
@@ -40,7 +40,7 @@ class Series:
 
 @contextlib.contextmanager
 def as_image(path: str | Path, series: int | None = None, *, anonymous: bool = True) -> Iterator[Path]:
-    """Give a file as it is, and a folder of DICOM files as a NIfTI file that is gone afterwards.
+    """Give the path of an image; a DICOM folder is converted to a temporary NIfTI file first.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def as_image(path: str | Path, series: int | None = None, *, anonymous: bool = T
             raise InputError(msg)
         yield path
         return
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         _convert(path, folder, anonymous=anonymous)
         chosen = _chosen(path, _made(folder), series)
         try:
@@ -123,7 +123,7 @@ def _chosen(source: Path, found: Sequence[Series], series: int | None) -> Series
     if series is None:
         msg = f"{source} holds {len(found)} series: {names}; expected one: choose it with --series NUMBER"
     elif fitting:
-        msg = f"series {series} of {source} is {len(fitting)} images (echoes, say): convert it yourself and give one"
+        msg = f"series {series} of {source} is {len(fitting)} images (for example echoes): convert it yourself and give one"
     else:
         msg = f"{source} has no series {series}; it has {names}"
     raise InputError(msg)

@@ -1,4 +1,4 @@
-"""The bytes of a NIfTI or MGH file, and where its voxels are in them: read, checked before anything is allocated."""
+"""Bytes of NIfTI and MGH files, and the position of the voxels in them; checked before memory is allocated."""
 
 import contextlib
 import gzip
@@ -65,7 +65,7 @@ class Container:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file, decompressed where it is gzip; no more of it than its header announces, and a little.
+    """Read a file, decompressed if it is gzip; not more than its header announces, plus a tolerance.
 
     The header is read and checked first, so that a hostile file costs neither memory nor time.
 

@@ -1,7 +1,7 @@
-"""Private folders for temporary files that show a face; what a killed run left there goes at the next start.
+"""Private folders for temporary files that show a face; leftovers of killed runs are removed at the next start.
 
-All of them lie in ``efface-UID`` in the temporary folder, open to nobody else. Each is locked while it is in use; the
-system frees a lock when its owner dies, however it dies, so a folder that can be locked is a dead run's.
+All of them lie in ``efface-UID`` in the temporary folder, which only this user can open. Each is locked while it is in
+use. The system frees the lock of a process that ends, so a folder that can be locked is a dead run's.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ _RUN, _LOCK = "run-", ".lock"
 
 
 @contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    """Give a new folder that nobody else can open; it is removed at the end, or, after a kill, by `clean_up`."""
+def private_temporary_folder() -> Iterator[Path]:
+    """Give a new folder that only this user can open; it is removed at the end, or, after a kill, by `clean_up`."""
     from filelock import FileLock
 
     root = _root()
@@ -26,7 +26,7 @@ def private_folder() -> Iterator[Path]:
     os.close(descriptor)
     lock, folder = Path(name), Path(name.removesuffix(_LOCK))
     try:
-        with FileLock(lock):  # before the folder is there, so that nobody can take it for a dead run's
+        with FileLock(lock):  # before the folder is there, so that no run can take it for a dead run's
             folder.mkdir(mode=0o700)
             try:
                 yield folder
@@ -62,7 +62,7 @@ def _removed(folder: Path) -> bool:
 
 
 def _root(*, make: bool = True) -> Path | None:
-    """The folder of all private folders; None where somebody else has put something there, or it is not there."""
+    """The folder of all private folders; None where it does not exist, or is not this user's."""
     root = Path(tempfile.gettempdir(), f"efface-{os.getuid() if hasattr(os, 'getuid') else 'user'}")
     if make:
         with contextlib.suppress(FileExistsError):

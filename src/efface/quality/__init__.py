@@ -30,6 +30,8 @@ __all__ = [
     "settings",
 ]
 
+DECIDING_MODULES = (brain, face, grid_matching, verdict, skin)
+"""Modules whose constants decide a verdict."""
 NO_FACE = "the original shows no eyes, nose or mouth: only its brain was judged"
 
 
@@ -94,7 +96,7 @@ def settings() -> Mapping[str, float]:
     """Every constant that decides a verdict besides the scans, by module and name: where one changes, judge again."""
     return {
         f"{module.__name__.removeprefix('efface.')}.{name.lower()}": number
-        for module in (brain, face, grid_matching, verdict, skin)
+        for module in DECIDING_MODULES
         for name, value in sorted(vars(module).items())
         if name.isupper()
         for name, number in _numbers(name, value)

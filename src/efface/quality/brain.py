@@ -1,4 +1,4 @@
-"""Failure II: brain that was edited, beyond what a brain mask can be wrong by at its edge."""
+"""Failure II: edited brain, beyond the uncertain edge of the brain mask."""
 
 import functools
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The original and the defaced scan voxel by voxel, whoever made the defaced one."""
+"""Bring a defaced scan, made by any program, to the grid and intensities of the undefaced scan."""
 
 import numpy as np
 from numpy.typing import NDArray

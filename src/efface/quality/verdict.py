@@ -1,4 +1,4 @@
-"""What quality control says of one defaced scan: the class, a score, a sentence, and the evidence."""
+"""The verdict on one defaced scan: class, score, reason, evidence."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -184,7 +184,7 @@ class Verdict:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as JSON types; numbers rounded to what they are worth."""
+        """Everything as JSON types, with numbers rounded to a meaningful precision."""
         content = {
             "verdict": str(self.verdict),
             "score": self.score,

@@ -1,4 +1,4 @@
-"""One HTML file a study, and one a scan beside it; everything embedded, nothing fetched."""
+"""Build the report: one HTML file for a study and one for each scan, without external resources."""
 
 import base64
 import hashlib
@@ -21,9 +21,11 @@ from efface.report.chart import chart_data
 from efface.report.dice_figures import GROUPS, figure_bytes, plot_effects, plot_rescans, rescan_groups
 from efface.report.embed import Picture, png_picture
 from efface.report.image_loading import DisplayPolicy
-from efface.report.inputs import Evidence, read_evidence
-from efface.report.methods_section import bibliography, paragraph, read_record
-from efface.report.pages import Case, ScanEntry, link_of, remove_old_pages, units_of, write_pages
+from efface.report.inputs import faces_left, read_tables
+from efface.report.methods_section import Record, bibliography, paragraph, read_record
+from efface.report.pages import MethodResult, ScanEntry, link_of, remove_old_pages, units_of, write_pages
+from efface.report.reproduction import commands
+from efface.study import Tables
 from efface.visualization.palette import colour_of, counted, listed, title_of
 
 GALLERY = 12
@@ -55,50 +57,58 @@ def build_report(out_dir: Path, *, include_originals: bool = False) -> Path:
         If the report cannot be written.
     """
     paths = GroupPaths(out_dir)
-    tables = read_evidence(out_dir)
+    tables = read_tables(out_dir)
     units = units_of(out_dir, tables)
     record = read_record(paths, units)
     methods = [m for m in METHODS if m in record.methods]
-    privacy = DisplayPolicy(include_originals, tables.faces_left())
+    policy = DisplayPolicy(include_originals, faces_left(tables))
     environment = _environment()
-    script = importlib.resources.files(__package__).joinpath("templates/explore.js").read_text(encoding="utf-8")
-    common = {
-        "version": __version__,
-        "record": record,
-        "originals": include_originals,
-        "script": script,
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    }
-    entries = write_pages(units, tables, methods, privacy, environment.get_template("scan.html.j2"), common)
+    common = {"version": __version__, "record": record, "originals": include_originals, **_script()}
+    entries = write_pages(units, tables, methods, policy, environment.get_template("scan.html.j2"), common)
     remove_old_pages(out_dir, units)
     paths.figures.mkdir(exist_ok=True)
-    rows = summary.table_one(tables, methods)
     page = environment.get_template("report.html.j2").render(
         **common,
-        methods=methods,
-        specs=[METHODS[m] for m in methods],
-        groups=GROUPS,
-        failures=tables.failures.to_dict("records"),
-        headline=narrative.headline(tables, methods),
-        sentences=narrative.method_sentences(tables, methods),
-        table_one=rows,
-        sources=summary.sources_of(rows),
-        medians=summary.medians(tables.dice, methods),
-        against_rescan=summary.against_rescan(tables.statistics, methods),
-        pairs=summary.pairs(tables.statistics),
-        figures=_figures(paths, tables, units, methods, record.segmenter, privacy),
-        chart=chart_data(tables, methods, {u.stem: link_of(u) for u in units}),
+        **_content(paths, tables, units, methods, record),
+        figures=_figures(paths, tables, units, methods, record.segmenter, policy),
         entries=sorted(entries, key=lambda e: (not e.failed, e.lowest, e.scan)),
         gallery=_gallery(entries),
-        tables=[n for n in _TABLES if (out_dir / n).is_file()],
-        paragraph=paragraph(record, tables),
-        bibliography=bibliography(record, tables),
-        command=record.command(out_dir),
-        rules={"typical": scan_selection.TYPICAL_RULE, "worst": scan_selection.WORST_RULE},
-        has_quality=len(tables.qc) > 0,
     )
     write_atomically(paths.report, page.encode(), force=True)
     return paths.report
+
+
+def _script() -> dict[str, str]:
+    """The script of the interactive figure, and its hash for the content security policy."""
+    script = importlib.resources.files(__package__).joinpath("templates/explore.js").read_text(encoding="utf-8")
+    return {"script": script, "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}
+
+
+def _content(
+    paths: GroupPaths, tables: Tables, units: Sequence[UnitPaths], methods: list[str], record: Record
+) -> dict[str, Any]:
+    """What the template shows besides pictures and pages: words and numbers from the tables and the record."""
+    rows = summary.table_one(tables, methods)
+    return {
+        "methods": methods,
+        "specs": [METHODS[m] for m in methods],
+        "groups": GROUPS,
+        "failures": tables.failures.to_dict("records"),
+        "headline": narrative.headline(tables, methods),
+        "sentences": narrative.method_sentences(tables, methods),
+        "table_one": rows,
+        "sources": summary.sources_of(rows),
+        "medians": summary.medians(tables.dice, methods),
+        "against_rescan": summary.against_rescan(tables.statistics, methods),
+        "pairs": summary.pairs(tables.statistics),
+        "chart": chart_data(tables, methods, {u.stem: link_of(u) for u in units}),
+        "tables": [n for n in _TABLES if (paths.out_dir / n).is_file()],
+        "paragraph": paragraph(record, tables),
+        "bibliography": bibliography(record, tables),
+        "command": commands(record.settings, record.raw, paths.out_dir),
+        "rules": {"typical": scan_selection.TYPICAL_RULE, "worst": scan_selection.WORST_RULE},
+        "has_quality": len(tables.quality) > 0,
+    }
 
 
 _TABLES = (
@@ -119,25 +129,25 @@ def _environment() -> jinja2.Environment:
 
 def _figures(
     paths: GroupPaths,
-    tables: Evidence,
+    tables: Tables,
     units: Sequence[UnitPaths],
     methods: list[str],
     segmenter: str,
-    privacy: DisplayPolicy,
+    policy: DisplayPolicy,
 ) -> dict[str, Picture]:
     """Draw every figure that the study has the numbers for, and write it as SVG and PNG."""
     by_scan = {unit.stem: unit for unit in units}
     drawn: dict[str, tuple[Figure, str]] = {}
     typical = scan_selection.typical_scan(tables.dice, methods)
     if typical in by_scan:
-        panels = head_figures.method_panels(by_scan[typical], methods, privacy)
-        before = "before" if privacy.originals else "average head"
-        alt = f"{typical}: sagittal slice and 3-D face {'before and ' if privacy.originals else ''}after each method"
+        panels = head_figures.method_panels(by_scan[typical], methods, policy)
+        before = "before" if policy.originals else "average head"
+        alt = f"{typical}: sagittal slice and 3-D face {'before and ' if policy.originals else ''}after each method"
         drawn["figure1_methods"] = (head_figures.plot_methods(panels, before=before, scan=typical), alt)
     drawn["figure2_dice"] = (plot_effects(tables.dice, methods), _effects_alt(tables, methods))
     worst = scan_selection.worst_scans(tables.dice, methods)
     cases = [
-        head_figures.worst_case(by_scan[scan], method, segmenter, dice, privacy)
+        head_figures.worst_case(by_scan[scan], method, segmenter, dice, policy)
         for method, (scan, dice) in worst.items()
         if scan in by_scan
     ]
@@ -160,18 +170,18 @@ def _figures(
     return pictures
 
 
-def _gallery(entries: Sequence[ScanEntry]) -> list[Case]:
+def _gallery(entries: Sequence[ScanEntry]) -> list[MethodResult]:
     """The cases with the lowest whole-brain Dice, and those without one first."""
     cases = [case for entry in entries for case in entry.cases if case.picture]
 
-    def dice(case: Case) -> float:
+    def dice(case: MethodResult) -> float:
         value = case.dice.get(WHOLE_BRAIN, float("nan"))
         return -1.0 if np.isnan(value) else value
 
     return sorted(cases, key=lambda c: (dice(c), c.scan, c.method))[:GALLERY]
 
 
-def _effects_alt(tables: Evidence, methods: Sequence[str]) -> str:
+def _effects_alt(tables: Tables, methods: Sequence[str]) -> str:
     medians = []
     for method in methods:
         chosen = (tables.dice.method == method) & (tables.dice.region == WHOLE_BRAIN)
@@ -179,7 +189,7 @@ def _effects_alt(tables: Evidence, methods: Sequence[str]) -> str:
     return f"Box plot of Dice per region and method; whole-brain medians: {', '.join(medians)}"
 
 
-def _rescan_alt(tables: Evidence, methods: Sequence[str]) -> str:
+def _rescan_alt(tables: Tables, methods: Sequence[str]) -> str:
     whole = tables.rescan[(tables.rescan.region == WHOLE_BRAIN) & (tables.rescan.measure == "dice")]
     said = ", ".join(
         f"{title} {_number(float(whole[(whole.method == m) & (whole.implementation == i)].value.median()))}"

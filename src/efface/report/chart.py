@@ -1,4 +1,4 @@
-"""The numbers behind the report's interactive figure, small enough to travel in the page."""
+"""Data of the report's interactive figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import pandas as pd
 
 from efface.report.dice_figures import GROUPS, rescan_groups
-from efface.report.inputs import Evidence
 from efface.segmentation.labels import LABELS
+from efface.study import Tables
 from efface.visualization.palette import colour_of, title_of
 
 MAX_LABEL_NUMBERS = 400_000
-"""With more numbers than this (500 scans and six methods, say) the single labels stay in dice.tsv."""
+"""With more numbers than this (for example 500 scans and six methods) the single labels stay in dice.tsv."""
 
 
-def chart_data(tables: Evidence, methods: Sequence[str], links: Mapping[str, str]) -> dict[str, Any]:
+def chart_data(tables: Tables, methods: Sequence[str], links: Mapping[str, str]) -> dict[str, Any]:
     """Everything the figure draws: scans, groups, and values by measure, region and group.
 
     Parameters

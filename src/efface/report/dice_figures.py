@@ -13,9 +13,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from efface.metrics.dice import NINE_REGIONS, WHOLE_BRAIN
-from efface.visualization.palette import COLOURS, colour_of, counted, title_of
+from efface.visualization.palette import colour_of, counted, title_of
 
-__all__ = ["COLOURS", "GROUPS", "figure_bytes", "new_figure", "plot_effects", "plot_rescans", "rescan_groups"]
+__all__ = ["GROUPS", "figure_bytes", "new_figure", "plot_effects", "plot_rescans", "rescan_groups"]
 
 GROUPS = (WHOLE_BRAIN, *NINE_REGIONS)
 DPI = 200

@@ -1,4 +1,4 @@
-"""Pictures that travel inside a page."""
+"""Pictures embedded in a page."""
 
 import base64
 from dataclasses import dataclass

@@ -60,14 +60,14 @@ class Panel:
 # --- Figure 1 -----------------------------------------------------------------------------------------------------
 
 
-def method_panels(paths: UnitPaths, methods: Sequence[str], privacy: DisplayPolicy) -> dict[str, tuple[Panel, Panel]]:
+def method_panels(paths: UnitPaths, methods: Sequence[str], policy: DisplayPolicy) -> dict[str, tuple[Panel, Panel]]:
     """Sagittal slice and 3-D face of the head before (key ``before``) and after every method.
 
-    Where originals may not be shown, "before" is the average head: it looks like nobody, and like all.
+    Where originals may not be shown, "before" is the average head.
     """
     found: dict[str, tuple[Panel, Panel]] = {}
     threshold: float | None = None
-    if privacy.originals:
+    if policy.originals:
         try:
             before = load_original(next(p for p in map(paths.defaced, methods) if p.is_file()))
             surface = head_surface(before.volume)
@@ -78,7 +78,7 @@ def method_panels(paths: UnitPaths, methods: Sequence[str], privacy: DisplayPoli
     else:
         found["before"] = _average_panels()
     for method in methods:
-        if privacy.hides(paths.stem, method):
+        if policy.hides(paths.stem, method):
             found[method] = (Panel(None, FACE_LEFT),) * 2
             continue
         try:
@@ -164,12 +164,12 @@ class Worst:
     panels: tuple[Panel, Panel, Panel]
 
 
-def worst_case(paths: UnitPaths, method: str, segmenter: str, dice: float, privacy: DisplayPolicy) -> Worst:
+def worst_case(paths: UnitPaths, method: str, segmenter: str, dice: float, policy: DisplayPolicy) -> Worst:
     """Draw one column of Figure 3; a file that cannot be used leaves its reason in the panels."""
-    if privacy.hides(paths.stem, method):
-        privacy = DisplayPolicy()  # the crops below are of the brain: masked, they show no face
+    if policy.hides(paths.stem, method):
+        policy = DisplayPolicy()  # the crops below are of the brain: masked, they show no face
     try:
-        seen = load_comparison(paths, method, segmenter, privacy)
+        seen = load_comparison(paths, method, segmenter, policy)
     except EffaceError as error:
         return Worst(method, paths.stem, dice, "", (Panel(None, str(error)),) * 3)
     axis, index = _most_changed(seen)

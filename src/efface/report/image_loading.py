@@ -1,6 +1,5 @@
-"""What a study left on disk, opened for drawing; an undefaced scan only where it may be shown."""
+"""Images of a study for drawing; an undefaced scan only where it may be shown."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ from scipy import ndimage
 
 from efface.bids.derivatives import ORIGINAL, UnitPaths, recipe_of
 from efface.errors import EffaceError, InputError
-from efface.io.scan import Scan, load_labels, load_mask, load_scan
+from efface.io.json_files import read_object
+from efface.io.label_images import load_labels, load_mask
+from efface.io.scan import Scan, load_scan
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, LabelVolume
-from efface.visualization.camera import pose_of_brain
+from efface.visualization.camera import pose_of_brain, stored_pose
 from efface.visualization.slices import Views
 
 BRAIN_MARGIN_MM = 4.0
@@ -21,7 +22,7 @@ BRAIN_MARGIN_MM = 4.0
 
 @dataclass(frozen=True)
 class DisplayPolicy:
-    """What of a face may be shown.
+    """Which images a report may display.
 
     Attributes
     ----------
@@ -42,9 +43,9 @@ class DisplayPolicy:
 FACE_LEFT = "not shown: by the quality check the face is left (Failure I)"
 
 
-def method_views(paths: UnitPaths, method: str, privacy: DisplayPolicy) -> tuple[Views | None, str]:
+def method_views(paths: UnitPaths, method: str, policy: DisplayPolicy) -> tuple[Views | None, str]:
     """Volumes to show of a method, or why there are none."""
-    if privacy.hides(paths.stem, method):
+    if policy.hides(paths.stem, method):
         return None, FACE_LEFT
     path = paths.defaced(method)
     if not path.is_file():
@@ -53,24 +54,20 @@ def method_views(paths: UnitPaths, method: str, privacy: DisplayPolicy) -> tuple
         after = load_scan(path)
         mask = load_mask(paths.mask(method), after)
         brain = load_mask(paths.brain(), after) if paths.brain().is_file() else None
-        before = load_original(path).data if privacy.originals else None
+        before = load_original(path).data if policy.originals else None
     except EffaceError as error:
         return None, str(error)
     if before is not None and before.shape != after.shape:
         return None, "the original has changed since it was defaced"
-    if before is None and stored(path).get("Implementation") == "original":
+    if before is None and read_sidecar(path).get("Implementation") == "original":
         # An original program's edit is "the voxels that changed": in a scan with empty air, the silhouette of the face.
         mask = np.zeros_like(mask)
     return Views(before, after.data, mask, brain, after.spacing_mm), ""
 
 
-def stored(path: Path) -> dict[str, Any]:
-    """The record beside a result; empty where there is none that can be read."""
-    try:
-        content = json.loads(recipe_of(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Read the JSON beside a result; empty where there is none that can be read."""
+    return read_object(recipe_of(path))
 
 
 def load_original(defaced: Path) -> Scan:
@@ -81,7 +78,7 @@ def load_original(defaced: Path) -> Scan:
     InputError
         If the record does not say, or the file is not there any more.
     """
-    sources = stored(defaced).get("Sources")
+    sources = read_sidecar(defaced).get("Sources")
     if not isinstance(sources, list) or not sources:
         msg = f"{recipe_of(defaced)} does not name the original: run the study again"
         raise InputError(msg)
@@ -119,7 +116,7 @@ class Comparison:
     affine: Affine
 
 
-def load_comparison(paths: UnitPaths, method: str, segmenter: str, privacy: DisplayPolicy) -> Comparison:
+def load_comparison(paths: UnitPaths, method: str, segmenter: str, policy: DisplayPolicy) -> Comparison:
     """Open what Figure 3 shows.
 
     Raises
@@ -142,7 +139,7 @@ def load_comparison(paths: UnitPaths, method: str, segmenter: str, privacy: Disp
             raise InputError(msg)
         labels.append(ras)
     seen = before.data
-    if not privacy.originals:
+    if not policy.originals:
         seen = np.where(near_brain(brain, after.affine), seen, 0).astype(np.float32)
     return Comparison(seen, after.data, labels[0], labels[1], brain, after.affine)
 
@@ -156,12 +153,7 @@ def camera_pose(paths: UnitPaths, methods: tuple[str, ...], scan: Scan) -> Affin
         If there is neither.
     """
     for method in methods:
-        try:
-            path = paths.defaced(method)
-            record = path.with_name(path.name.replace(f"_{paths.suffix}.nii.gz", "_qc.json"))
-            pose = np.asarray(json.loads(record.read_text(encoding="utf-8"))["from_average"], dtype=np.float64)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if pose.shape == (4, 4) and np.isfinite(pose).all() and np.linalg.det(pose[:3, :3]) > 0:
+        pose = stored_pose(read_object(paths.quality(method)))
+        if pose is not None:
             return pose
     return pose_of_brain(load_mask(paths.brain(), scan), scan.affine)

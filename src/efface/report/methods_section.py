@@ -1,40 +1,25 @@
-"""How a study was made: its settings, versions and input hashes, the command to repeat it, the words to describe it."""
+"""The methods paragraph of a report: what was done, in words that can be pasted into a paper, with its references."""
 
 import importlib.resources
 import json
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 from efface.bids.derivatives import GroupPaths, UnitPaths
+from efface.defacing import METHODS
 from efface.errors import InputError
-from efface.report.image_loading import stored
-from efface.report.inputs import Evidence
+from efface.report.image_loading import read_sidecar
 from efface.segmentation import SEGMENTERS
-from efface.visualization.palette import counted, listed, title_of
-
-METHOD_KEYS: Mapping[str, str] = {
-    "defacer": "jeong2020",
-    "quickshear": "schimke2011",
-    "mri_deface": "bischoffgrethe2007",
-    "pydeface": "gulban2022",
-    "fsl_deface": "alfaroalmagro2018",
-    "mri_reface": "schwarz2021",
-}
-SEGMENTER_KEYS: Mapping[str, tuple[str, ...]] = {
-    "atlas": ("klein2010", "fisch2024", "yushkevich2016"),
-    "slant": ("huo2019", "klein2010"),
-}
-"""BrainCOLOR; the brain mask; the deformable registration."""
+from efface.study import Tables
+from efface.visualization.palette import counted, listed
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a report says about the making of a study.
+    """How a study was made.
 
     Attributes
     ----------
@@ -70,18 +55,6 @@ class Record:
         """Name of the segmenter."""
         return str(self.settings["Segmenter"])
 
-    def command(self, out_dir: Path) -> str:
-        """The commands that make this study again."""
-        words = ["efface", "study", self.raw, str(out_dir), "participant", "--methods", ",".join(self.methods)]
-        words += ["--segmenter", ",".join(self.settings.get("Segmenters") or [self.segmenter])]
-        originals = [m for m, kinds in self.implementations.items() if "original" in kinds]
-        words += ["--original", ",".join(originals)] if originals else []
-        words += ["--measures", ",".join(self.settings["Measures"])] if self.settings.get("Measures") else []
-        words += ["--rescan", self.settings["Rescan"]] if self.settings.get("Rescan") else []
-        words += ["--protect-brain"] if self.settings.get("ProtectBrain") else []
-        group = ["efface", "study", self.raw, str(out_dir), "group"]
-        return shlex.join(words) + "\n" + shlex.join(group)
-
 
 def read_record(paths: GroupPaths, units: Sequence[UnitPaths]) -> Record:
     """Gather the record from the study's description and the JSON files beside its results.
@@ -106,7 +79,7 @@ def read_record(paths: GroupPaths, units: Sequence[UnitPaths]) -> Record:
     implementations: dict[str, set[str]] = {m: set() for m in methods}
     for unit in units:
         for method in methods:
-            made = stored(unit.defaced(method))
+            made = read_sidecar(unit.defaced(method))
             recipe = made.get("Recipe") or {}
             if "input_sha256" in recipe:
                 inputs[unit.stem] = str(recipe["input_sha256"])
@@ -124,22 +97,14 @@ def read_record(paths: GroupPaths, units: Sequence[UnitPaths]) -> Record:
     )
 
 
-def paragraph(record: Record, tables: Evidence) -> str:
+def paragraph(record: Record, tables: Tables) -> str:
     """Describe the study as a paper's methods section would, with the keys of `bibliography`."""
-    methods = [f"{title_of(m)} [@{METHOD_KEYS[m]}]{_kind(record, m)}" for m in record.methods if m in METHOD_KEYS]
     dice = tables.dice
-    brain = (
-        "Voxels of the brain mask and within 2 mm of it were kept out of every edit."
-        if record.settings.get("ProtectBrain")
-        else "The methods were measured as published, without protection of the brain."
-    )
-    keys = "; ".join(f"@{k}" for k in SEGMENTER_KEYS.get(record.segmenter, ()))
-    summary = SEGMENTERS[record.segmenter].summary if record.segmenter in SEGMENTERS else record.segmenter
     said = [
         f"{counted(dice.scan.nunique(), 'T1-weighted scan')} of {counted(dice.subject.nunique(), 'subject')} "
-        f"{'was' if dice.scan.nunique() == 1 else 'were'} defaced with {listed(methods)} as implemented in efface "
-        f"{record.made_by} [@efface], following Gao et al. [@gao2022]. {brain}",
-        f"The brain was segmented before and after defacing into 132 BrainCOLOR labels ({summary}) [{keys}].",
+        f"{'was' if dice.scan.nunique() == 1 else 'were'} defaced with "
+        f"{listed([_method(record, m) for m in record.methods])}. {_implementation(record)} {_protection(record)}",
+        f"The brain was segmented before and after defacing into 132 BrainCOLOR labels {_segmenter(record)}.",
         "The effect of defacing was measured as the Dice coefficient [@dice1945] between the two segmentations, for the "
         "whole brain, nine regions and all labels.",
     ]
@@ -164,8 +129,8 @@ def paragraph(record: Record, tables: Evidence) -> str:
         )
     if "noninferiority" in tests:
         said.append(
-            "Whether an effect is smaller than that of a rescan was tested by paired non-inferiority with the rescans' "
-            "median effect as the margin."
+            "Whether the effect of a method is smaller than that of a rescan was tested by a one-sided paired Wilcoxon "
+            "test of each subject's effect against that of the subject's own rescan."
         )
     if len(tables.failures):
         said.append(
@@ -175,23 +140,50 @@ def paragraph(record: Record, tables: Evidence) -> str:
     return " ".join(said)
 
 
-def _kind(record: Record, method: str) -> str:
-    return " (original program)" if record.implementations.get(method) == ["original"] else ""
+def _method(record: Record, name: str) -> str:
+    """A method with its paper; one that this version does not know has no key."""
+    if name not in METHODS:
+        return f"{name} (unknown to this version of efface; cite its paper)"
+    external = " (external program)" if record.implementations.get(name) == ["original"] else ""
+    return f"{METHODS[name].title} [@{METHODS[name].citation}]{external}"
 
 
-def bibliography(record: Record, tables: Evidence) -> str:
+def _implementation(record: Record) -> str:
+    """Who implemented what was run."""
+    native = [m for m in record.methods if record.implementations.get(m) != ["original"]]
+    if not native:
+        return f"The external programs were run by efface {record.made_by} [@efface], following Gao et al. [@gao2022]."
+    which = "The methods" if len(native) == len(record.methods) else "The others"
+    return f"{which} were re-implemented in efface {record.made_by} [@efface], following Gao et al. [@gao2022]."
+
+
+def _protection(record: Record) -> str:
+    if record.settings.get("ProtectBrain"):
+        return "Voxels of the brain mask and within 2 mm of it were kept out of every edit."
+    return "The brain was not protected from the edits."
+
+
+def _segmenter(record: Record) -> str:
+    """How the segmenter works, with its papers."""
+    if record.segmenter not in SEGMENTERS:
+        return f"by {record.segmenter} (unknown to this version of efface; cite its paper)"
+    segmenter = SEGMENTERS[record.segmenter]
+    return f"({segmenter.summary}) [{'; '.join(f'@{key}' for key in segmenter.citations)}]"
+
+
+def bibliography(record: Record, tables: Tables) -> str:
     """BibTeX of everything that `paragraph` cites, in order, and of efface."""
     keys = list(dict.fromkeys(re.findall(r"@([a-z]+\d*)", paragraph(record, tables))))
-    entries = _entries()
+    entries = citations()
     entries["efface"] = (
         "@software{efface,\n  author = {{The efface developers}},\n"
         "  title = {efface: remove faces from head {MRI}, and measure what that costs},\n"
         f"  version = {{{record.made_by}}}\n}}"
     )
-    return "\n\n".join(entries[key] for key in keys if key in entries)
+    return "\n\n".join(entries[key] for key in keys)
 
 
-def _entries() -> dict[str, str]:
+def citations() -> dict[str, str]:
     """Citations by key, as they stand in ``citations.bib``."""
     text = importlib.resources.files(__package__).joinpath("citations.bib").read_text(encoding="utf-8")
     found = re.split(r"\n(?=@)", text.strip())

@@ -1,18 +1,18 @@
-"""What the tables say, in sentences that are computed from them."""
+"""Sentences of the report, computed from the tables."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
 from efface.metrics.dice import NINE_REGIONS, WHOLE_BRAIN
-from efface.report.inputs import Evidence
+from efface.study import Tables
 from efface.visualization.palette import counted, listed, title_of
 
 SMALLER, LARGER = "smaller than a rescan", "larger than a rescan"
 
 
-def headline(tables: Evidence, methods: Sequence[str]) -> list[str]:
-    """What the study says as a whole: the methods in order, and the yardstick."""
+def headline(tables: Tables, methods: Sequence[str]) -> list[str]:
+    """The result as a whole: the methods in order, and the yardstick."""
     whole = _unions(tables.dice)
     whole = whole[whole.region == WHOLE_BRAIN]
     medians = whole.groupby("method").value.median().reindex(list(methods)).dropna()
@@ -32,7 +32,7 @@ def headline(tables: Evidence, methods: Sequence[str]) -> list[str]:
     return said
 
 
-def _yardstick(tables: Evidence, medians: "pd.Series[float]") -> list[str]:
+def _yardstick(tables: Tables, medians: "pd.Series[float]") -> list[str]:
     rescans = _unions(tables.rescan)
     rescans = rescans[(rescans.measure == "dice") & (rescans.region == WHOLE_BRAIN)]
     again = rescans[rescans.method.str.startswith("rescan-")]
@@ -63,12 +63,12 @@ def _yardstick(tables: Evidence, medians: "pd.Series[float]") -> list[str]:
     return said
 
 
-def method_sentences(tables: Evidence, methods: Sequence[str]) -> list[str]:
+def method_sentences(tables: Tables, methods: Sequence[str]) -> list[str]:
     """What each method did, in a few sentences."""
     return [_sentence(tables, method) for method in methods]
 
 
-def _sentence(tables: Evidence, method: str) -> str:
+def _sentence(tables: Tables, method: str) -> str:
     name = title_of(method)
     dice = _unions(tables.dice)
     dice = dice[dice.method == method].dropna(subset=["value"])
@@ -135,7 +135,7 @@ def _against_rescan(statistics: pd.DataFrame, method: str) -> str:
     return f" In {cheaper} of {len(effects)} regions its median effect is below a rescan's (not tested: {subjects})."
 
 
-def _volumes(tables: Evidence, method: str) -> str:
+def _volumes(tables: Tables, method: str) -> str:
     mine = tables.volumes[(tables.volumes.method == method) & tables.volumes.region.isin(NINE_REGIONS)]
     changes = mine.groupby("region").volume_change_percent.median().dropna()
     if changes.empty:

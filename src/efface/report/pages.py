@@ -17,8 +17,8 @@ from efface.io.atomic import write_atomically
 from efface.metrics.dice import WHOLE_BRAIN
 from efface.report.dice_figures import GROUPS
 from efface.report.embed import Picture, jpeg_picture
-from efface.report.image_loading import DisplayPolicy, method_views, stored
-from efface.report.inputs import Evidence
+from efface.report.image_loading import DisplayPolicy, method_views, read_sidecar
+from efface.study import Tables
 from efface.visualization.palette import title_of
 from efface.visualization.slices import PLANES, Views, strip
 
@@ -28,7 +28,7 @@ MAX_THREADS = 4
 
 
 @dataclass(frozen=True)
-class Case:
+class MethodResult:
     """One scan and method as a page shows it."""
 
     scan: str
@@ -50,7 +50,7 @@ class ScanEntry:
 
     scan: str
     link: str
-    cases: tuple[Case, ...]
+    cases: tuple[MethodResult, ...]
     failed: bool
 
     @property
@@ -60,7 +60,7 @@ class ScanEntry:
         return min((v for v in values if not math.isnan(v)), default=-1.0)
 
 
-def units_of(out_dir: Path, tables: Evidence) -> list[UnitPaths]:
+def units_of(out_dir: Path, tables: Tables) -> list[UnitPaths]:
     """Every scan that a table names, in order."""
     frames = [tables.edits, tables.failures[~tables.failures.method.str.startswith(("rescan-", "resampled"))]]
     everything = pd.concat([f[["subject", "session", "scan"]] for f in frames]).drop_duplicates()
@@ -80,9 +80,9 @@ def link_of(unit: UnitPaths) -> str:
 
 def write_pages(
     units: Sequence[UnitPaths],
-    tables: Evidence,
+    tables: Tables,
     methods: Sequence[str],
-    privacy: DisplayPolicy,
+    policy: DisplayPolicy,
     template: jinja2.Template,
     common: Mapping[str, Any],
 ) -> list[ScanEntry]:
@@ -93,7 +93,7 @@ def write_pages(
         mine = slices.of(unit.stem)
         cases, rows = [], []
         for method in methods:
-            views, missing = method_views(unit, method, privacy)
+            views, missing = method_views(unit, method, policy)
             what = f"{unit.stem}, {title_of(method)}"
             small = _picture(views, "sagittal", STRIP_PX, what) if views else None
             case = _case(mine, unit, method, small, missing)
@@ -124,9 +124,9 @@ def remove_old_pages(out_dir: Path, units: Sequence[UnitPaths]) -> None:
 class _Split:
     """Rows of each table by scan, split once: picking them anew for every scan takes the square of the time."""
 
-    def __init__(self, tables: Evidence) -> None:
+    def __init__(self, tables: Tables) -> None:
         unions = tables.dice[tables.dice.level != "label"]
-        frames = {"dice": unions, "edits": tables.edits, "failures": tables.failures, "qc": tables.qc}
+        frames = {"dice": unions, "edits": tables.edits, "failures": tables.failures, "qc": tables.quality}
         self._empty = {name: frame.iloc[:0] for name, frame in frames.items()}
         self._parts = {name: dict(list(frame.groupby("scan"))) for name, frame in frames.items()}
 
@@ -134,14 +134,16 @@ class _Split:
         return {name: parts.get(scan, self._empty[name]) for name, parts in self._parts.items()}
 
 
-def _case(mine: Mapping[str, pd.DataFrame], unit: UnitPaths, method: str, picture: Picture | None, missing: str) -> Case:
+def _case(
+    mine: Mapping[str, pd.DataFrame], unit: UnitPaths, method: str, picture: Picture | None, missing: str
+) -> MethodResult:
     dice, edits, qc = (mine[name][mine[name].method == method] for name in ("dice", "edits", "qc"))
     columns = ("edited_head_ml", "edited_brain_ml")
     ml, brain_ml = (float(edits[c].iloc[0]) if len(edits) else float("nan") for c in columns)
     verdict, reason = (str(qc[c].iloc[0]) if len(qc) else "" for c in ("verdict", "reason"))
-    warnings = stored(unit.defaced(method)).get("Warnings") or []
+    warnings = read_sidecar(unit.defaced(method)).get("Warnings") or []
     values = {str(r): float(v) for r, v in zip(dice.region, dice.value, strict=True)}
-    return Case(
+    return MethodResult(
         unit.stem, link_of(unit), method, values, ml, brain_ml, verdict, reason,
         tuple(str(w) for w in warnings), picture, missing,
     )  # fmt: skip
@@ -158,7 +160,7 @@ def _picture(views: Views, plane: str, height_px: int, what: str) -> Picture:
 
 def _input_hash(unit: UnitPaths, methods: Sequence[str]) -> str:
     for method in methods:
-        recipe = stored(unit.defaced(method)).get("Recipe") or {}
+        recipe = read_sidecar(unit.defaced(method)).get("Recipe") or {}
         if "input_sha256" in recipe:
             return str(recipe["input_sha256"])
     return ""

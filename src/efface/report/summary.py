@@ -8,12 +8,12 @@ import pandas as pd
 
 from efface.metrics.dice import WHOLE_BRAIN
 from efface.report.dice_figures import GROUPS
-from efface.report.inputs import Evidence
+from efface.study import Tables
 
 SOURCES = ("automatic", "manual")
 
 
-def table_one(tables: Evidence, methods: Sequence[str]) -> list[dict[str, Any]]:
+def table_one(tables: Tables, methods: Sequence[str]) -> list[dict[str, Any]]:
     """Counts a method: what was defaced, what failed to run, what reached the brain, and the quality classes.
 
     ``classes`` maps each source that the study has (automatic, manual) to Success, Failure I, Failure II and their sum.
@@ -62,7 +62,10 @@ def medians(dice: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def against_rescan(statistics: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows a region of the non-inferiority tests: a cell (effect, low, high, p, verdict, reason) or None a method."""
+    """Rows of the tests against the rescan, one a region.
+
+    For each method a cell (effect, low, high, p, verdict, reason), or None.
+    """
     chosen = statistics[(statistics.test == "noninferiority") & (statistics.measure == "dice")]
     rows = []
     for region in GROUPS:

@@ -1,7 +1,7 @@
-"""The review page: a local web server by which people look at every defaced scan and say what they think of it."""
+"""The review page: a local web server for the manual quality check of every defaced scan."""
 
-from efface.review.agreement import Agreement, Pair
+from efface.review.agreement import Agreement, RaterPair
 from efface.review.server import serve
 from efface.review.session import Session
 
-__all__ = ["Agreement", "Pair", "Session", "serve"]
+__all__ = ["Agreement", "RaterPair", "Session", "serve"]

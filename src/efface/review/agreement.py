@@ -1,4 +1,4 @@
-"""How far reviewers agree with each other and with the automatic verdict: Cohen's and Fleiss' kappa."""
+"""Agreement of reviewers with each other and with the automatic verdict: Cohen's and Fleiss' kappa."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ Words = Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True)
-class Pair:
+class RaterPair:
     """Two raters on the cases both have judged.
 
     Attributes
@@ -44,14 +44,14 @@ class Pair:
 class Agreement:
     """All pairs, and Fleiss' kappa of all reviewers on the cases that every one of them judged."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RaterPair, ...]
     raters: int
     cases: int
     fleiss: float
 
 
 def agreement(reviewers: Mapping[str, Words], automatic: Words) -> Agreement:
-    """Compare everybody with everybody.
+    """Compare all raters pairwise.
 
     Parameters
     ----------
@@ -69,10 +69,10 @@ def agreement(reviewers: Mapping[str, Words], automatic: Words) -> Agreement:
     return Agreement(tuple(pairs), len(names), len(shared), fleiss_kappa(table) if len(names) > 1 else math.nan)
 
 
-def _pair(a: str, first: Words, b: str, second: Words) -> Pair:
+def _pair(a: str, first: Words, b: str, second: Words) -> RaterPair:
     both = sorted(set(first) & set(second))
     counts = np.zeros((len(VERDICTS), len(VERDICTS)), dtype=np.intp)
     for case in both:
         counts[VERDICTS.index(first[case]), VERDICTS.index(second[case])] += 1
     same = float(np.trace(counts) / len(both)) if both else math.nan
-    return Pair(a, b, len(both), same, *cohen_kappa(counts))
+    return RaterPair(a, b, len(both), same, *cohen_kappa(counts))

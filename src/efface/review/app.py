@@ -1,4 +1,4 @@
-"""The pages and data that the browser asks for, and who may ask.
+"""The web application of the review page, and its access control.
 
 Only this machine can reach the server, but every program and every web page open on it can try. So the address holds
 a random token; the Host header must be this machine's (a page elsewhere cannot point its own name here); nothing but
@@ -6,6 +6,7 @@ our own scripts may run in the page, and no other page may frame it or read from
 file: the server looks it up among those it found itself.
 """
 
+import errno
 import json
 import math
 import secrets
@@ -29,6 +30,7 @@ from efface.review.faces import Faces
 from efface.review.session import Session, label_colours
 from efface.study.ratings import check_reviewer
 
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 PAGE = Path(__file__).with_name("page")
 HOSTS = ("127.0.0.1", "localhost")
 LARGEST_BODY = 20_000
@@ -101,7 +103,7 @@ def make_app(session: Session, token: str) -> ASGIApp:
 
 
 class _Guard:
-    """Lets in who knows the token and comes from no other page, and puts the protecting headers on every answer."""
+    """Checks token and origin of each request, and adds the security headers to each answer."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app, self._token = app, token
@@ -186,7 +188,15 @@ def _without_nan(value: Any) -> Any:
 
 async def _refused(_: Request, error: Exception) -> Response:
     """An expected error is one line, as on the command line."""
-    return JSONResponse({"error": " ".join(str(error).split())}, 400 if isinstance(error, InputError) else 507)
+    return JSONResponse({"error": " ".join(str(error).split())}, status_of(error))
+
+
+def status_of(error: Exception) -> int:
+    """HTTP status of an expected error: what the browser sent, a full disk, or anything else that went wrong here."""
+    if isinstance(error, InputError):
+        return 400
+    full = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return 507 if isinstance(full, OSError) and full.errno in OUT_OF_SPACE else 500
 
 
 def _missing(_: Request) -> Response:

@@ -1,7 +1,6 @@
-"""The cases of a study: every defaced scan there is, and the files that belong to it. No image is opened here."""
+"""The cases of a review: every defaced scan of a study with its files. No image is opened here."""
 
 import csv
-import json
 import math
 import os
 import re
@@ -11,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from efface.bids.derivatives import ORIGINAL, GroupPaths, UnitPaths, recipe_of
+from efface.bids.derivatives import ORIGINAL, UNNAMED_SEGMENTER, GroupPaths, UnitPaths, alphanumeric, recipe_of
 from efface.errors import InputError
-from efface.io.scan import SUFFIXES
+from efface.io.encoding import SUFFIXES
+from efface.io.json_files import read_object
 from efface.study.ratings import VERDICTS, fingerprint
 
 _DEFACED = re.compile(r"(?P<stem>sub-.+)_desc-(?P<description>[A-Za-z0-9]+)_(?P<suffix>[A-Za-z0-9]+)\.nii\.gz")
@@ -22,7 +22,7 @@ _NO_SCANS = ("mask", "dseg")
 
 
 @dataclass(frozen=True)
-class Case:
+class ReviewCase:
     """One defaced scan.
 
     Attributes
@@ -45,7 +45,7 @@ class Case:
 
     @property
     def id(self) -> str:
-        """What the page calls it."""
+        """Identifier on the page."""
         return f"{self.paths.stem}_desc-{self.method}"
 
     @property
@@ -55,7 +55,7 @@ class Case:
 
     @property
     def evidence(self) -> Path:
-        """What the automatic verdict rests on."""
+        """Evidence of the automatic verdict, JSON."""
         return self.defaced.with_name(self.defaced.name.removesuffix(f"{self.paths.suffix}.nii.gz") + "qc.json")
 
     @property
@@ -65,7 +65,7 @@ class Case:
 
     def original(self) -> tuple[Path | None, str]:
         """The scan before defacing, or why it cannot be shown."""
-        sources = read_json(recipe_of(self.defaced)).get("Sources")
+        sources = read_object(recipe_of(self.defaced)).get("Sources")
         if not isinstance(sources, list) or not sources or not isinstance(sources[0], str):
             return None, "the recipe beside the defaced scan does not name its original"
         path = Path(sources[0])
@@ -90,7 +90,7 @@ class Case:
         return {kind: path for kind, path in found.items() if path is not None and path.is_file()}
 
 
-def find_cases(out_dir: Path, known: dict[Path, tuple[int, list[Case]]] | None = None) -> list[Case]:
+def find_cases(out_dir: Path, known: dict[Path, tuple[int, list[ReviewCase]]] | None = None) -> list[ReviewCase]:
     """Find every defaced scan of a study, by name and method, with its automatic verdict where there is one.
 
     Parameters
@@ -105,11 +105,11 @@ def find_cases(out_dir: Path, known: dict[Path, tuple[int, list[Case]]] | None =
     InputError
         If the folder is no study's output, or has no defaced scan yet.
     """
-    settings = read_json(GroupPaths(out_dir).description).get("Efface")
+    settings = read_object(GroupPaths(out_dir).description).get("Efface")
     if not isinstance(settings, dict):
         msg = f"{out_dir} is no study output: run `efface study BIDS {out_dir} participant` first"
         raise InputError(msg)
-    methods = {_alphanumeric(name): name for name in settings.get("Methods", ())}
+    methods = {alphanumeric(name): name for name in settings.get("Methods", ())}
     verdicts = _automatic_verdicts(out_dir)
     known = {} if known is None else known
     cases = []
@@ -118,7 +118,9 @@ def find_cases(out_dir: Path, known: dict[Path, tuple[int, list[Case]]] | None =
             folder = (session or subject) / "anat"
             stamp = _changed_ns(folder)
             if folder not in known or known[folder][0] != stamp:
-                found = list(_defaced_scans(out_dir, subject, session, methods, settings.get("Segmenter", "atlas")))
+                found = list(
+                    _defaced_scans(out_dir, subject, session, methods, settings.get("Segmenter", UNNAMED_SEGMENTER))
+                )
                 known[folder] = (stamp, found)
             cases += known[folder][1]
     if not cases:
@@ -129,18 +131,9 @@ def find_cases(out_dir: Path, known: dict[Path, tuple[int, list[Case]]] | None =
     return sorted(cases, key=lambda case: (case.paths.stem, order.index(case.method)))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file; empty where it cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _defaced_scans(
     out_dir: Path, subject: Path, session: Path | None, methods: Mapping[str, str], segmenter: str
-) -> Iterator[Case]:
+) -> Iterator[ReviewCase]:
     """Cases of one folder, with the verdicts of their evidence files."""
     labels = (subject.name.removeprefix("sub-"), session.name.removeprefix("ses-") if session else None)
     names = set(_files((session or subject) / "anat"))
@@ -148,12 +141,12 @@ def _defaced_scans(
         match = _DEFACED.fullmatch(name)
         if match and match["description"] in methods and match["suffix"] not in _NO_SCANS:
             paths = UnitPaths(out_dir, *labels, match["stem"], match["suffix"])
-            case = Case(paths, methods[match["description"]], segmenter)
+            case = ReviewCase(paths, methods[match["description"]], segmenter)
             has_evidence = case.evidence.name in names
-            yield _with_verdict(case, _verdict_of(read_json(case.evidence)) if has_evidence else None)
+            yield _with_verdict(case, _verdict_of(read_object(case.evidence)) if has_evidence else None)
 
 
-def _with_verdict(case: Case, verdict: tuple[str, float] | None) -> Case:
+def _with_verdict(case: ReviewCase, verdict: tuple[str, float] | None) -> ReviewCase:
     return case if verdict is None else replace(case, automatic=verdict[0], score=verdict[1])
 
 
@@ -196,7 +189,3 @@ def _verdict_of(content: Mapping[str, Any]) -> tuple[str, float]:
         score = math.nan
     verdict = content.get("verdict")
     return (verdict, score) if verdict in VERDICTS else ("", math.nan)
-
-
-def _alphanumeric(name: str) -> str:
-    return "".join(c for c in name if c.isalnum())

@@ -1,4 +1,4 @@
-"""Why the automatic verdict is what it is: a line a person can read, and where to look."""
+"""Evidence of the automatic verdict as readable lines, with positions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Line:
 
 
 def evidence_lines(content: Mapping[str, Any]) -> list[Line]:
-    """Put the evidence file of one defaced scan into words; what is missing from it is left out."""
+    """Turn the evidence of one defaced scan into lines; missing entries are left out."""
     return [*_brain(_object(content.get("brain"))), *_face(_object(content.get("face")))]
 
 

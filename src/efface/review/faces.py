@@ -1,4 +1,4 @@
-"""Pictures of the face before and after, drawn when they are asked for and kept in memory."""
+"""Renderings of the face before and after defacing, made on request and cached."""
 
 import threading
 from collections import OrderedDict
@@ -11,9 +11,12 @@ from PIL import Image
 
 from efface.anatomy.skin import Surface, head_surface
 from efface.errors import InputError
+from efface.io.json_files import read_object
 from efface.io.scan import load_scan
-from efface.review.cases import Case, read_json
+from efface.review.cases import ReviewCase
+from efface.spatial.affine import apply_affine
 from efface.spatial.types import Affine
+from efface.visualization.camera import stored_pose
 from efface.visualization.face_rendering import CENTRE_MM, VIEWS, render_view
 
 WHEN = ("before", "after")
@@ -24,14 +27,14 @@ Key = tuple[str, str, str]
 
 
 class Faces:
-    """Draws faces, one at a time: a second reviewer waits rather than slowing both down."""
+    """Renders faces, one at a time, so that two reviewers do not slow each other down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._surfaces: OrderedDict[Key, tuple[Surface, Affine]] = OrderedDict()
         self._pictures: OrderedDict[tuple[Key, str], bytes] = OrderedDict()
 
-    def png(self, case: Case, when: str, view: str) -> bytes:
+    def png(self, case: ReviewCase, when: str, view: str) -> bytes:
         """One picture.
 
         Raises
@@ -51,10 +54,10 @@ class Faces:
                 _keep(self._pictures, (key, view), buffer.getvalue(), KEPT_PICTURES)
             return self._pictures[key, view]
 
-    def _surface(self, case: Case, key: Key) -> tuple[Surface, Affine]:
+    def _surface(self, case: ReviewCase, key: Key) -> tuple[Surface, Affine]:
         if key in self._surfaces:
             return self._surfaces[key]
-        evidence = read_json(case.evidence)
+        evidence = read_object(case.evidence)
         threshold = evidence.get("surface_threshold")
         when = key[2]
         path = case.defaced if when == "after" else case.original()[0]
@@ -73,16 +76,12 @@ class Faces:
 
 def pose_of(evidence: Mapping[str, Any], surface: Surface) -> Affine:
     """Average head mm to scan mm, shape (4, 4): as quality control found it, else straight at the head's middle."""
-    found = evidence.get("from_average")
-    try:
-        pose = np.asarray(found, dtype=np.float64)
-    except (TypeError, ValueError):
-        pose = np.empty(0)
-    if pose.shape == (4, 4) and np.isfinite(pose).all() and np.linalg.det(pose[:3, :3]) > 0:
-        return pose
+    found = stored_pose(evidence)
+    if found is not None:
+        return found
     corners = np.argwhere(surface.volume.data >= surface.threshold)[:: max(1, surface.volume.data.size // 1_000_000)]
     low, high = np.percentile(corners, (1, 99), axis=0)
-    middle = surface.volume.affine[:3, :3] @ ((low + high) / 2) + surface.volume.affine[:3, 3]
+    middle = apply_affine(surface.volume.affine, (low + high) / 2)
     pose = np.eye(4)
     pose[:3, 3] = middle - CENTRE_MM
     return pose

@@ -1,4 +1,4 @@
-"""Serving the review page until the reviewer has had enough."""
+"""Serve the review page until it is interrupted."""
 
 import contextlib
 import os

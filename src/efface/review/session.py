@@ -1,4 +1,4 @@
-"""What the page shows and what it may know: cases, one reviewer's votes, and what blind review keeps back."""
+"""State of a review: cases, votes, and what a blind review hides."""
 
 import hashlib
 import math
@@ -9,8 +9,9 @@ from typing import Any
 
 from efface.bids.derivatives import recipe_of
 from efface.errors import InputError
+from efface.io.json_files import read_object
 from efface.review.agreement import Agreement, agreement
-from efface.review.cases import Case, find_cases, read_json
+from efface.review.cases import ReviewCase, find_cases
 from efface.review.evidence import evidence_lines
 from efface.segmentation.labels import LABELS
 from efface.study.quality_tables import write_quality
@@ -47,8 +48,8 @@ class Session:
     out_dir: Path
     blind: bool = False
     reviewer: str = ""
-    cases: dict[str, Case] = field(default_factory=dict)
-    _known: dict[Path, tuple[int, list[Case]]] = field(default_factory=dict)
+    cases: dict[str, ReviewCase] = field(default_factory=dict)
+    _known: dict[Path, tuple[int, list[ReviewCase]]] = field(default_factory=dict)
     _log: tuple[tuple[int, int], RatingLog] = ((-1, -1), RatingLog((), 0))
 
     def __post_init__(self) -> None:
@@ -57,7 +58,7 @@ class Session:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look again for what the study has made."""
+        """Look for new results of the study."""
         self.cases = {case.id: case for case in find_cases(self.out_dir, self._known)}
 
     def log(self) -> RatingLog:
@@ -72,7 +73,7 @@ class Session:
         return self._log[1]
 
     def study(self, reviewer: str) -> dict[str, Any]:
-        """Everything the list shows, in the order of review; of the reviewer to begin with where none is named."""
+        """Content of the case list, in the order of review."""
         reviewer = reviewer or self.reviewer
         log = self.log()
         mine = {vote.case: vote for (name, *_), vote in log.last.items() if name == reviewer}
@@ -93,7 +94,7 @@ class Session:
         }
 
     def details(self, case_id: str, reviewer: str) -> dict[str, Any]:
-        """All about one case that is not an image.
+        """Details of one case, without images.
 
         Raises
         ------
@@ -104,7 +105,7 @@ class Session:
         current = [v for v in self.log().last.values() if v.case == (case.paths.stem, case.method)]
         current = [v for v in current if not is_stale(v, case.image)]
         mine = next((v for v in current if v.reviewer == reviewer), None)
-        recipe = read_json(recipe_of(case.defaced))
+        recipe = read_object(recipe_of(case.defaced))
         volumes = case.volumes()
         return {
             "id": case.id,
@@ -136,7 +137,7 @@ class Session:
         append_rating(self.out_dir, Rating(*names, verdict, note, case.image, automatic_shown=shown))
         return self.details(case_id, reviewer)
 
-    def case(self, case_id: str) -> Case:
+    def case(self, case_id: str) -> ReviewCase:
         """A case by its id.
 
         Raises
@@ -170,24 +171,24 @@ class Session:
         quality, _ = write_quality(self.out_dir)
         return f"{int(quality.reviewers.sum())} votes in qc.tsv and table1.tsv"
 
-    def _ordered(self, reviewer: str) -> Iterable[Case]:
-        """Worst first; in a blind review shuffled, for the order would tell, and for each reviewer otherwise."""
+    def _ordered(self, reviewer: str) -> Iterable[ReviewCase]:
+        """Worst first; in a blind review in random order, another one for each reviewer."""
         if self.blind:
             return sorted(self.cases.values(), key=lambda c: hashlib.sha256(f"{reviewer}|{c.id}".encode()).digest())
         return sorted(self.cases.values(), key=lambda c: -1.0 if math.isnan(c.score) else c.score, reverse=True)
 
-    def _automatic(self, case: Case, *, voted: bool) -> tuple[str | None, float | None]:
+    def _automatic(self, case: ReviewCase, *, voted: bool) -> tuple[str | None, float | None]:
         if (self.blind and not voted) or not case.automatic:
             return None, None
         return case.automatic, None if math.isnan(case.score) else case.score
 
-    def _revealed(self, case: Case, others: list[Rating], *, voted: bool) -> dict[str, Any]:
-        """The automatic verdict, what it rests on, and what others said: nothing of it before a blind vote."""
+    def _revealed(self, case: ReviewCase, others: list[Rating], *, voted: bool) -> dict[str, Any]:
+        """Automatic verdict, evidence and other votes; hidden before a blind vote."""
         automatic, score = self._automatic(case, voted=voted)
         if self.blind and not voted:
             return {"automatic": None, "score": None, "reason": "", "evidence": [], "warnings": [], "others": []}
-        content = read_json(case.evidence)
-        recipe = read_json(recipe_of(case.defaced))
+        content = read_object(case.evidence)
+        recipe = read_object(recipe_of(case.defaced))
         warnings = [w for source in (recipe.get("Warnings"), content.get("warnings")) for w in source or ()]
         return {
             "automatic": automatic,

@@ -1,4 +1,4 @@
-"""The registration engine (greedy), run in this process; nothing else of efface knows it.
+"""The registration engine (greedy), run in this process; the only module that calls it.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""What more than one room does with masks and histograms."""
+"""Shared mask and threshold operations."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Values of a volume, or of a label volume, at scattered points: many channels at once, labels without staircases."""
+"""Sampling of multi-channel volumes and label volumes at scattered points."""
 
 from typing import Any
 

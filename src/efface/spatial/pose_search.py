@@ -43,7 +43,7 @@ def rms_distance_mm(a: Affine, b: Affine, points_mm: NDArray[np.float64]) -> flo
 
 @dataclass(frozen=True)
 class ImagePair:
-    """Both images at one resolution, clipped to comparable intensities, as arrays and as greedy wants them."""
+    """Fixed and moving image at one resolution, with normalised intensities, and the weight of the fixed voxels."""
 
     fixed: Volume
     moving: Volume

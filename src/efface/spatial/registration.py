@@ -2,7 +2,7 @@
 
 Convention, everywhere: a transform maps *fixed* world coordinates to *moving* world coordinates, in RAS+ mm.
 So resampling the moving image onto the fixed grid uses the transform as it is, and points of the fixed space
-(an atlas, say) are carried to the moving space by applying it.
+(of an atlas, for example) are carried to the moving space by applying it.
 
 The affine search is a multi-start: rotation vectors on a lattice (so that any head up to about 90 degrees from
 the fixed one has a start within its capture range), centres of the heads matched for each, ranked by correlation
@@ -38,7 +38,7 @@ MAX_STRETCH = 1.5
 
 @dataclass(frozen=True)
 class AffineResult:
-    """What an affine registration found, and how far it can be trusted.
+    """Result of an affine registration, with its verdict.
 
     Attributes
     ----------

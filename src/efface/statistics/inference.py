@@ -1,7 +1,7 @@
 """Estimates, intervals and tests on the values of a study's subjects; scipy and statsmodels do the computing.
 
 The subject is the unit of inference: scans of one subject are not independent. What a number of subjects cannot
-support is NaN, with the reason; `docs/study/statistics.md` says what each test asks.
+support is NaN, with the reason; `docs/explanation/statistics.md` says what each test asks.
 
 References
 ----------

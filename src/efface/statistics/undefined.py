@@ -1,4 +1,4 @@
-"""What a measure of an empty region is: decided here, for all of them.
+"""Values of measures on empty regions, decided once.
 
 ==================  ====================  =====================
 measure             region empty in both  region empty in one

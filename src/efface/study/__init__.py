@@ -1,4 +1,4 @@
-"""The paper's experiments over a data set: one job a scan, provenance of every file, executor, group tables."""
+"""The paper's experiments on a data set: scan jobs, rescan jobs, recipes of all results, parallel runs, group tables."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,8 @@ from efface._lazy import attach
 
 if TYPE_CHECKING:
     from efface.study.backends import default_jobs
-    from efface.study.run import Progress, Study, Summary, out_dir_of
+    from efface.study.output_folder import out_dir_of
+    from efface.study.run import Progress, Study, Summary
     from efface.study.settings import Settings
     from efface.study.tables import Tables, collect, load_tables
 
@@ -22,13 +23,14 @@ __all__ = [
     "out_dir_of",
 ]
 
-# A worker imports this package within a second; it loads the libraries with its first scan.
+# Lazy: a worker imports this package within a second, and the libraries with its first scan.
 __getattr__, __dir__ = attach(
     __name__,
     {
-        **dict.fromkeys(("Progress", "Study", "Summary", "out_dir_of"), "efface.study.run"),
+        **dict.fromkeys(("Progress", "Study", "Summary"), "efface.study.run"),
         **dict.fromkeys(("Tables", "collect", "load_tables"), "efface.study.tables"),
         "Settings": "efface.study.settings",
+        "out_dir_of": "efface.study.output_folder",
         "default_jobs": "efface.study.backends",
     },
 )

@@ -142,7 +142,7 @@ class Remote:
             try:
                 client = distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
-                msg = f"no dask scheduler answers at {self.address}: start it (docs/scale.md), and run the same command"
+                msg = f"no dask scheduler answers at {self.address}: start it, and run the same command again"
                 raise ClusterError(msg) from error
             with client:
                 _prepare(client)
@@ -187,12 +187,12 @@ class Batch:
         exports = [f"export {name}={threads}" for name in (*ENVIRONMENT, "EFFACE_THREADS")]
         options["job_script_prologue"] = [*options.get("job_script_prologue", ()), *exports]
         options["worker_extra_args"] = [*options.get("worker_extra_args", ()), "--nthreads", "1"]
-        allowed = {**QUIET, "distributed.scheduler.allowed-failures": 3}  # jobs may be pre-empted
+        allowed = {**QUIET, "distributed.scheduler.allowed-failures": 3}  # jobs may be preempted
         with dask.config.set(allowed), _quiet():
             try:
                 cluster = getattr(dask_jobqueue, kind)(**options)
             except (TypeError, ValueError) as error:
-                msg = f"the batch jobs cannot be described ({error}): see --cluster-config in docs/scale.md"
+                msg = f"the batch jobs cannot be described ({error}): see --cluster-config in the documentation"
                 raise InputError(msg) from error
             with cluster, distributed.Client(cluster, set_as_default=False) as client:
                 cluster.scale(jobs=self.jobs)
@@ -252,10 +252,10 @@ def _options(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        msg = f"{path} cannot be read as YAML ({' '.join(str(error).split())[:120]}): see docs/scale.md for an example"
+        msg = f"{path} cannot be read as YAML ({' '.join(str(error).split())[:120]}): the documentation has an example"
         raise InputError(msg) from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        msg = f"{path} must hold options of dask-jobqueue, one NAME: VALUE a line; see docs/scale.md for an example"
+        msg = f"{path} must hold options of dask-jobqueue, one NAME: VALUE a line; the documentation has an example"
         raise InputError(msg)
     return content
 
@@ -280,7 +280,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
-    from efface.io.scratch import private_folder
+    from efface.io.scratch import private_temporary_folder
 
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         yield folder

@@ -10,8 +10,9 @@ import numpy as np
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import apply_edit, plan
 from efface.errors import AnatomyError
-from efface.io.deidentify import Sidecar, without_names
-from efface.io.scan import Scan, load_mask, load_scan
+from efface.io.deidentify import Sidecar, strip_identifying_header
+from efface.io.label_images import load_mask
+from efface.io.scan import Scan, load_scan
 from efface.metrics.table import Value
 from efface.spatial.types import BoolVolume
 from efface.study import provenance
@@ -68,7 +69,7 @@ def defaced(context: StepContext, anatomy: HeadAnatomy, method: str) -> DefacedS
             implementation=settings.implementation(method),
             protect_brain=settings.protect_brain,
         )
-        scan, removed = without_names(apply_edit(anatomy.scan, edit), settings.header)
+        scan, removed = strip_identifying_header(apply_edit(anatomy.scan, edit), settings.header)
         sidecar, odd = Sidecar.of(context.source.path, path, settings.header)
         anatomy.scan.save_like(edit.mask, mask_path, force=True)
         with provenance.writing(path, recipe) as record:

@@ -15,6 +15,7 @@ from efface.bids.query import T1wScan
 from efface.defacing import external
 from efface.errors import EffaceError
 from efface.io.atomic import write_atomically
+from efface.io.json_files import read_object
 
 KEY, STATE = "Recipe", "InputState"
 """Keys of the JSON: what decides a result; and size and time of its input, to recognise the file without opening it."""
@@ -134,11 +135,7 @@ def state_of(source: T1wScan) -> list[int]:
 
 def read_recipe(path: Path) -> dict[str, Any] | None:
     """Return the whole JSON beside `path`, or None where there is none that can be read."""
-    try:
-        content = json.loads(recipe_of(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+    return read_object(recipe_of(path)) or None
 
 
 def write_recipe(path: Path, recipe: Mapping[str, Any], /, **more: Any) -> None:

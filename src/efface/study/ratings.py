@@ -17,9 +17,10 @@ from filelock import FileLock, Timeout
 
 from efface.bids.derivatives import UnitPaths
 from efface.errors import InputError, OutputError
+from efface.quality.verdict import QualityClass
 
-VERDICTS = ("Success", "Failure I", "Failure II")
-"""The paper's three classes, section 3.2."""
+VERDICTS = tuple(verdict.value for verdict in QualityClass)
+"""Values of `efface.quality.verdict.QualityClass`."""
 TAKEN_BACK = ""
 """Verdict of a rating that withdraws an earlier one."""
 LONGEST_NAME, LONGEST_NOTE = 60, 2000

@@ -29,7 +29,7 @@ from efface.study.segmentations import segmented
 from efface.study.settings import Settings
 from efface.study.steps import StepContext, paths_of
 
-__all__ = ["RESAMPLE", "RESAMPLED", "RESCAN_12", "RESCAN_21", "RESCAN_GROUPS", "Pair", "RescanJob", "pairs_of"]
+__all__ = ["RESAMPLE", "RESAMPLED", "RESCAN_12", "RESCAN_21", "RESCAN_GROUPS", "RescanJob", "SessionPair", "pairs_of"]
 
 RESCAN_12, RESCAN_21 = "rescan-1-2", "rescan-2-1"
 RESCAN_GROUPS = (RESCAN_12, RESCAN_21, RESAMPLED)
@@ -39,14 +39,14 @@ RESAMPLE = "resample"
 
 
 @dataclass(frozen=True)
-class Pair:
+class SessionPair:
     """Two sessions of a subject, in the order of their labels."""
 
     first: T1wScan
     second: T1wScan
 
 
-def pairs_of(sources: Sequence[T1wScan]) -> list[Pair]:
+def pairs_of(sources: Sequence[T1wScan]) -> list[SessionPair]:
     """Pair the first two sessions of every subject that has them.
 
     Where a session has several scans, those with the same name in both sessions are taken, else the first of each.
@@ -63,9 +63,9 @@ def pairs_of(sources: Sequence[T1wScan]) -> list[Pair]:
         first, second = (sessions[label] for label in sorted(sessions)[:2])
         shared = [name for name in first if name in second]
         if shared:
-            pairs.append(Pair(first[shared[0]], second[shared[0]]))
+            pairs.append(SessionPair(first[shared[0]], second[shared[0]]))
         else:
-            pairs.append(Pair(next(iter(first.values())), next(iter(second.values()))))
+            pairs.append(SessionPair(next(iter(first.values())), next(iter(second.values()))))
     return pairs
 
 
@@ -81,7 +81,7 @@ class RescanJob(Job):
         Of the study.
     """
 
-    pair: Pair
+    pair: SessionPair
     settings: Settings
     whole: ClassVar[str] = "rescan"
 

@@ -1,30 +1,24 @@
 """A study of a BIDS data set: its scan jobs, its rescan jobs and its tables."""
 
-import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from efface.bids.derivatives import GroupPaths
 from efface.bids.filters import BidsFilter
 from efface.bids.query import T1wScan, find_scans
-from efface.errors import InputError, OutputError
-from efface.io.atomic import cannot_write, remove_leftovers
+from efface.errors import InputError
+from efface.io.atomic import remove_leftovers
 from efface.study.backends import Backend, backend_of
 from efface.study.executor import Executor, Outcome
 from efface.study.job import Job
+from efface.study.output_folder import make_output_folder, only_run
 from efface.study.records import Row
 from efface.study.rescan_job import RescanJob, pairs_of
 from efface.study.scan_job import ScanJob
 from efface.study.settings import NO_RESCAN, Settings
-from efface.study.stored_settings import check_description, options_of, write_description
+from efface.study.stored_settings import options_of, write_description
 from efface.study.tables import Tables, collect
-
-log = logging.getLogger(__name__)
-
-LOCK = ".efface.lock"
 
 
 class Progress(Protocol):
@@ -162,7 +156,7 @@ class Study:
             raise InputError(msg)
         backend = cluster or backend_of(None, jobs)
         sources = self.scans(subjects, sessions)
-        self._make_output_folder()
+        make_output_folder(self.settings.bids_dir, self.settings.out_dir)
         with only_run(self.settings.out_dir):
             remove_leftovers(self.settings.out_dir)
             self._prepare_output(subjects, sessions)
@@ -197,21 +191,9 @@ class Study:
         """
         return collect(self.settings.out_dir)
 
-    def _make_output_folder(self) -> None:
-        bids_dir, out_dir = self.settings.bids_dir.resolve(), self.settings.out_dir.resolve()
-        if out_dir == bids_dir:
-            msg = f"the output folder {out_dir} is the data set itself: choose another, for example {out_dir}-efface"
-            raise InputError(msg)
-        try:
-            out_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            msg = f"output folder {out_dir} cannot be made ({error.strerror}): choose one you can write to"
-            raise OutputError(msg) from error
-        check_description(out_dir)
-
     def _prepare_output(self, subjects: Sequence[str] = (), sessions: Sequence[str] = ()) -> None:
         """Make the output folder and store the settings of this run in it."""
-        self._make_output_folder()
+        make_output_folder(self.settings.bids_dir, self.settings.out_dir)
         options = options_of(
             self.settings, bids_filter=self.bids_filter, subjects=subjects, sessions=sessions, validate=self.validate
         )
@@ -229,33 +211,6 @@ def _outcomes(executor: Executor, jobs: Sequence[Job]) -> Iterator[Outcome]:
     yield from executor.run(todo)
 
 
-@contextlib.contextmanager
-def only_run(out_dir: Path) -> Iterator[None]:
-    """Lock an output folder against every other run.
-
-    Raises
-    ------
-    OutputError
-        If another run holds the lock, or the folder cannot be written to.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(out_dir / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        msg = f"another efface study is writing to {out_dir}: wait until it has ended, or choose another folder"
-        raise OutputError(msg) from error
-    except NotImplementedError:
-        log.warning("%s cannot be locked on this file system: make sure that no second study writes to it", out_dir)
-    except OSError as error:
-        raise cannot_write(out_dir / LOCK, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _settings(settings: Settings | str | Path, out_dir: str | Path | None, options: dict[str, Any]) -> Settings:
     if isinstance(settings, Settings):
         given = [*(["out_dir"] if out_dir is not None else []), *options]
@@ -271,18 +226,3 @@ def _settings(settings: Settings | str | Path, out_dir: str | Path | None, optio
     except TypeError as error:
         msg = f"a study has no such setting ({error}): see efface.Settings"
         raise InputError(msg) from error
-
-
-def out_dir_of(path: str | Path) -> Path:
-    """Return a path as the output folder of an earlier run.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-    """
-    folder = Path(path)
-    if not GroupPaths(folder).description.is_file():
-        msg = f"{folder} is no study output: run `efface study BIDS {folder} participant` first"
-        raise InputError(msg)
-    return folder

@@ -4,7 +4,7 @@ import numpy as np
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.bids.derivatives import ORIGINAL
-from efface.io.scan import load_labels, load_mask
+from efface.io.label_images import load_labels, load_mask
 from efface.segmentation import segment
 from efface.spatial.types import BoolVolume, LabelVolume
 from efface.study import provenance
@@ -65,6 +65,6 @@ def brain_of(context: StepContext, anatomy: HeadAnatomy) -> BoolVolume:
         If it must be computed and no brain is found.
     """
     path = context.paths.brain()
-    if "brain" not in anatomy.__dict__ and path.is_file():
+    if not anatomy.knows_brain and path.is_file():
         return load_mask(path, anatomy.scan)
     return anatomy.brain

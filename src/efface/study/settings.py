@@ -1,12 +1,11 @@
 """Settings of a study, the same for all of its scans."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from efface.defacing import METHODS
-from efface.defacing.external import RunOptions
 from efface.errors import InputError
 from efface.io.deidentify import SCRUB, check_policy
 from efface.metrics import DEFAULT_MEASURES, check_measures
@@ -132,10 +131,7 @@ class Settings:
             if external is None:
                 parse(METHODS[method].params, params, what=method)
             else:
-                run = {option.name for option in fields(RunOptions)}
-                parse(RunOptions, {name: params[name] for name in params if name in run}, what=method)
-                own = {name: params[name] for name in params if name not in run}
-                parse(external.params, own, what=f"the external program {external.program}")
+                parse(external.params, params, what=f"the external program of {method}")
         for name, params in self.segmenter_params.items():
             parse(SEGMENTERS[name].params, params, what=f"the segmenter {name}")
 

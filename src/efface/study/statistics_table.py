@@ -1,6 +1,6 @@
 """statistics.tsv: estimates and tests of a study's tables, each with number of subjects, interval and corrected p.
 
-The column ``test`` names the question; formulas and limits are in docs/study/statistics.md:
+The column ``test`` names the question; formulas and limits are in docs/explanation/statistics.md:
 
 ``summary``
     Median, quartiles and interval of a method, a rescan or the control. No test.

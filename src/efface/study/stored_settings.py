@@ -40,7 +40,6 @@ from typing import Any
 from efface._version import __version__
 from efface.bids.derivatives import GroupPaths
 from efface.bids.filters import BidsFilter
-from efface.errors import OutputError
 from efface.io.atomic import write_atomically
 from efface.study.settings import Settings
 
@@ -101,7 +100,7 @@ def write_description(settings: Settings, options: Mapping[str, Any]) -> None:
     Raises
     ------
     OutputError
-        If it cannot be written, or the folder holds another data set.
+        If it cannot be written.
     """
     path = GroupPaths(settings.out_dir).description
     plain = json.loads(json.dumps(options, default=str))
@@ -117,20 +116,6 @@ def write_description(settings: Settings, options: Mapping[str, Any]) -> None:
         KEY: {**runs[-1], RUNS: runs},
     }
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode(), force=True)
-
-
-def check_description(out_dir: Path) -> None:
-    """Check that an output folder is new or holds a study of efface.
-
-    Raises
-    ------
-    OutputError
-        If its ``dataset_description.json`` was written by another program.
-    """
-    path = GroupPaths(out_dir).description
-    if path.is_file() and "efface" not in path.read_text(encoding="utf-8", errors="replace"):
-        msg = f"{out_dir} holds another data set (its dataset_description.json is not efface's): choose another folder"
-        raise OutputError(msg)
 
 
 def add_run(runs: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Train the network that finds facial features, and say how well it does on heads it has never seen.
 
-Pre-training on the average head, which is nobody; five-fold cross-validation over heads; and the network that ships,
+Pre-training on the average head; five-fold cross-validation over heads; and the network that ships,
 trained on all. Every step is a function of the seed and its number, and checkpoints are written, so that a run that
 was stopped goes on as if it had not been.
 """
@@ -58,7 +58,7 @@ class Schedule:
 
 
 PRETRAINING = Schedule(500, 1.5e-3, 300, small=1.0)
-"""On the average head alone, whose features are known and which is nobody."""
+"""On the average head alone, whose features are known."""
 TRAINING = Schedule(1500, 1e-3, small=0.85)
 
 
@@ -228,7 +228,7 @@ def evaluate(network: LandmarkNet, head: Head, fold: int) -> Score:
 
 
 def folds(heads: Sequence[Head], count: int = FOLDS) -> list[list[Head]]:
-    """Heads held out by each fold; the average head, which is nobody, is always trained on."""
+    """Heads held out by each fold; the average head is always trained on."""
     people = [head for head in heads if head.name != AVERAGE]
     order = np.random.default_rng(SEED).permutation(len(people))
     return [[people[i] for i in sorted(order[fold::count])] for fold in range(count)]

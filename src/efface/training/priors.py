@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 WORKING_MM = 2.0
 FACE_DEPTH_MM = 28.0
-"""Tissue deeper than this below the skin of the face tells nothing about the person: nasal cavity, tongue, throat."""
+"""Tissue deeper than this below the skin of the face does not identify the person: nasal cavity, tongue, throat."""
 MASK_MARGIN_MM, MASK_REACH_MM = 4.0, 25.0
 """How far the removal mask goes beyond the widest face and ears, and out into the air in front of them."""
 BRAIN_CLEARANCE_MM = 4.0

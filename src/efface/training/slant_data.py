@@ -18,7 +18,8 @@ from efface.anatomy.templates import prior as average_prior
 from efface.bids.query import find_scans
 from efface.errors import EffaceError, InputError
 from efface.io.atomic import write_atomically
-from efface.io.scan import load_labels, load_scan
+from efface.io.label_images import load_labels
+from efface.io.scan import load_scan
 from efface.segmentation.atlas.atlas_prior import CORTEX, GROUPS, load_prior
 from efface.segmentation.brain_alignment import AVERAGE_TO_TEMPLATE
 from efface.segmentation.labels import MIRRORED, index_lookup

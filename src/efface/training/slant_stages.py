@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from efface.errors import InputError
 from efface.io.atomic import write_atomically
-from efface.io.scan import load_labels
+from efface.io.label_images import load_labels
 from efface.metrics.dice import compare_labels
 from efface.segmentation.labels import ids_of
 from efface.segmentation.slant.checkpoints import (

@@ -1,7 +1,9 @@
-"""Where the camera of a 3-D face stands: read from what the study stored, or told from the brain mask."""
+"""Camera pose for 3-D faces: from the stored verdict, or from the brain mask."""
 
 import functools
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,3 +65,13 @@ def _principal(mask: BoolVolume, affine: Affine) -> tuple[NDArray[np.float64], N
 def _average() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     brain = prior("brain")
     return _principal(brain.data > 0.5, brain.affine)
+
+
+def stored_pose(evidence: Mapping[str, Any]) -> Affine | None:
+    """Average head mm to scan mm from a verdict's JSON, shape (4, 4); None where it holds no usable one."""
+    try:
+        pose = np.asarray(evidence.get("from_average"), dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    usable = pose.shape == (4, 4) and np.isfinite(pose).all() and np.linalg.det(pose[:3, :3]) > 0
+    return pose if usable else None

@@ -1,8 +1,8 @@
-"""Pictures of the face on a scan: the surface a viewer in 3D Slicer would see, cast ray by ray, without a display.
+"""Rendering of the face on a scan by ray casting, without a display.
 
 A `Surface` is where a smoothed scan crosses one threshold. Rays go from a camera, placed by the average head's rigid
-pose in the scan, to the first crossing; what lies behind it (sinuses, say) is not seen, and what defacing laid open is.
-To compare a scan before and after defacing, give both the same pose and the first one's threshold::
+pose in the scan, to the first crossing. Structures behind it, such as sinuses, are hidden; those that defacing exposed
+are shown. To compare a scan before and after defacing, give both the same pose and the first one's threshold::
 
     before = head_surface(original.volume)
     after = head_surface(defaced.volume, threshold=before.threshold)

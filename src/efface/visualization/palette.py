@@ -1,31 +1,12 @@
-"""One colour and one name a method, the same in every figure, table and page."""
+"""Colours and titles of methods, rescans and regions, the same in every figure, table and page."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-COLOURS: Mapping[str, str] = MappingProxyType(
-    {
-        "defacer": "#CC79A7",
-        "quickshear": "#E69F00",
-        "mri_deface": "#56B4E9",
-        "pydeface": "#0072B2",
-        "fsl_deface": "#009E73",
-        "mri_reface": "#D55E00",
-    }
-)
-"""Okabe and Ito's colours, which colour-blind people tell apart; the same method has the same colour everywhere."""
-TITLES: Mapping[str, str] = MappingProxyType(
-    {
-        "defacer": "Defacer",
-        "quickshear": "QuickShear",
-        "mri_deface": "MRI_Deface",
-        "pydeface": "PyDeface",
-        "fsl_deface": "FSL_deface",
-        "mri_reface": "mri_reface",
-        "rescan-1-2": "Rescan 1→2",
-        "rescan-2-1": "Rescan 2→1",
-        "resampled": "Resampled only",
-    }
+from efface.defacing import METHODS
+
+RESCAN_TITLES: Mapping[str, str] = MappingProxyType(
+    {"rescan-1-2": "Rescan 1→2", "rescan-2-1": "Rescan 2→1", "resampled": "Resampled only"}
 )
 RESCAN_COLOURS: Mapping[str, str] = MappingProxyType(
     {"rescan-1-2": "#1b1b1b", "rescan-2-1": "#555555", "resampled": "#8a8a8a"}
@@ -53,12 +34,12 @@ UNKNOWN = "#666666"
 
 def colour_of(method: str) -> str:
     """Colour of a method or a rescan group, as ``#rrggbb``."""
-    return COLOURS.get(method) or RESCAN_COLOURS.get(method, UNKNOWN)
+    return METHODS[method].colour if method in METHODS else RESCAN_COLOURS.get(method, UNKNOWN)
 
 
 def title_of(method: str) -> str:
     """The name that its authors write."""
-    return TITLES.get(method, method)
+    return METHODS[method].title if method in METHODS else RESCAN_TITLES.get(method, method)
 
 
 def listed(items: Sequence[str]) -> str:

@@ -90,7 +90,7 @@ def middle(mask: BoolVolume, axis: int) -> int:
 
 
 def brightest(volume: FloatVolume) -> float:
-    """The intensity that is drawn white."""
+    """Intensity that is drawn white."""
     inside = volume[volume > 0]
     return float(np.percentile(inside, 99.5)) if inside.size else 1.0
 

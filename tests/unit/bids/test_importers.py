@@ -155,7 +155,7 @@ def test_an_own_table_replaces_the_mapping(tmp_path, text):
     done = import_kirby21(kirby(tmp_path / "src", [1, 2, 3]), out, pairs=pairs)
     assert names(out) == [f"sub-a/ses-{n}/anat/sub-a_ses-{n}_T1w.nii" for n in (1, 2)]
     assert (out / names(out)[1]).read_bytes() == image(2)
-    assert "belong to nobody" in done.warnings[0]
+    assert "belong to no person in the mapping" in done.warnings[0]
     assert table(out / "participants.tsv") == [{"participant_id": "sub-a", "sex": "n/a", "age": "n/a"}]
 
 

@@ -59,7 +59,7 @@ BAD = {
     "no memory": ("study {bids} {folder}/out participant --memory 0", "--memory must be more than 0"),
     "unknown measure": ("study {bids} {folder}/out participant --measures length", "dice, volume, distance"),
     "unknown rescan": ("study {bids} {folder}/out participant --rescan warp", "rigid, affine, deformable, none"),
-    "no time": ("study {bids} {folder}/out participant --step-limit 0", "more than 0 s"),
+    "no time": ("study {bids} {folder}/out participant --step-limit 0", "seconds above 0; received 0"),
     "a filter that is no JSON": ("study {bids} {folder}/out participant --bids-filter {{", "filter"),
     "an option of another data set": ("dataset oasis3 {folder} {folder}/b --contrasts FLAIR", "not an option of oasis3"),
     "everybody and some": ("dataset oasis3 {folder} {folder}/b --all --subjects 3", "--all takes every person"),

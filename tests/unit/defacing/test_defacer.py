@@ -13,6 +13,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.landmarks import FacialLandmark
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.defacing import apply_edit, defacer
+from efface.defacing.defacer import Params
 from efface.errors import LandmarkError
 from efface.io.scan import load_scan
 from efface.spatial.types import Volume
@@ -48,7 +49,8 @@ def plan(anatomy, features, monkeypatch):
     def planned(*names, of=None, **options):
         found = tuple(f for f in features if not names or f.name in names)
         phantom.give_landmarks(monkeypatch, lambda _scan: found)
-        return defacer.plan(of or anatomy, defacer.Params(incomplete="edit" if names else "refuse", **options))
+        params = Params(incomplete="edit" if names else "refuse", **options)
+        return defacer.plan(of or anatomy, params)
 
     return planned
 
@@ -139,7 +141,7 @@ def test_an_eye_found_in_the_air_changes_nothing_there(plan, anatomy, features, 
     assert 0 not in anatomy.scan.data[at].shape
     assert not anatomy.head[at].any()
     phantom.give_landmarks(monkeypatch, lambda _scan: (lost,))
-    assert not defacer.plan(anatomy, defacer.Params(incomplete="edit")).mask.any()
+    assert not defacer.plan(anatomy, Params(incomplete="edit")).mask.any()
 
 
 def test_the_nose_stays_cut_where_eyes_and_mouth_reach_into_its_box(plan, anatomy, features):
@@ -229,19 +231,19 @@ def given(monkeypatch, features, *names):
 def test_an_incomplete_face_is_refused_in_one_line_that_says_what_is_missing(anatomy, features, monkeypatch):
     given(monkeypatch, features, "eyes", "mouth")
     with pytest.raises(LandmarkError, match=r"Defacer found 1 of 2 eyes, 0 of 1 mouth: .*incomplete=edit") as caught:
-        defacer.plan(anatomy, defacer.Params())
+        defacer.plan(anatomy, Params())
     assert "\n" not in str(caught.value)
 
 
 def test_too_many_features_are_refused_too(anatomy, features, monkeypatch):
     phantom.give_landmarks(monkeypatch, lambda _scan: (*features, features[2]))
     with pytest.raises(LandmarkError, match="found 2 of 1 nose"):
-        defacer.plan(anatomy, defacer.Params())
+        defacer.plan(anatomy, Params())
 
 
 def test_an_incomplete_face_is_edited_with_a_warning_when_asked(anatomy, features, monkeypatch):
     given(monkeypatch, features, "ears", "mouth")
-    edit = defacer.plan(anatomy, defacer.Params(incomplete="edit"))
+    edit = defacer.plan(anatomy, Params(incomplete="edit"))
     (warning,) = edit.warnings
     assert "found 1 of 2 ears, 0 of 1 mouth" in warning
     assert edit.params["found"] == {"eyes": 2, "nose": 1, "ears": 1, "mouth": 0}
@@ -253,4 +255,4 @@ def test_an_incomplete_face_is_edited_with_a_warning_when_asked(anatomy, feature
 def test_a_head_without_any_feature_is_refused_in_either_mode(anatomy, monkeypatch, incomplete):
     phantom.give_landmarks(monkeypatch, lambda _scan: ())
     with pytest.raises(LandmarkError, match="found 0 of 2 eyes, 0 of 1 nose, 0 of 2 ears, 0 of 1 mouth"):
-        defacer.plan(anatomy, defacer.Params(incomplete=incomplete))
+        defacer.plan(anatomy, Params(incomplete=incomplete))

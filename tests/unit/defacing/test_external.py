@@ -1,10 +1,13 @@
-"""Original programs: called as they want, timed, their edit taken; stand-ins check arguments, quickshear is real."""
+"""External programs: arguments, time limit, edit, version. Most programs are stand-ins; quickshear is the real one."""
 
+import importlib.metadata
+import json
 import os
+import re
 import shutil
 import stat
+import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +15,12 @@ import pytest
 
 import phantom
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.defacing import plan, protected_region
+from efface.defacing import external_process, plan, protected_region
 from efface.defacing.edit import without
-from efface.defacing.external import find_program, plan_external
-from efface.defacing.external_programs import EXTERNAL_PROGRAMS
+from efface.defacing.external import EXTERNAL_PROGRAMS, external_version, find_program, plan_external
 from efface.errors import ExternalToolError, InputError, MissingDependencyError
 from efface.io.scan import load_scan
+from efface.parameters import describe
 
 CUT = """
 import sys, nibabel, numpy
@@ -87,7 +90,7 @@ def test_the_real_quickshear_agrees_with_the_native_one(anatomy):
     assert original.implementation == "original"
 
 
-def test_protection_holds_for_originals_too(anatomy, tmp_path):
+def test_protection_holds_for_external_programs_too(anatomy, tmp_path):
     body = "import nibabel\ns, t = sys.argv[1:3]\n" + CUT.format(source="s", target="t").replace("-10:", "5:")
     everything = plan_external(anatomy, "fsl_deface", {"program": program(tmp_path / "bin", "fsl_deface", body)})
     assert (everything.mask & anatomy.brain).any()
@@ -124,38 +127,53 @@ nibabel.save(out, sys.argv[2])
         ),
     ],
 )
-def test_a_program_that_fails_is_one_line_with_its_last_words(anatomy, tmp_path, body, words):
+def test_a_program_that_fails_is_one_line_with_its_last_lines(anatomy, tmp_path, body, words):
     path = program(tmp_path / "bin", "fsl_deface", body)
     with pytest.raises(ExternalToolError, match=words) as caught:
         plan_external(anatomy, "fsl_deface", {"program": path})
     assert "\n" not in str(caught.value)
 
 
-def test_a_program_that_hangs_is_killed_with_its_children(anatomy, tmp_path):
-    marker = tmp_path / "child.pid"
+def test_a_program_that_takes_too_long_is_stopped(anatomy, tmp_path):
+    path = program(tmp_path / "bin", "fsl_deface", "import time; time.sleep(600)")
+    with pytest.raises(ExternalToolError, match=r"fsl_deface took more than 0\.2 s and was stopped"):
+        plan_external(anatomy, "fsl_deface", {"program": path, "timeout_s": 0.2})
+
+
+CHILD = """
+import sys, time
+with open(sys.argv[1], 'w') as pipe:
+    print('started', file=pipe, flush=True)
+    time.sleep(60)
+    print('survived', file=pipe)
+"""
+
+
+def test_a_program_that_is_stopped_takes_its_children_with_it(anatomy, tmp_path, monkeypatch):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = None
+
+    class TimesOutWhenTheChildRuns(subprocess.Popen):
+        def wait(self, timeout=None):
+            nonlocal reader
+            if timeout is None:
+                return super().wait()
+            reader = pipe.open()  # blocks until the child opens its end
+            assert reader.readline() == "started\n"
+            raise subprocess.TimeoutExpired(self.args, timeout)
+
+    monkeypatch.setattr(external_process.subprocess, "Popen", TimesOutWhenTheChildRuns)
     body = (
         "import subprocess, time\n"
-        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        f"open({str(marker)!r}, 'w').write(str(child.pid))\ntime.sleep(60)"
+        f"child = subprocess.Popen([sys.executable, '-c', {CHILD!r}, {str(pipe)!r}])\n"
+        "time.sleep(60)"
     )
     path = program(tmp_path / "bin", "fsl_deface", body)
-    start = time.monotonic()
-    with pytest.raises(ExternalToolError, match="more than 2 s"):
-        plan_external(anatomy, "fsl_deface", {"program": path, "timeout_s": 2})
-    assert time.monotonic() - start < 20
-    pid = int(marker.read_text())
-    deadline = time.monotonic() + 5
-    while _alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _alive(pid)
-
-
-def _alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+    with pytest.raises(ExternalToolError, match="more than 5 s"):
+        plan_external(anatomy, "fsl_deface", {"program": path, "timeout_s": 5})
+    assert reader.read() == "", "the pipe ends when the child does, and the child must not reach its last line"
+    reader.close()
 
 
 def test_the_private_folder_is_gone_afterwards(anatomy, tmp_path, monkeypatch):
@@ -182,11 +200,97 @@ def test_a_missing_atlas_of_mri_deface_is_named(anatomy, tmp_path, monkeypatch):
         plan_external(anatomy, "mri_deface", {"program": path})
 
 
-def test_unknown_parameters_and_methods_are_refused(anatomy, tmp_path):
-    path = program(tmp_path / "bin", "fsl_deface", "pass")
-    with pytest.raises(InputError, match="nudge"):
-        plan_external(anatomy, "fsl_deface", {"program": path, "buffer": 3})
-    with pytest.raises(InputError, match="no external program"):
-        find_program("defacer")
+def test_unknown_methods_and_implementations_are_refused(anatomy):
+    for method in ("defacer", "knife"):
+        with pytest.raises(InputError, match=f"{method} has no external program that can be run"):
+            find_program(method)
     with pytest.raises(InputError, match="native, original"):
         plan(anatomy, "quickshear", implementation="legacy")
+
+
+WRONG = {
+    "program": ["", 3],
+    "timeout_s": ["abc", 0, -1, None, np.nan, "inf"],
+    "buffer": ["abc", -1, None, np.nan],
+    "nudge": ["abc", "1,2", (1, 2), 5, (0, 0, np.nan)],
+    "cost": [3],
+    "template": ["", 3],
+    "facemask": ["", 3],
+}
+
+
+@pytest.mark.parametrize("method", EXTERNAL_PROGRAMS)
+def test_wrong_values_are_refused_before_anything_is_run(anatomy, method):
+    for row in describe(EXTERNAL_PROGRAMS[method].params):
+        for value in WRONG[row.name]:
+            with pytest.raises(InputError, match=f"^the external program of {method}: {row.name} must be") as caught:
+                plan_external(anatomy, method, {"program": "/nowhere", row.name: value})
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", EXTERNAL_PROGRAMS)
+@pytest.mark.parametrize("name", ["sharpness", "method", "anatomy", "implementation"])
+def test_unknown_parameters_are_refused_and_the_known_are_listed(anatomy, method, name):
+    with pytest.raises(InputError, match=f"{method} has no parameter {name}; expected program, timeout_s") as caught:
+        plan_external(anatomy, method, {name: 3})
+    assert all(row.name in str(caught.value) for row in describe(EXTERNAL_PROGRAMS[method].params))
+
+
+def test_parameters_that_are_given_are_recorded(anatomy, tmp_path):
+    body = "import json, nibabel\na = sys.argv[1:]; print(json.dumps(a[4:])); s, t = a[0], a[2]\n" + CUT.format(
+        source="s", target="t"
+    )
+    path = program(tmp_path / "bin", "pydeface", body)
+    given = {"cost": "corratio", "template": tmp_path / "t.nii", "facemask": str(tmp_path / "m.nii")}
+    edit = plan_external(anatomy, "pydeface", {**given, "program": path})
+    assert list(edit.params) == ["cost", "template", "facemask", "program", "version", "log"]
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    assert json.loads(edit.params["log"].splitlines()[0]) == words
+    assert json.loads(json.dumps(edit.params)) == edit.params
+
+
+# Versions before a run
+
+
+def test_the_version_that_a_program_prints_is_known_before_it_runs_on_a_scan(tmp_path):
+    path = program(tmp_path / "bin", "mri_deface", "assert sys.argv[1:] == ['--version']; print('mri_deface v1.22')")
+    assert external_version("mri_deface", path) == "1.22"
+
+
+@pytest.mark.parametrize("body", ["print('no number')", "sys.exit(3)", "import os; os.write(1, bytes([255, 254]))"])
+def test_a_program_that_prints_no_version_is_identified_by_its_content(tmp_path, body):
+    path = program(tmp_path / "bin", "mri_deface", body)
+    first = external_version("mri_deface", path)
+    assert re.fullmatch("sha256:[0-9a-f]{16}", first)
+    assert external_version("mri_deface", path) == first
+    program(tmp_path / "bin", "mri_deface", f"{body} # another build")
+    assert external_version("mri_deface", path) != first
+
+
+def test_a_program_without_a_way_to_its_version_is_not_started(tmp_path):
+    path = program(tmp_path / "bin", "run_mri_reface.sh", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert external_version("mri_reface", path).startswith("sha256:")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_version_of_fsl_is_that_of_its_installation(tmp_path):
+    (tmp_path / "fsl" / "etc").mkdir(parents=True)
+    (tmp_path / "fsl" / "etc" / "fslversion").write_text("6.0.7.4:1a2b3c\n")
+    path = program(tmp_path / "fsl" / "bin", "fsl_deface", "sys.exit(1)")
+    assert external_version("fsl_deface", path) == "6.0.7.4"
+    assert external_version("fsl_deface", program(tmp_path / "elsewhere", "fsl_deface", "")).startswith("sha256:")
+
+
+def test_the_version_of_the_real_quickshear_is_that_of_its_package(tmp_path):
+    path = shutil.which("quickshear", path=str(Path(sys.executable).parent))
+    assert external_version("quickshear", path) == importlib.metadata.version("quickshear")
+    other = tmp_path / "quickshear"
+    other.write_text("#!/bin/sh\nexit 0\n")
+    other.chmod(0o755)
+    assert external_version("quickshear", other).startswith("sha256:")
+
+
+def test_the_version_of_a_missing_program_says_what_to_install(monkeypatch):
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(MissingDependencyError, match="install FSL"):
+        external_version("fsl_deface")

@@ -11,7 +11,7 @@ from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.defacing import Edit, apply_edit, mri_reface
-from efface.defacing.mri_reface import tissue_noise
+from efface.defacing.mri_reface import Params, tissue_noise
 from efface.errors import AnatomyError, RegistrationError
 from efface.io.scan import load_scan
 from efface.spatial import registration
@@ -42,7 +42,7 @@ def anatomy():
 def edit(anatomy):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mri_reface, "_best_warp", stiff_warp)
-        return mri_reface.plan(anatomy, mri_reface.Params())
+        return mri_reface.plan(anatomy, Params())
 
 
 def prior(anatomy, name, order=1):
@@ -76,14 +76,14 @@ TISSUE = 60.0
 
 @pytest.mark.parametrize("margin_mm", [0.0, 7.0, 15.0])
 def test_the_edit_stays_clear_of_the_brain_by_the_margin(anatomy, margin_mm):
-    edit = mri_reface.plan(anatomy, mri_reface.Params(margin_mm=margin_mm))
+    edit = mri_reface.plan(anatomy, Params(margin_mm=margin_mm))
     distance = ndimage.distance_transform_edt(~anatomy.brain, sampling=anatomy.scan.spacing_mm)
     assert distance[edit.mask].min() > margin_mm
     assert distance[edit.mask].min() < max(margin_mm, 4) + 4, "the face comes as near as it may"
 
 
 def test_a_wider_margin_takes_voxels_out_only(anatomy, edit):
-    wide = mri_reface.plan(anatomy, mri_reface.Params(margin_mm=15.0))
+    wide = mri_reface.plan(anatomy, Params(margin_mm=15.0))
     assert not (wide.mask & ~edit.mask).any()
     assert wide.mask.sum() < edit.mask.sum()
 
@@ -119,7 +119,7 @@ def test_a_head_that_lies_obliquely_gets_the_same_face(anatomy, edit):
     scan = load_scan(nib.Nifti1Image(anatomy.scan.data.astype(np.int16), turn @ anatomy.scan.affine))
     pose = AffineResult(turn, 1.0, converged=True, reason="", dof=12, starts=1)
     turned = HeadAnatomy(scan, anatomy.brain, registration=pose)
-    found = mri_reface.plan(turned, mri_reface.Params())
+    found = mri_reface.plan(turned, Params())
     assert phantom.dice(found.mask, edit.mask) > 0.99
     after, expected = (
         apply_edit(a.scan, e).data[clear_tissue(anatomy, edit)] for a, e in ((turned, found), (anatomy, edit))
@@ -131,7 +131,7 @@ def test_a_head_that_lies_obliquely_gets_the_same_face(anatomy, edit):
 
 
 def test_the_same_scan_gets_the_same_values(anatomy, edit):
-    again = mri_reface.plan(average_head.anatomy(), mri_reface.Params())
+    again = mri_reface.plan(average_head.anatomy(), Params())
     assert np.array_equal(again.mask, edit.mask)
     assert np.array_equal(again.values, edit.values)
 
@@ -139,14 +139,14 @@ def test_the_same_scan_gets_the_same_values(anatomy, edit):
 def test_another_scan_gets_other_noise(anatomy, edit):
     data = anatomy.scan.data.copy()
     data[30, 10, 50] += 1
-    other = mri_reface.plan(average_head.anatomy(data), mri_reface.Params())
+    other = mri_reface.plan(average_head.anatomy(data), Params())
     assert np.array_equal(other.mask, edit.mask)
     assert (other.values != edit.values).mean() > 0.99
 
 
 def test_blanked_air_stays_zero(anatomy):
     blanked = average_head.anatomy(np.where(ndimage.binary_dilation(anatomy.head), anatomy.scan.data, 0))
-    edit = mri_reface.plan(blanked, mri_reface.Params())
+    edit = mri_reface.plan(blanked, Params())
     after = apply_edit(blanked.scan, edit).data
     around = edit.mask & (prior(anatomy, "air") > 0.5) & ~replaced(anatomy, edit)
     assert around.sum() > 10_000
@@ -160,9 +160,7 @@ def test_blanked_air_stays_zero(anatomy):
 def test_air_is_blanked_from_three_tenths_of_zeros_on(anatomy, zeros, blanked):
     air = ~ndimage.binary_dilation(anatomy.head)
     rest = np.where(np.random.default_rng(2).random(air.shape) < zeros, 0, 10)
-    edit = mri_reface.plan(
-        average_head.anatomy(np.where(air, rest, anatomy.scan.data).astype(np.float32)), mri_reface.Params()
-    )
+    edit = mri_reface.plan(average_head.anatomy(np.where(air, rest, anatomy.scan.data).astype(np.float32)), Params())
     after = np.zeros(air.shape, np.float32)
     after[edit.mask] = edit.values
     around = edit.mask & (prior(anatomy, "air") > 0.5) & ~replaced(anatomy, edit)
@@ -177,7 +175,7 @@ def noisy(anatomy):
 
 def test_air_gets_noise_as_strong_as_it_had(anatomy):
     grainy = noisy(anatomy)
-    edit = mri_reface.plan(grainy, mri_reface.Params())
+    edit = mri_reface.plan(grainy, Params())
     after = apply_edit(grainy.scan, edit).data
     air = edit.mask & (prior(anatomy, "air") > 0.9) & ~anatomy.head
     for share in (25, 50, 75):
@@ -189,9 +187,9 @@ def test_air_gets_noise_as_strong_as_it_had(anatomy):
 
 def test_new_tissue_gets_noise_as_strong_as_that_of_the_old(anatomy):
     grainy = noisy(anatomy)
-    edit = mri_reface.plan(grainy, mri_reface.Params())
+    edit = mri_reface.plan(grainy, Params())
     deep = ndimage.binary_erosion(clear_tissue(anatomy, edit) & anatomy.head, iterations=2)
-    quiet = apply_edit(anatomy.scan, mri_reface.plan(anatomy, mri_reface.Params())).data
+    quiet = apply_edit(anatomy.scan, mri_reface.plan(anatomy, Params())).data
     added = (apply_edit(grainy.scan, edit).data - quiet)[deep]
     assert deep.sum() > 1000
     spread = np.subtract(*np.percentile(added, [84, 16])) / 2
@@ -220,7 +218,7 @@ def test_a_brain_too_small_to_tell_has_no_noise():
 @pytest.mark.parametrize("gain", [0.3, 1.0, 4.0])
 def test_the_new_tissue_is_as_bright_as_the_old(anatomy, gain):
     scaled = average_head.anatomy(gain * anatomy.scan.data)
-    edit = mri_reface.plan(scaled, mri_reface.Params())
+    edit = mri_reface.plan(scaled, Params())
     new = apply_edit(scaled.scan, edit).data[clear_tissue(anatomy, edit)]
     old = scaled.scan.data[clear_tissue(anatomy, edit) & anatomy.head]
     for share in (10, 25, 50, 75, 90):
@@ -231,11 +229,8 @@ def test_the_new_tissue_follows_the_brightness_of_each_side(anatomy):
     x = np.arange(anatomy.scan.shape[0])[:, None, None]
     field = np.exp(0.5 * np.tanh((x - anatomy.scan.shape[0] / 2) / 8))
     shaded = average_head.anatomy((anatomy.scan.data * field).astype(np.float32))
-    edit = mri_reface.plan(shaded, mri_reface.Params())
-    even, after = (
-        apply_edit(anatomy.scan, mri_reface.plan(anatomy, mri_reface.Params())).data,
-        apply_edit(shaded.scan, edit).data,
-    )
+    edit = mri_reface.plan(shaded, Params())
+    even, after = apply_edit(anatomy.scan, mri_reface.plan(anatomy, Params())).data, apply_edit(shaded.scan, edit).data
     tissue = clear_tissue(anatomy, edit)
     left, right = tissue & (x < 22), tissue & (x > 37)
     for side, expected in ((left, np.exp(-0.5)), (right, np.exp(0.5))):
@@ -253,7 +248,7 @@ def test_a_nose_that_was_cut_off_is_replaced_by_the_average_one(anatomy):
     flat[:, np.flatnonzero(along_nose(anatomy, 97, 130).any(axis=(0, 2)))[0] :] = 3
     cut = average_head.anatomy(flat.astype(np.float32))
     assert not cut.head[along_nose(anatomy, 104, 113)].any()
-    after = apply_edit(cut.scan, mri_reface.plan(cut, mri_reface.Params())).data
+    after = apply_edit(cut.scan, mri_reface.plan(cut, Params())).data
     assert (after[along_nose(anatomy, 104, 112)] > TISSUE).mean() > 0.9
 
 
@@ -261,7 +256,7 @@ def test_a_longer_nose_is_gone(anatomy):
     long = np.where(along_nose(anatomy, 100, 127), 160, anatomy.scan.data)
     stands_out = average_head.anatomy(long.astype(np.float32))
     assert stands_out.head[along_nose(anatomy, 119, 124)].any()
-    after = apply_edit(stands_out.scan, mri_reface.plan(stands_out, mri_reface.Params())).data
+    after = apply_edit(stands_out.scan, mri_reface.plan(stands_out, Params())).data
     assert (after[along_nose(anatomy, 121, 127)] < TISSUE / 2).all()
 
 
@@ -288,7 +283,7 @@ def test_there_is_no_seam_where_new_tissue_meets_old(anatomy, edit):
 
 
 def test_without_a_taper_there_is_a_seam(anatomy):
-    edit = mri_reface.plan(anatomy, mri_reface.Params(taper_mm=0.0))
+    edit = mri_reface.plan(anatomy, Params(taper_mm=0.0))
     before, _ = steps(anatomy, edit, anatomy.scan.data)
     across, inside = steps(anatomy, edit, apply_edit(anatomy.scan, edit).data)
     assert across[0] > 1.4 * before[0]
@@ -377,7 +372,7 @@ def test_the_average_head_must_be_found(anatomy):
         registration=AffineResult(np.eye(4), 0.1, converged=False, reason="the score is 0.1", dof=12, starts=1)
     )
     with pytest.raises(RegistrationError, match=r"the score is 0\.1"):
-        mri_reface.plan(lost, mri_reface.Params())
+        mri_reface.plan(lost, Params())
 
 
 def test_a_field_of_view_without_a_face_is_refused():
@@ -385,4 +380,4 @@ def test_a_field_of_view_without_a_face_is_refused():
         registration=AffineResult(shifted(500), 0.9, converged=True, reason="", dof=12, starts=1)
     )
     with pytest.raises(AnatomyError, match="face lies outside the scan's field of view; expected a whole head"):
-        mri_reface.plan(away, mri_reface.Params())
+        mri_reface.plan(away, Params())

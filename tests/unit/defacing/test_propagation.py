@@ -1,4 +1,4 @@
-"""An edit goes along to other images of the same person, and only to those."""
+"""An edit is propagated to other images of the same person, and only to those."""
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +8,7 @@ from scipy import ndimage
 import phantom
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import apply_edit, plan
-from efface.defacing.propagation import carry_edit, same_grid
+from efface.defacing.propagation import propagate_edit, same_grid
 from efface.errors import RegistrationError
 from efface.io.scan import load_scan
 from efface.spatial import registration
@@ -49,9 +49,9 @@ def found(monkeypatch, matrix, *, converged=True):
 def test_on_the_same_grid_the_very_same_voxels_go(anatomy, edit, tmp_path):
     other = load_scan(phantom.write(tmp_path / "flair.nii.gz", "RAS", "float32").path)
     assert same_grid(anatomy.scan, other)
-    carried = carry_edit(edit, anatomy, other, protect_brain=True)
-    np.testing.assert_array_equal(carried.mask, edit.mask)
-    after = apply_edit(other, carried)
+    propagated = propagate_edit(edit, anatomy, other, protect_brain=True)
+    np.testing.assert_array_equal(propagated.mask, edit.mask)
+    after = apply_edit(other, propagated)
     assert not after.data[edit.mask].any()
     np.testing.assert_array_equal(after.data[~edit.mask], other.data[~edit.mask])
 
@@ -59,25 +59,25 @@ def test_on_the_same_grid_the_very_same_voxels_go(anatomy, edit, tmp_path):
 def test_on_another_grid_the_edit_covers_the_same_anatomy(monkeypatch, anatomy, edit):
     found(monkeypatch, TURN)
     other = other_image()
-    carried = carry_edit(edit, anatomy, other, protect_brain=True)
+    propagated = propagate_edit(edit, anatomy, other, protect_brain=True)
     grid = Grid(other.shape, other.affine)
     back = np.linalg.inv(TURN)
     whole, brain = (
         resample(Volume(m.astype(np.float32), anatomy.scan.affine), grid, back) for m in (edit.mask, anatomy.brain)
     )
     inside = resample(Volume(np.ones(anatomy.scan.shape, np.float32), anatomy.scan.affine), grid, back) > 0.99
-    assert carried.mask[(whole > 0.9) & (brain < 0.1)].all()
-    assert not carried.mask[brain > 0.6].any()
+    assert propagated.mask[(whole > 0.9) & (brain < 0.1)].all()
+    assert not propagated.mask[brain > 0.6].any()
     near = ndimage.binary_dilation(whole > 0.01, iterations=2)
-    assert not carried.mask[inside & ~near].any()
+    assert not propagated.mask[inside & ~near].any()
 
 
 def test_without_protection_the_brain_goes_where_the_edit_says(monkeypatch, anatomy):
     found(monkeypatch, TURN)
     everything = plan(anatomy, "quickshear", protect_brain=False)
     everything = type(everything)(np.ones(anatomy.scan.shape, bool), 0.0, "quickshear")
-    assert carry_edit(everything, anatomy, other_image(), protect_brain=False).mask.all()
-    kept = ~carry_edit(everything, anatomy, other_image(), protect_brain=True).mask
+    assert propagate_edit(everything, anatomy, other_image(), protect_brain=False).mask.all()
+    kept = ~propagate_edit(everything, anatomy, other_image(), protect_brain=True).mask
     assert kept.any()
 
 
@@ -88,11 +88,11 @@ def test_beyond_the_scans_field_of_view_the_cut_goes_on_and_is_warned_of(monkeyp
     affine[:3, 3] += affine[:3, 2] * 8
     short = load_scan(nib.Nifti1Image(cropped.astype(np.int16), affine))
     small = HeadAnatomy(short, anatomy.brain[:, :, 8:])
-    carried = carry_edit(
+    propagated = propagate_edit(
         type(edit)(edit.mask[:, :, 8:], 0.0, "quickshear"), small, other_image(np.eye(4)), protect_brain=True
     )
-    assert any("outside the scan's field of view" in w for w in carried.warnings)
-    assert carried.mask[:, :, 0].any()
+    assert any("outside the scan's field of view" in w for w in propagated.warnings)
+    assert propagated.mask[:, :, 0].any()
 
 
 @pytest.mark.parametrize("case", ["not converged", "apart"])
@@ -101,7 +101,7 @@ def test_an_image_that_is_not_aligned_is_refused(monkeypatch, anatomy, edit, cas
     apart[0, 3] = 60.0
     found(monkeypatch, TURN if case == "not converged" else apart @ TURN, converged=case == "apart")
     with pytest.raises(RegistrationError, match=r"could not be aligned.*same person"):
-        carry_edit(edit, anatomy, other_image(), protect_brain=True)
+        propagate_edit(edit, anatomy, other_image(), protect_brain=True)
 
 
 @pytest.mark.heads
@@ -114,9 +114,9 @@ def test_a_real_flair_is_defaced_with_its_t1():
     flair = load_scan(HEADS / "sub-01/anat/sub-01_FLAIR.nii.gz")
     assert not same_grid(anatomy.scan, flair)
     edit = plan(anatomy, "pydeface")
-    carried = carry_edit(edit, anatomy, flair, protect_brain=True)
+    propagated = propagate_edit(edit, anatomy, flair, protect_brain=True)
     # The two were taken in one session and lie within 3 mm of each other: no transform is a fair first look.
     unmoved = resample(Volume(edit.mask.astype(np.float32), anatomy.scan.affine), flair.grid) > 0.5
     seen = resample(Volume(np.ones(anatomy.scan.shape, np.float32), anatomy.scan.affine), flair.grid) > 0.99
     head = HeadAnatomy(flair).head & seen
-    assert phantom.dice(carried.mask & head, unmoved & head) > 0.85
+    assert phantom.dice(propagated.mask & head, unmoved & head) > 0.85

@@ -60,7 +60,7 @@ def test_defaced_heads_are_not_taken_for_stripped(whole):
 
 @pytest.mark.parametrize("prior", ["face", "face_and_ears"])
 def test_a_defaced_head_is_warned_of(whole, prior):
-    (warning,) = screening.missing_face(faceless(whole, prior))
+    (warning,) = screening.missing_face_warnings(faceless(whole, prior))
     assert warning.startswith("neither nose nor mouth was found")
     assert "probably defaced before" in warning
     assert "\n" not in warning
@@ -68,24 +68,24 @@ def test_a_defaced_head_is_warned_of(whole, prior):
 
 def test_a_head_defaced_by_pydeface_is_warned_of(whole):
     kept = resample(templates.average_face_mask(), whole.scan.grid, fill=1.0) > 0.5
-    assert len(screening.missing_face(without(whole, ~kept))) == 1
+    assert len(screening.missing_face_warnings(without(whole, ~kept))) == 1
 
 
 def test_a_whole_head_is_not_warned_of(whole):
-    assert screening.missing_face(whole) == ()
+    assert screening.missing_face_warnings(whole) == ()
 
 
 @pytest.mark.parametrize("kept", ["nose", "mouth"])
 def test_one_of_nose_and_mouth_is_face_enough(whole, monkeypatch, kept):
     found = [feature for feature in whole.landmarks if feature.name in (kept, "eyes")]
     phantom.give_landmarks(monkeypatch, lambda _scan: tuple(found))
-    assert screening.missing_face(whole) == ()
+    assert screening.missing_face_warnings(whole) == ()
 
 
 def test_eyes_and_ears_alone_are_no_face(whole, monkeypatch):
     found = [feature for feature in whole.landmarks if feature.name in ("ears", "eyes")]
     phantom.give_landmarks(monkeypatch, lambda _scan: tuple(found))
-    assert len(screening.missing_face(whole)) == 1
+    assert len(screening.missing_face_warnings(whole)) == 1
 
 
 def test_quickshear_warns_too_and_needs_no_registration_for_it(whole, monkeypatch):

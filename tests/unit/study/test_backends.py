@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 class Dask:
-    """A scheduler and a worker, as `docs/scale.md` starts them."""
+    """A scheduler and a worker, as `docs/how-to/cluster.md` starts them."""
 
     def __init__(self) -> None:
         with socket.socket() as free:

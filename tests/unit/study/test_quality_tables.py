@@ -44,7 +44,7 @@ def test_every_defaced_scan_has_its_evidence_and_its_row(study):
     content = json.loads(evidence(study).read_text())
     assert content["verdict"] in ("Success", "Failure I", "Failure II")
     assert content["unit"]["method"] == "quickshear"
-    assert content["Recipe"]["check"]["brain.tolerance_ml"] > 0
+    assert content["Recipe"]["check"]["quality.brain.tolerance_ml"] > 0
 
 
 def test_tables_read_back_are_the_tables_written(study):

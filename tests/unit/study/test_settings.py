@@ -31,7 +31,7 @@ def test_paths_may_be_text_and_names_a_list():
         ({"segmenter_params": {"slant": {"bias": "perhaps"}}}, "the segmenter slant: bias must be true or false"),
         (
             {"originals": ["quickshear"], "method_params": {"quickshear": {"variant": "x"}}},
-            "the external program quickshear has no parameter variant",
+            "the external program of quickshear has no parameter variant",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Putting files into a BIDS folder: copied or linked, nothing overwritten, the source never touched.
+"""Copying or linking files into a BIDS folder; nothing is overwritten, the source is never changed.
 
 A second run with the same source finds everything in place and writes nothing. A folder that holds scans of another
 choice is refused, so that a data set is always exactly one choice.
@@ -28,7 +28,7 @@ MAXIMUM_BYTES = 4 * 2**30
 
 @dataclass(frozen=True)
 class Item:
-    """One file of the data set to be.
+    """One file of the new data set.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole data set to be.
+    """The whole new data set.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ def files_below(source: Path) -> Iterator[Path]:
 
 
 def carry_out(plan: Plan, source: Path, bids_dir: Path, *, link: bool = False) -> Imported:
-    """Make the data set, or what is missing of it.
+    """Make the data set, or the missing part of it.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def _refuse(target: Path, source: Path) -> None:
 
 
 def _write_same(path: Path, content: bytes) -> None:
-    """Write a small file unless it says the same already."""
+    """Write a small file unless it has the same content already."""
     if not path.is_file() or path.read_bytes() != content:
         _make_folder(path.parent)
         write_atomically(path, content, force=True)

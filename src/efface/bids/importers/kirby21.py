@@ -213,7 +213,9 @@ def _warnings(contrasts: Sequence[str], visits: Mapping[int, Visit], found: Foun
             notes.append(f"{contrast} of {len(missing)} scans is not in the download: {_numbers(missing)}")
     strangers = sorted({scan for scan, _ in found} - set(visits))
     if strangers:
-        notes.append(f"{len(strangers)} scans belong to nobody in the mapping and are left out: {_numbers(strangers)}")
+        notes.append(
+            f"{len(strangers)} scans belong to no person in the mapping and are left out: {_numbers(strangers)}"
+        )
     return tuple(notes)
 
 

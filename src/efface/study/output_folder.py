@@ -1,0 +1,81 @@
+"""The output folder of a study: made, checked, and locked against a second run."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from efface.bids.derivatives import GroupPaths
+from efface.errors import InputError, OutputError
+from efface.io.atomic import cannot_write
+
+log = logging.getLogger(__name__)
+
+LOCK = ".efface.lock"
+
+
+def make_output_folder(bids_dir: Path, out_dir: Path) -> None:
+    """Make the output folder of a study.
+
+    Raises
+    ------
+    InputError
+        If it is the data set itself.
+    OutputError
+        If it cannot be made, or holds a data set of another program.
+    """
+    out_dir = out_dir.resolve()
+    if out_dir == bids_dir.resolve():
+        msg = f"the output folder {out_dir} is the data set itself: choose another, for example {out_dir}-efface"
+        raise InputError(msg)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"output folder {out_dir} cannot be made ({error.strerror}): choose one you can write to"
+        raise OutputError(msg) from error
+    path = GroupPaths(out_dir).description
+    if path.is_file() and "efface" not in path.read_text(encoding="utf-8", errors="replace"):
+        msg = f"{out_dir} holds another data set (its dataset_description.json is not efface's): choose another folder"
+        raise OutputError(msg)
+
+
+@contextlib.contextmanager
+def only_run(out_dir: Path) -> Iterator[None]:
+    """Lock an output folder against every other run.
+
+    Raises
+    ------
+    OutputError
+        If another run holds the lock, or the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(out_dir / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        msg = f"another efface study is writing to {out_dir}: wait until it has ended, or choose another folder"
+        raise OutputError(msg) from error
+    except NotImplementedError:
+        log.warning("%s cannot be locked on this file system: make sure that no second study writes to it", out_dir)
+    except OSError as error:
+        raise cannot_write(out_dir / LOCK, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def out_dir_of(path: str | Path) -> Path:
+    """Return a path as the output folder of an earlier run.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    folder = Path(path)
+    if not GroupPaths(folder).description.is_file():
+        msg = f"{folder} is no study output: run `efface study BIDS {folder} participant` first"
+        raise InputError(msg)
+    return folder
