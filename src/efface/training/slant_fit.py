@@ -126,10 +126,8 @@ def fit(
         Length and learning rate.
     folder
         For ``checkpoint.pt`` and ``log.tsv``.
-    stage
-        Name for the log; a checkpoint of another stage is refused.
-    seed
-        Of all random draws.
+    stage, seed
+        Name for the log, and seed of all random draws; a checkpoint with another stage or seed is refused.
     validate
         Returns the Dice of the averaged network; called once an epoch.
     stop_after
@@ -148,17 +146,16 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
     recipe = {"stage": stage, "seed": seed, "schedule": asdict(schedule), "amounts": asdict(sampler.amounts)}
-    run = _Run(network, schedule)
+    run = _Run(stage, network, schedule)
     if path.exists():
         run.resume(_load_checkpoint(path, recipe))
-        log.info("%s: resumed after step %d of %d", stage, run.step, schedule.steps)
     run.begin()
     saved_at = time.monotonic()
     while run.step < min(schedule.steps, stop_after if stop_after is not None else schedule.steps):
         run.advance(sampler, seed)
         epoch_ends = run.step % schedule.epoch == 0 or run.step == schedule.steps
         if epoch_ends:
-            run.end_epoch(stage, validate)
+            run.end_epoch(validate)
             _write_log(folder / "log.tsv", run.rows)
         if epoch_ends or run.step == stop_after or time.monotonic() - saved_at > schedule.checkpoint_s:
             _write_checkpoint(path, {"recipe": recipe, **run.state()})
@@ -169,8 +166,8 @@ def fit(
 class _Run:
     """Weights, optimizer and log of a training run."""
 
-    def __init__(self, network: TileNet, schedule: Schedule) -> None:
-        self.network, self.schedule = network, schedule
+    def __init__(self, stage: str, network: TileNet, schedule: Schedule) -> None:
+        self.stage, self.network, self.schedule = stage, network, schedule
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=schedule.decay)
         self.average = {key: value.detach().clone() for key, value in network.state_dict().items()}
         self.step = 0
@@ -187,6 +184,7 @@ class _Run:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.average, self.step, self.losses = saved["average"], saved["step"], saved["losses"]
         self.rows, self._earlier_s = saved["rows"], saved["seconds"]
+        log.info("%s: resumed after step %d of %d", self.stage, self.step, self.schedule.steps)
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs."""
@@ -233,14 +231,13 @@ class _Run:
         self.optimizer.step()
         return float(loss.detach())
 
-    def end_epoch(self, stage: str, validate: Callable[[TileNet], float] | None) -> None:
+    def end_epoch(self, validate: Callable[[TileNet], float] | None) -> None:
         """Validate the averaged network, and add a row to the log."""
         dice = validate(self.averaged()) if validate else math.nan
         rate = self.schedule.rate_at(self.step - 1)
-        self.rows.append([stage, self.step, float(np.mean(self.losses)), dice, rate, self.seconds])
+        self.rows.append([self.stage, self.step, float(np.mean(self.losses)), dice, rate, self.seconds])
         self.losses = []
-        _, step, loss, dice, _, seconds = self.rows[-1]
-        log.info("%s: step %d, loss %.3f, Dice %.3f, %.0f s", stage, step, loss, dice, seconds)
+        log.info("%s: step %d, loss %.3f, Dice %.3f, %.0f s", *self.rows[-1][:4], self.seconds)
 
     def averaged(self) -> TileNet:
         """Network with the running mean of the weights, in evaluation mode."""

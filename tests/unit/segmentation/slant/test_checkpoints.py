@@ -1,6 +1,7 @@
 """Weights on disk, published and our own, and what they predict in a tile."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +21,12 @@ from efface.segmentation.slant.label_prior import build_label_prior
 from efface.segmentation.slant.tiling import EMBEDDED
 from efface.segmentation.slant.unet import (
     CLASSES,
+    COMPACT_ARCHITECTURE,
     TileNet,
 )
 from slant_weights import SMALL, TINY, TINY_COMPACT, counts, official_state, write_official
+
+TRAININGS = Path(__file__).parents[4] / "training" / "slant"
 
 
 def test_tiles_enter_the_published_network_with_z_first(tmp_path, monkeypatch):
@@ -125,6 +129,14 @@ def dense(prior, tile):
         return whole[:, *EMBEDDED.box(tile)]
 
     return volume
+
+
+@pytest.mark.skipif(not TRAININGS.is_dir(), reason="needs the folder training of the repository")
+@pytest.mark.parametrize("name", ["start", "all", *(f"fold{number}" for number in range(5))])
+def test_the_stored_trainings_can_be_opened(name):
+    model = CompactWeights(TRAININGS / name / "weights")
+    assert model.prior.symmetric
+    assert model.network("1_1_1").unet.architecture == COMPACT_ARCHITECTURE
 
 
 def test_the_card_comes_back(tmp_path):

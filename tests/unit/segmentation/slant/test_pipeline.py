@@ -13,10 +13,10 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.errors import GpuMemoryError, InputError
 from efface.segmentation import SEGMENTERS, segment
 from efface.segmentation.labels import LABEL_IDS
-from efface.segmentation.slant import pipeline, preprocessing
+from efface.segmentation.slant import preprocessing
 from efface.segmentation.slant.checkpoints import CompactWeights, PublishedWeights, write_card
 from efface.segmentation.slant.params import SlantParams
-from efface.segmentation.slant.pipeline import open_weights, segment_slant, segment_standard
+from efface.segmentation.slant.pipeline import open_weights, predict, segment_slant, segment_standard
 from efface.segmentation.slant.tiling import EMBEDDED
 from efface.spatial.types import Volume
 from slant_weights import SMALL, TINY, ball, official_state, write_official
@@ -100,33 +100,37 @@ def seen_by_a_new_thread():
         return pool.submit(torch.get_num_threads).result()
 
 
-def test_the_thread_count_is_restored_when_segmentations_overlap():
+def test_overlapping_segmentations_leave_the_thread_count_alone(compact, monkeypatch):
+    """The first to begin ends first: with one switch for the process, it would go on with one core for good."""
+    model = open_weights(SlantParams(compact=str(compact)))
+    first_ended, second_began = threading.Event(), threading.Event()
+    inside, after = set(), {}
+
+    def probabilities(_model, name, tile, **_options):
+        inside.add(torch.get_num_threads())
+        if tile[0, 0, 0] == 2:
+            second_began.set()
+            assert first_ended.wait(30)
+        elif name == "1_1_1":
+            second.start()
+            assert second_began.wait(30)
+        return []
+
+    def run(number):
+        predict(np.full(EMBEDDED.grid.shape, number, np.float32), model)
+        after[number] = torch.get_num_threads()
+
+    monkeypatch.setattr(CompactWeights, "probabilities", probabilities)
+    second = threading.Thread(target=run, args=(2,))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    inside, leave = threading.Barrier(2), threading.Event()
-
-    def first():
-        with pipeline._ONE_THREAD.on() as cores:
-            seen.append(cores)
-            inside.wait(30)
-            leave.wait(30)
-
-    def second():
-        with pipeline._ONE_THREAD.on() as cores:
-            seen.append(cores)
-            inside.wait(30)
-
-    seen = []
     try:
-        threads = [threading.Thread(target=run) for run in (first, second)]
-        for thread in threads:
-            thread.start()
-        threads[1].join(30)
-        assert seen_by_a_new_thread() == 1  # the first still needs it
-        leave.set()
-        threads[0].join(30)
-        assert seen_by_a_new_thread() == 2
-        assert seen == [2, 2]
+        run(1)
+        first_ended.set()
+        second.join(30)
+        assert inside == {1}
+        assert after == {1: 2, 2: 2}
+        assert torch.get_num_threads() == seen_by_a_new_thread() == 2
     finally:
         torch.set_num_threads(before)
 
