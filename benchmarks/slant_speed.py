@@ -47,7 +47,7 @@ def main(scan: str, weights: str = "") -> None:
     report("imports", *STARTED)
     timed(registration, "register_affine")
     timed(efface.anatomy.head_anatomy, "brain_mask")
-    for name in ("scan_to_template", "standardise", "open_weights", "shares_of", "to_scan_grid"):
+    for name in ("scan_to_template", "standardise", "open_weights", "predict", "to_scan_grid"):
         timed(slant, name)
     with tempfile.TemporaryDirectory() as folder:
         result = api.segment(scan, "slant", **({"compact": weights} if weights else {}))

@@ -105,10 +105,12 @@ def warm_up() -> None:
     from efface.anatomy.brain_extraction import _extractor
     from efface.anatomy.landmark_network import trained_network
     from efface.segmentation.atlas.atlas_prior import load_prior
+    from efface.segmentation.slant.params import SlantParams
     from efface.segmentation.slant.pipeline import open_weights
 
-    for load in (_extractor, trained_network, load_prior, open_weights):
+    for load in (_extractor, trained_network, load_prior):
         load()
+    open_weights(SlantParams())
 
 
 def _peak_mb() -> float:

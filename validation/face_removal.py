@@ -48,7 +48,7 @@ def main(out_dir: Path, trainings: dict[str, Path]) -> None:
 def labels_of(path: Path, trainings: dict[str, Path]) -> dict[str, Labels]:
     """Segmentations by each of the networks; pose, brain and what is resampled are found once for all of them."""
     anatomy = HeadAnatomy(load_scan(path))
-    return {name: segment(anatomy, "slant", compact=str(folder / "weights")) for name, folder in trainings.items()}
+    return {name: segment(anatomy, "slant", {"compact": str(folder / "weights")}) for name, folder in trainings.items()}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""Report too little GPU memory as what it is."""
+"""Reporting of too little GPU memory."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from efface.errors import GpuMemoryError
+
+_MESSAGES = ("CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+"""In the text of a plain RuntimeError: the GPU has no room even for the context or the workspace of a library."""
 
 
 @contextmanager
@@ -14,7 +17,7 @@ def gpu_memory(what: str) -> Iterator[None]:
     Parameters
     ----------
     what
-        What is being done, for the message.
+        The computation, for the message.
 
     Raises
     ------
@@ -24,11 +27,17 @@ def gpu_memory(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        torch = sys.modules.get("torch")
-        if torch is None or not isinstance(error, torch.OutOfMemoryError):
+        if not _is_out_of_memory(error):
             raise
         msg = (
             f"the GPU ran out of memory while {what}: run fewer jobs at once (--jobs 1), or use the processor "
             "(set CUDA_VISIBLE_DEVICES to nothing)"
         )
         raise GpuMemoryError(msg) from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(text in str(error) for text in _MESSAGES)

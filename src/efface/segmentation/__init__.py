@@ -1,11 +1,11 @@
-"""Segmentation into the 132 BrainCOLOR labels: one function, and the table of segmenters behind it."""
+"""Segmentation into the 132 BrainCOLOR labels: `segment`, and the table of segmenters."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from efface.bids.derivatives import UNNAMED_SEGMENTER
 from efface.errors import InputError
-from efface.parameters import parse
+from efface.parameters import Params, parse
 from efface.segmentation.labels import LABELS, REGIONS, Label, Labels, Provenance, region_of
 from efface.segmentation.registry import SEGMENTERS, Segmenter
 
@@ -21,6 +21,7 @@ __all__ = [
     "Labels",
     "Provenance",
     "Segmenter",
+    "data_digest",
     "region_of",
     "segment",
 ]
@@ -34,21 +35,56 @@ def segment(anatomy: "HeadAnatomy", name: str = DEFAULT_SEGMENTER, params: Mappi
     Parameters
     ----------
     anatomy
-        Of the scan, shared with the defacing methods.
+        Anatomy of the scan; it may be shared with the defacing methods.
     name
         A key of `SEGMENTERS`.
     params
-        The segmenter's own parameters, by name, as values or as text.
+        Parameters of the segmenter by name, as text or as Python values.
 
     Raises
     ------
     InputError
         If there is no segmenter of that name, or a parameter is unknown or wrong.
-    AnatomyError, RegistrationError
-        If no brain was found, or the atlas does not fit it.
+    AnatomyError
+        If no brain is found, or the brain mask cannot be a brain.
+    RegistrationError
+        If the BrainCOLOR template does not fit the brain.
+    GpuMemoryError
+        If the networks do not fit into the memory of the GPU.
     """
+    segmenter, parsed = _parsed(name, params)
+    return segmenter.run(anatomy, parsed)
+
+
+def data_digest(name: str = DEFAULT_SEGMENTER, params: Mapping[str, Any] | None = None) -> Mapping[str, str]:
+    """Identify the data that decide a segmentation besides the scan, the code and the parameters.
+
+    Parameters
+    ----------
+    name
+        A key of `SEGMENTERS`.
+    params
+        Parameters of the segmenter by name, as text or as Python values; they may name a folder of weights.
+
+    Returns
+    -------
+    Mapping
+        By name: SHA-256 of the weights in use, and versions of the packages whose templates are used.
+
+    Raises
+    ------
+    InputError
+        If there is no segmenter of that name, a parameter is unknown or wrong, or there is no such folder of weights.
+    DataPackageError
+        If a package with templates is not installed.
+    """
+    segmenter, parsed = _parsed(name, params)
+    return segmenter.data(parsed)
+
+
+def _parsed(name: str, params: Mapping[str, Any] | None) -> tuple[Segmenter, Params]:
     if name not in SEGMENTERS:
         msg = f"no segmenter is named {name!r}: expected one of {', '.join(SEGMENTERS)}; see `efface methods`"
         raise InputError(msg)
     segmenter = SEGMENTERS[name]
-    return segmenter.run(anatomy, parse(segmenter.params, dict(params or {}), what=f"the segmenter {name}"))
+    return segmenter, parse(segmenter.params, params or {}, what=f"the segmenter {name}")

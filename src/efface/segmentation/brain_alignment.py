@@ -1,4 +1,4 @@
-"""The brain of a scan prepared and aligned with the BrainCOLOR template; both segmenters start from it."""
+"""Preparation of the brain and its affine alignment with the BrainCOLOR template; both segmenters use it."""
 
 from typing import TYPE_CHECKING
 
@@ -26,28 +26,47 @@ AVERAGE_TO_TEMPLATE: Affine = np.array(
 """Average head RAS+ mm to template RAS+ mm; made by validation/average_to_braincolor.py."""
 
 MARGIN_VOX = 5
+"""Voxels around the brain that stay in its box."""
 CONFIDENT_AFFINE_SCORE, MINIMUM_AFFINE_SCORE = 0.65, 0.4
-"""Correlation inside the brain of scan and affine template: below the first, other poses are tried too.
+"""Correlation of scan and template inside the brain. Below the first, a pose search is made too; below the second, the
+registration has failed.
 
-On the development heads right poses reach 0.56 (wide ventricles) to 0.81, wrong ones (upside down, turned by 60 or
-90 degrees) 0.18 to 0.52.
+On the development heads, right poses reach 0.56 (wide ventricles) to 0.81, and wrong poses (upside down, turned by 60 or
+90 degrees) reach 0.18 to 0.52.
 """
 
 
 def prepare_brain(scan: Volume, mask: BoolVolume, *, bias: bool = True) -> tuple[Volume, BoolVolume, tuple[slice, ...]]:
-    """Crop the brain to its box, correct its bias field, scale it to about 0 to 1.3; returns brain, mask and box.
+    """Crop the scan to its brain, correct the bias field, and scale intensities.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    mask
+        Brain mask, same shape.
+    bias
+        Whether to correct intensity non-uniformity (N4).
+
+    Returns
+    -------
+    brain : Volume
+        Intensities from 0 to 1.3 in the box around the brain; 0 outside the mask.
+    mask : numpy.ndarray
+        Brain mask in the box.
+    box : tuple of slice
+        Voxels of the scan that the box covers.
 
     Raises
     ------
     AnatomyError
-        If the mask's volume is not that of a brain.
+        If the volume of the mask cannot be that of a brain.
     """
     volume_ml = float(np.count_nonzero(mask) * abs(np.linalg.det(scan.affine[:3, :3])) / 1000)
     if not USABLE_BRAIN_ML[0] <= volume_ml <= USABLE_BRAIN_ML[1]:
         msg = (
             f"brain mask of {volume_ml:.0f} ml cannot be a brain: expected {USABLE_BRAIN_ML[0]:.0f} to "
-            f"{USABLE_BRAIN_ML[1]:.0f} ml; "
-            "hand in a better one with --brain-mask"
+            f"{USABLE_BRAIN_ML[1]:.0f} ml; give a better one with --brain-mask"
         )
         raise AnatomyError(msg)
     tight = ndimage.find_objects(mask.astype(np.int8))[0]
@@ -64,12 +83,29 @@ def prepare_brain(scan: Volume, mask: BoolVolume, *, bias: bool = True) -> tuple
 
 
 def align(brain: Volume, mask: BoolVolume, initial: Affine | None, template: Volume) -> Affine:
-    """Affine from scan mm to template mm: refined from `initial`, and searched for where that does not fit well.
+    """Register the brain to the template by an affine.
+
+    Parameters
+    ----------
+    brain
+        As made by `prepare_brain`.
+    mask
+        Brain mask, same shape.
+    initial
+        Scan mm to template mm to start from, shape (4, 4). If the result does not fit well, or with None, poses are
+        searched.
+    template
+        T1-like image of the brain.
+
+    Returns
+    -------
+    numpy.ndarray
+        Scan mm to template mm, shape (4, 4).
 
     Raises
     ------
     RegistrationError
-        If neither fits.
+        If the template does not fit the brain.
     """
     tried = []
     for start in [initial, None] if initial is not None else [None]:
@@ -79,7 +115,7 @@ def align(brain: Volume, mask: BoolVolume, initial: Affine | None, template: Vol
     best = max(tried, key=lambda result: (result.converged, result.score))
     if not best.converged:
         msg = (
-            f"the BrainCOLOR template was not found in the brain: {best.reason}; "
+            f"the BrainCOLOR template does not fit the brain: {best.reason}; "
             "check the brain mask and that the scan is T1-weighted"
         )
         raise RegistrationError(msg)
@@ -87,10 +123,23 @@ def align(brain: Volume, mask: BoolVolume, initial: Affine | None, template: Vol
 
 
 def initial_pose(anatomy: "HeadAnatomy", warnings: list[str]) -> Affine | None:
-    """Scan to template by way of the average head, or None where the head was not found."""
+    """Affine from the scan to the template through the average head.
+
+    Parameters
+    ----------
+    anatomy
+        Anatomy of the scan.
+    warnings
+        A warning is added here if the average head does not fit the scan.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Scan mm to template mm, shape (4, 4); None if the average head does not fit the scan.
+    """
     try:
         average_to_scan = anatomy.average_to_scan
     except RegistrationError as error:
-        warnings.append(f"the average head was not found in the scan, so the brain was searched for by itself: {error}")
+        warnings.append(f"the average head does not fit the scan, so the pose of the brain was searched: {error}")
         return None
     return np.asarray(AVERAGE_TO_TEMPLATE @ invert(average_to_scan), dtype=np.float64)

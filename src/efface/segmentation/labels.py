@@ -1,13 +1,13 @@
-"""The 132 BrainCOLOR labels, the nine regions they form, and the record a segmenter returns.
+"""The 132 BrainCOLOR labels, the nine regions they form, and the record that a segmenter returns.
 
-The table is `labels.tsv`, beside this file: one line a label with its index (1..132, the channel order of SLANT),
-its BrainCOLOR id, name, region, hemisphere and left-right partner. Every label is in exactly one region.
+The table is `labels.tsv`, beside this file. Each line is a label: its index (1 to 132, the channel order of SLANT), its
+BrainCOLOR id, name, region, hemisphere, and its partner on the other side. Every label is in exactly one region.
 
-Choices that the paper leaves open: hippocampus and amygdala count as cerebral grey matter (the allocortex and the
-corticoid nuclei are continuous with it), the vermal lobules as cerebellar grey matter (they have no white matter
-label of their own), all six cavities as ventricles. Accumbens, pallidum, ventral diencephalon and basal forebrain
-are in none of the nine regions: ``other``. The atlas's cerebrospinal fluid (46) and optic chiasm (69) are not among
-the 132 and count as background.
+The paper leaves some choices open. Hippocampus and amygdala count as cerebral grey matter (the allocortex and the
+corticoid nuclei are continuous with it). The vermal lobules count as cerebellar grey matter (they have no white matter
+label of their own). All six cavities count as ventricles. Accumbens, pallidum, ventral diencephalon and basal forebrain
+are in none of the nine regions but in ``other``. Cerebrospinal fluid (46) and optic chiasm (69) of the atlas are not
+among the 132 labels and count as background.
 """
 
 import csv
@@ -47,15 +47,15 @@ class Label:
     index
         1 to 132, ascending with `id`.
     id
-        BrainCOLOR number, the value in a segmentation.
+        BrainCOLOR id, the voxel value in a segmentation.
     name
-        As in the atlas, for example ``Left Caudate``.
+        Name in the atlas, for example ``Left Caudate``.
     region
         One of `REGION_NAMES`, or ``other``.
     hemisphere
         ``left``, ``right`` or ``both``.
     partner
-        The id of the same structure on the other side; the label's own id on the midline.
+        BrainCOLOR id of the same structure on the other side; the label's own id on the midline.
     """
 
     index: int
@@ -75,13 +75,13 @@ def _read_table() -> tuple[Label, ...]:
 
 
 LABELS: tuple[Label, ...] = _read_table()
-"""All 132, by ascending index."""
+"""All 132 labels, by ascending index."""
 
 LABEL_IDS: tuple[int, ...] = tuple(label.id for label in LABELS)
 """The 132 BrainCOLOR ids, ascending."""
 
 MIRRORED: NDArray[np.int64] = np.array([0, *(LABEL_IDS.index(label.partner) + 1 for label in LABELS)], dtype=np.int64)
-"""Label index of the same structure on the other side, by label index, shape (133,); background is its own."""
+"""By label index, the index of the same structure on the other side, shape (133,); background stays background."""
 
 BY_ID: Mapping[int, Label] = MappingProxyType({label.id: label for label in LABELS})
 
@@ -92,7 +92,12 @@ REGIONS: Mapping[str, tuple[int, ...]] = MappingProxyType(
 
 
 def region_of(label_id: int) -> str:
-    """Name of the region that a BrainCOLOR id belongs to.
+    """Name of the region that a label is in.
+
+    Parameters
+    ----------
+    label_id
+        BrainCOLOR id.
 
     Raises
     ------
@@ -105,21 +110,47 @@ def region_of(label_id: int) -> str:
     'caudate'
     """
     if label_id not in BY_ID:
-        msg = f"{label_id} is not a BrainCOLOR label; expected one of the 132 ids from {LABEL_IDS[0]} to {LABEL_IDS[-1]}"
+        msg = (
+            f"{label_id} is not a BrainCOLOR label; expected one of the 132 ids from {LABEL_IDS[0]} to {LABEL_IDS[-1]}: "
+            "see `efface.segmentation.LABELS`"
+        )
         raise InputError(msg)
     return BY_ID[label_id].region
 
 
 def index_lookup() -> NDArray[np.int32]:
-    """Table from BrainCOLOR id to index 1..132, 0 where there is no such label, shape (208,)."""
+    """Table from BrainCOLOR id to label index, 0 where there is no such label, shape (208,)."""
     table = np.zeros(LABEL_IDS[-1] + 1, dtype=np.int32)
     table[list(LABEL_IDS)] = np.arange(1, len(LABEL_IDS) + 1)
     return table
 
 
+def ids_of(indices: NDArray[np.integer]) -> LabelVolume:
+    """BrainCOLOR ids of label indices 0 to 132, int32, same shape; 0 stays background."""
+    ids: LabelVolume = np.array([0, *LABEL_IDS], dtype=np.int32)[indices]
+    return ids
+
+
+def missing_labels(values: LabelVolume) -> tuple[str, ...]:
+    """Warn of labels without a voxel.
+
+    Parameters
+    ----------
+    values
+        BrainCOLOR ids.
+
+    Returns
+    -------
+    tuple of str
+        One line, or none if all labels are there.
+    """
+    missing = sorted(set(LABEL_IDS) - set(np.unique(values).tolist()))
+    return (f"{len(missing)} of 132 labels have no voxel: {', '.join(map(str, missing))}",) if missing else ()
+
+
 @dataclass(frozen=True)
 class Provenance:
-    """What made a segmentation: segmenter, its version, and its parameters."""
+    """How a segmentation was made: the segmenter, the version of efface, and the parameters."""
 
     segmenter: str
     version: str
@@ -135,9 +166,9 @@ class Labels:
     values
         BrainCOLOR ids, 0 = background, shape of the scan's RAS+ view, int32.
     warnings
-        What a user should know about this result, one line each.
+        Problems that may affect this result, one line each.
     provenance
-        What made it.
+        How it was made.
     """
 
     values: LabelVolume

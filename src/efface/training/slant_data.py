@@ -1,7 +1,7 @@
-"""Labelled heads on the standard grid, cached as arrays: what training reads, and the label frequencies from them.
+"""Labelled heads on the standard grid, cached as arrays, and the label prior made from them.
 
-Arrays are at half the spacing of the networks' grid, so that a deformed head is sampled once, at full detail.
-Intensities are z-scores, not yet fitted to other heads: which heads those are is for the fold to say.
+The arrays have half the spacing of the networks' grid, so that an augmented head is resampled once, at full detail.
+Intensities are z-scores; they are fitted to the mean of the training heads later, because that depends on the fold.
 """
 
 import io
@@ -27,6 +27,7 @@ from efface.segmentation.slant.label_prior import LabelPrior, build_label_prior
 from efface.segmentation.slant.preprocessing import PreprocessedHead, normalise, scan_to_template, standardise
 from efface.segmentation.slant.tiling import EMBEDDED, Geometry
 from efface.segmentation.slant.unet import CLASSES
+from efface.spatial.affine import apply_affine, invert
 from efface.spatial.point_sampling import sample_labels
 from efface.spatial.resampling import resample
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, LabelVolume, Volume
@@ -34,13 +35,13 @@ from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, LabelVol
 log = logging.getLogger(__name__)
 
 ATLAS = "atlas"
-"""Name of the BrainCOLOR atlas among the heads."""
+"""Name of the head made from the BrainCOLOR atlas."""
 UNPROVEN = "_unproven"
-"""Ends the names of heads whose labels are a segmenter's own: they are trained on, and never held out."""
+"""Suffix of the names of heads that a segmenter labelled: they are trained on and never held out."""
 
 
 def fine_grid(geometry: Geometry) -> Grid:
-    """The geometry's field of view at half its spacing: two voxels for one along every axis."""
+    """Grid with the field of view of a geometry and half its spacing: two voxels for one along every axis."""
     spacing = geometry.grid.spacing_mm
     affine = geometry.grid.affine.copy()
     affine[:3, :3] = np.diag(spacing / 2)
@@ -67,9 +68,9 @@ class TrainingHead:
     labels
         Label indices 0 to 132, uint8.
     quantiles
-        Of the brain's intensities, see `efface.segmentation.slant.preprocessing.QUANTILES`.
+        Of the intensities in the brain, see `efface.segmentation.slant.preprocessing.QUANTILES`.
     to_scan
-        Standard mm to scan mm.
+        Standard mm to scan mm, shape (4, 4).
     """
 
     name: str
@@ -80,32 +81,33 @@ class TrainingHead:
     to_scan: Affine
 
     def standard(self) -> PreprocessedHead:
-        """The record that intensities are fitted with."""
+        """The same head with float32 intensities and without labels."""
         return PreprocessedHead(self.image.astype(np.float32), self.brain, self.quantiles, self.to_scan)
 
 
 def prepare(
     bids_dir: Path, cache: Path, *, derivative: str = "dlmuse", bias: bool = True, unproven: bool = False
 ) -> list[str]:
-    """Make the arrays of every labelled head of a data set, and of the atlas; what is there already is kept.
+    """Make the arrays of every labelled head of a data set, and of the atlas; existing ones are kept.
 
     Parameters
     ----------
     bids_dir
         BIDS data set; labels (BrainCOLOR ids) are in ``derivatives/<derivative>``.
     cache
-        Folder for the arrays, made where missing.
+        Folder for the arrays; it is made if missing.
     derivative
-        Name of the derivative that has the labels.
+        Name of the derivative with the labels.
     bias
-        Whether to correct for intensity non-uniformity.
+        Whether to correct intensity non-uniformity (N4).
     unproven
-        The labels are no reference but the atlas segmenter's, say: such heads are trained on and never held out.
+        Whether the labels are no reference, for example those of the atlas segmenter. Such heads are trained on and
+        never held out.
 
     Returns
     -------
     list of str
-        Names of the heads that are in the cache now.
+        Names of all heads in the cache.
     """
     cache.mkdir(parents=True, exist_ok=True)
     for source in find_scans(bids_dir):
@@ -122,15 +124,24 @@ def prepare(
         save_head(cache / f"{ATLAS}.npz", prepare_atlas())
     face = cache / "face.npy"
     if not face.exists():
-        to_average = np.linalg.inv(AVERAGE_TO_TEMPLATE) @ EMBEDDED.to_template
-        probability = resample(average_prior("face"), EMBEDDED.grid, np.asarray(to_average, dtype=np.float64))
-        with face.open("wb") as file:
-            np.save(file, probability.astype(np.float16))
+        probability = resample(average_prior("face"), EMBEDDED.grid, invert(AVERAGE_TO_TEMPLATE) @ EMBEDDED.to_template)
+        buffer = io.BytesIO()
+        np.save(buffer, probability.astype(np.float16))
+        write_atomically(face, buffer.getvalue(), force=True)
     return cached_heads(cache)
 
 
 def prepare_head(path: Path, labels_path: Path, name: str, *, bias: bool = True) -> TrainingHead:
-    """Put a scan and its labels on `FINE`.
+    """Resample a scan and its labels to `FINE`.
+
+    Parameters
+    ----------
+    path, labels_path
+        The scan, and its labels (BrainCOLOR ids).
+    name
+        Of the head in the cache.
+    bias
+        Whether to correct intensity non-uniformity (N4).
 
     Raises
     ------
@@ -140,25 +151,25 @@ def prepare_head(path: Path, labels_path: Path, name: str, *, bias: bool = True)
     anatomy = HeadAnatomy(load_scan(path))
     stored, affine = load_labels(labels_path)
     image = nib.as_closest_canonical(nib.Nifti1Image(stored, affine))
-    to_scan = np.asarray(np.linalg.inv(scan_to_template(anatomy, [])) @ EMBEDDED.to_template, dtype=np.float64)
+    to_scan = invert(scan_to_template(anatomy, [])) @ EMBEDDED.to_template
     head = standardise(
         anatomy.scan.volume, anatomy.brain, to_scan, FINE, bias=bias, resolution_mm=float(EMBEDDED.grid.spacing_mm[0])
     )
-    labels = _carry_labels(np.asarray(image.dataobj, dtype=np.int32), np.asarray(image.affine), to_scan)
+    labels = _labels_on_fine(np.asarray(image.dataobj, dtype=np.int32), np.asarray(image.affine), to_scan)
     log.info("%s: %d labels", name, len(np.unique(labels)) - 1)
     return TrainingHead(name, head.image.astype(np.float16), head.brain, labels, head.quantiles, to_scan)
 
 
 def prepare_atlas() -> TrainingHead:
-    """Make a head, without skull, of the BrainCOLOR atlas: tissues of the template, their labels without sulcal fluid.
+    """Make a head without skull from the BrainCOLOR atlas: the composed template, with labels without sulcal fluid.
 
-    The atlas's own labels fill gyri from the white matter out into the sulci; here the tissue decides, as it does in
-    the segmenter that uses the atlas.
+    The labels of the atlas fill gyri from the white matter out into the sulci. As in the atlas segmenter, the tissue
+    template decides which voxels are cortex.
     """
     prior = load_prior()
     group = np.array(GROUPS)[prior.groups.argmax(axis=0)]
     index = np.argwhere(np.ones(group.shape, dtype=np.bool_))
-    points = index @ prior.grid.affine[:3, :3].T + prior.grid.affine[:3, 3]
+    points = apply_affine(prior.grid.affine, index)
     labels = group.astype(np.int32)
     for side, number in CORTEX.items():
         cortex = group == number
@@ -167,18 +178,18 @@ def prepare_atlas() -> TrainingHead:
     labels[~brain] = 0
     to_scan = EMBEDDED.to_template
     head = standardise(prior.template, brain, to_scan, FINE, bias=False)
-    carried = _carry_labels(labels, prior.grid.affine, to_scan)
-    return TrainingHead(ATLAS, head.image.astype(np.float16), head.brain, carried, head.quantiles, to_scan)
+    on_fine = _labels_on_fine(labels, prior.grid.affine, to_scan)
+    return TrainingHead(ATLAS, head.image.astype(np.float16), head.brain, on_fine, head.quantiles, to_scan)
 
 
-def _carry_labels(ids: LabelVolume, affine: Affine, to_scan: Affine) -> NDArray[np.uint8]:
+def _labels_on_fine(ids: LabelVolume, affine: Affine, to_scan: Affine) -> NDArray[np.uint8]:
+    """Label indices on `FINE` from BrainCOLOR ids with a voxel to scan mm affine; unknown ids become background."""
     table = index_lookup()
     known = np.where((ids >= 0) & (ids < len(table)), ids, 0)
     indices = table[known]
     index = np.stack(np.meshgrid(*[np.arange(n) for n in FINE.shape], indexing="ij"), axis=-1).reshape(-1, 3)
-    matrix = to_scan @ FINE.affine
     near = resample(Volume((indices > 0).astype(np.float32), affine), FINE, to_scan) > 0
-    points = index[near.ravel()] @ matrix[:3, :3].T + matrix[:3, 3]
+    points = apply_affine(to_scan @ FINE.affine, index[near.ravel()])
     labels = np.zeros(FINE.shape, dtype=np.uint8)
     labels[near] = sample_labels(indices, affine, points)
     return labels
@@ -214,26 +225,39 @@ def load_head(cache: Path, name: str) -> TrainingHead:
     """
     path = cache / f"{name}.npz"
     if not path.is_file():
-        msg = f"no head {name} in {cache}: run `python -m efface.training.slant prepare` first"
+        msg = f"no head {name} in {cache}: run `efface train slant prepare` first"
         raise InputError(msg)
     with np.load(path) as file:
         return TrainingHead(name, file["image"], file["brain"], file["labels"], file["quantiles"], file["to_scan"])
 
 
 def folds(names: list[str], count: int = 5) -> list[tuple[list[str], list[str]]]:
-    """Names to train on and names held out, for each fold; heads without a reference are trained on in all of them."""
+    """Divide heads into folds for cross-validation.
+
+    Parameters
+    ----------
+    names
+        Of the heads. Those without a reference are trained on in every fold.
+    count
+        Number of folds.
+
+    Returns
+    -------
+    list of tuple
+        For each fold, names of the heads to train on and of those held out.
+    """
     labelled = [n for n in names if not without_reference(n)]
     held = [labelled[k::count] for k in range(count)]
     return [([n for n in names if n not in out], out) for out in held]
 
 
 def without_reference(name: str) -> bool:
-    """Whether a head's labels are the atlas's own or a segmenter's."""
+    """Whether the labels of a head are those of the atlas or of a segmenter, and so no reference."""
     return name == ATLAS or name.endswith(UNPROVEN)
 
 
 def count_labels(heads: list[TrainingHead]) -> LabelPrior:
-    """Label frequencies of heads and of their mirror images."""
+    """Make the label prior of heads and of their mirror images."""
     shape = tuple(n // 4 for n in FINE.shape)
     size = int(np.prod(shape))
     x, y, z = np.ix_(*[np.minimum(np.arange(n) // 4, k - 1) for n, k in zip(FINE.shape, shape, strict=True)])
@@ -247,14 +271,17 @@ def count_labels(heads: list[TrainingHead]) -> LabelPrior:
 
 
 def mean_quantiles(heads: list[TrainingHead]) -> NDArray[np.float64]:
-    """Mean distribution of the brains' intensities, the atlas's flat one left out where there are others."""
+    """Mean quantiles of the heads, without the atlas if there are others: it has few different intensities."""
     real = [head for head in heads if head.name != ATLAS] or heads
     mean: NDArray[np.float64] = np.mean([head.quantiles for head in real], axis=0)
     return mean
 
 
 def halved(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels on the networks' grid: the label of the largest index among the most frequent of each block of eight."""
+    """Reduce labels to the networks' grid: the most frequent label of each block of eight voxels.
+
+    Of equally frequent labels, the largest index wins.
+    """
     x, y, z = (n // 2 for n in labels.shape)
     blocks = labels.reshape(x, 2, y, 2, z, 2).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 8).astype(np.int16)
     agree = (blocks[:, :, None] == blocks[:, None, :]).sum(axis=2)

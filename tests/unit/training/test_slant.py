@@ -14,10 +14,12 @@ from efface.segmentation.slant.label_probabilities import one_hot
 from efface.segmentation.slant.preprocessing import QUANTILES
 from efface.segmentation.slant.tiling import EMBEDDED
 from efface.segmentation.slant.unet import CLASSES, Architecture, TileNet
-from efface.training import slant, slant_data
+from efface.training import slant, slant_data, slant_stages
 from efface.training.augment import NOTHING, Amounts, Draw, apply, draw
 from efface.training.slant_data import FINE, TrainingHead, count_labels, folds, halved, load_head
-from efface.training.slant_fit import Sampler, Schedule, fit, loss_of
+from efface.training.slant_fit import Schedule, fit, loss_of
+from efface.training.slant_sampler import Sampler
+from efface.training.slant_split import read_split
 
 TINY = Architecture((1, 2, 2, 2, 2, 3, 3, 3), (3, 3, 3, 2, 2, 2, 2, 3, 3))
 LEFT, RIGHT = BY_ID[37].index, BY_ID[36].index  # caudates
@@ -241,8 +243,8 @@ def test_a_cached_head_comes_back(cache):
 
 
 def test_from_pretraining_to_weights(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(slant, "COMPACT_PLAN", TINY)
-    monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
+    monkeypatch.setattr(slant_stages, "COMPACT_ARCHITECTURE", TINY)
+    monkeypatch.setattr(slant_stages.TileNet.__init__, "__defaults__", (TINY,))
     out = tmp_path / "run"
     slant.main(["pretrain", str(cache), str(out), "--fold", "1", "--steps", "2"])
     slant.main(["specialise", str(cache), str(out), "--steps", "1", "--tiles", "2_2_2"])
@@ -255,9 +257,24 @@ def test_from_pretraining_to_weights(cache, tmp_path, monkeypatch):
         slant.main(["pretrain", str(cache), str(out), "--fold", "2", "--steps", "1"])
 
 
+def test_the_same_seed_gives_the_same_initial_network(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(slant_stages, "COMPACT_ARCHITECTURE", TINY)
+    monkeypatch.setattr(slant_stages.TileNet.__init__, "__defaults__", (TINY,))
+    monkeypatch.setattr(slant_stages, "fit", lambda network, *_args, **_kwargs: network)
+    states = []
+    for number, seed in enumerate((5, 5, 6)):
+        torch.manual_seed(number)  # what happened before in the process does not matter
+        out = tmp_path / str(number)
+        slant.main(["pretrain", str(cache), str(out), "--fold", "1", "--steps", "1", "--seed", str(seed)])
+        states.append(torch.load(out / "weights" / "pooled.pt", weights_only=True))
+    first, again, other = states
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
 def test_a_fold_goes_on_from_heads_without_a_reference_only(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(slant, "COMPACT_PLAN", TINY)
-    monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
+    monkeypatch.setattr(slant_stages, "COMPACT_ARCHITECTURE", TINY)
+    monkeypatch.setattr(slant_stages.TileNet.__init__, "__defaults__", (TINY,))
     heads = tmp_path / "cache"
     shutil.copytree(cache, heads)
     slant_data.save_head(heads / "sub-x_unproven.npz", made_up_head("sub-x_unproven", 7))
@@ -284,13 +301,20 @@ def test_stages_out_of_order_say_what_to_run(cache, tmp_path):
         slant.main(["pretrain", str(cache), str(tmp_path / "none"), "--fold", "7"])
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"fold": "1"}'])
+def test_a_damaged_split_is_named(tmp_path, content):
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(InputError, match=r"split.json cannot be read"):
+        read_split(tmp_path)
+
+
 def test_accuracy_is_the_dice_of_held_out_heads_only(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(slant, "COMPACT_PLAN", TINY)
-    monkeypatch.setattr(slant.TileNet.__init__, "__defaults__", (TINY,))
+    monkeypatch.setattr(slant_stages, "COMPACT_ARCHITECTURE", TINY)
+    monkeypatch.setattr(slant_stages.TileNet.__init__, "__defaults__", (TINY,))
     truth = halved(load_head(cache, "sub-1").labels)
     said = np.where(np.arange(truth.shape[1])[:, None] < 50, truth, 0)  # part of each caudate is missed
     slant.main(["pretrain", str(cache), str(tmp_path), "--fold", "1", "--steps", "1"])
-    monkeypatch.setattr(slant, "predict", lambda image, model: one_hot(said.astype(np.int32)))
+    monkeypatch.setattr(slant_stages, "predict", lambda image, model: one_hot(said.astype(np.int32)))
     slant.main(["evaluate", str(cache), str(tmp_path)])
     lines = [line.split("\t") for line in (tmp_path / "dice.tsv").read_text().splitlines()]
     assert {line[0] for line in lines[1:]} == {"sub-1"}

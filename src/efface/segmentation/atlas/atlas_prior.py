@@ -1,9 +1,9 @@
-"""The spatial prior of the atlas: where each structure, tissue and gyrus is, in the space of the BrainCOLOR template.
+"""The spatial prior of the atlas: probabilities of structures, tissues and gyri in the space of the BrainCOLOR template.
 
-The label volume gives whole gyri, from the white matter out into the sulci; the scan decides which of their voxels are
-cortex. Therefore the prior has few *groups*: one for every deep structure, and for each hemisphere one for cortex and
-one for white matter, which share the hemisphere in the proportions of the tissue template. `Prior.gyri` says which
-cortical label a voxel of cortex gets.
+The label volume of the atlas holds whole gyri, from the white matter out into the sulci; the scan decides which of their
+voxels are cortex. Therefore the prior has few *groups*: one for every deep structure, and for each hemisphere one for
+cortex and one for white matter. These two divide the hemisphere in the proportions of the tissue template. `Prior.gyri`
+says which cortical label a voxel of cortex gets.
 """
 
 import functools
@@ -22,14 +22,14 @@ from efface.spatial.resampling import resample
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, LabelVolume, Volume
 
 FLUID_IDS = (0, *REGIONS["ventricles"])
-"""Groups that are dark: 0 is everything outside the labels, sulcal fluid above all."""
+"""Groups of cerebrospinal fluid; 0 is everything outside the labels, mostly sulcal fluid."""
 CORTEX = {"right": 1000, "left": 1001}
-"""Group numbers of the two cortices; every other group's number is its BrainCOLOR id."""
+"""Group number of the cortex of each hemisphere; the number of every other group is its BrainCOLOR id."""
 FIRST_CORTICAL_ID = 100
 CEREBRAL_WHITE = {"right": 44, "left": 45}
 CEREBELLAR_WHITE_IDS = REGIONS["cerebellar WM"]
 MIXED_IDS = (*REGIONS["brainstem"], *REGIONS["cerebellar GM"])
-"""Groups that hold grey and white matter both (folia are thinner than a voxel)."""
+"""Groups with both grey and white matter (cerebellar folia are thinner than a voxel)."""
 NUCLEUS_IDS = tuple(
     label.id
     for label in LABELS
@@ -48,25 +48,25 @@ GROUPS = (
 LABEL_SMOOTHING_MM = 0.8
 TISSUE_SMOOTHING_MM = 1.5
 TISSUE_FLOOR = 0.1
-"""Part of the tissue prior that is the same everywhere: sulci are where they are, not where the average has them."""
+"""Part of the tissue prior that is uniform: the sulci of a scan are not where the average has them."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """The atlas on one grid of 113x137x113 voxels of 1.5 mm.
+    """The atlas on a grid of 113x137x113 voxels of 1.5 mm.
 
     Attributes
     ----------
     template
         T1-like image of the brain, 0 outside.
     tissue
-        Probabilities of fluid, grey, white, shape (3, x, y, z).
+        Probabilities of fluid, grey and white matter, shape (3, x, y, z).
     groups
         Probabilities of `GROUPS`, in that order, shape (groups, x, y, z); they add up to one.
     gyri
-        For ``right`` and ``left``, the nearest cortical label of that hemisphere, on `labels_affine`'s grid.
+        By hemisphere, the nearest cortical label of every voxel, on the 1 mm grid of `labels_affine`.
     labels_affine
-        Voxel to RAS+ mm of the label volumes, 1 mm.
+        Voxel to RAS+ mm of `gyri`, shape (4, 4).
     """
 
     template: Volume
@@ -83,7 +83,13 @@ class Prior:
 
 @functools.cache
 def load_prior() -> Prior:
-    """Make the prior from the installed atlas; about four seconds, once in a process."""
+    """Make the prior from the installed atlas; takes about four seconds, once a process.
+
+    Raises
+    ------
+    DataPackageError
+        If a package with atlas data is not installed.
+    """
     labels, volume = braincolor_labels()
     tissue, _ = load_tissue()
     template = load_template()
@@ -99,6 +105,7 @@ def load_prior() -> Prior:
 def _group_probabilities(
     tissue: NDArray[np.float32], labels: LabelVolume, labels_affine: Affine, grid: Grid
 ) -> NDArray[np.float32]:
+    """Probabilities of `GROUPS` on the grid, shape (groups, x, y, z)."""
     smooth = np.stack([ndimage.gaussian_filter(t, TISSUE_SMOOTHING_MM / grid.spacing_mm) for t in tissue])
     smooth /= smooth.sum(axis=0) + 1e-6
     floor = TISSUE_FLOOR / 3
@@ -126,7 +133,7 @@ def _group_probabilities(
 
 
 def _smoothed(mask: BoolVolume, affine: Affine, grid: Grid) -> FloatVolume:
-    """The mask, smoothed in a box around it and sampled on the grid."""
+    """Smooth a mask in a box around it, and resample it to the grid."""
     margin = 6
     box = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in ndimage.find_objects(mask.astype(np.int8))[0])
     x, y, z = mask.shape
@@ -140,18 +147,19 @@ def _smoothed(mask: BoolVolume, affine: Affine, grid: Grid) -> FloatVolume:
 
 
 def _part_of_grid(grid: Grid, affine: Affine, shape: tuple[int, ...]) -> Box:
-    """Voxels of the grid that a box of voxels can touch."""
+    """Voxels of the grid that a volume with this affine and shape can overlap."""
     corners = box_corners((-1, -1, -1), shape)
     return covering_box(apply_affine(invert(grid.affine) @ affine, corners), grid.shape)
 
 
 def _cortical(labels: LabelVolume, side: str) -> BoolVolume:
-    """Cortical labels of one side: BrainCOLOR numbers are even on the right and odd on the left."""
+    """Voxels of the cortical labels of one side: BrainCOLOR ids are even on the right and odd on the left."""
     cortical: BoolVolume = (labels >= FIRST_CORTICAL_ID) & (labels % 2 == (0 if side == "right" else 1))
     return cortical
 
 
 def _nearest_gyrus(labels: LabelVolume, side: str) -> LabelVolume:
+    """Nearest cortical label of one side, at every voxel."""
     nearest = ndimage.distance_transform_edt(~_cortical(labels, side), return_distances=False, return_indices=True)
     gyri: LabelVolume = labels[tuple(nearest)]
     return gyri

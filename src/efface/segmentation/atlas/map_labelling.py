@@ -1,4 +1,4 @@
-"""MAP labelling from a spatial prior and tissue likelihoods, smoothed by iterated conditional modes."""
+"""MAP labelling from a spatial prior and tissue likelihoods, smoothed by ICM (iterated conditional modes)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,20 @@ from efface.spatial.point_sampling import CHUNK, sample_channels, sample_labels
 from efface.spatial.types import BoolVolume, LabelVolume, Volume
 
 SWEEPS = 3
+"""Of ICM over all voxels."""
 PRIOR_FLOOR = 1e-4
+"""Added to the prior probability of every group but background."""
 FLUID_FLOOR = 2e-2
-"""The same for background: sulci, cisterns and atrophy put fluid almost anywhere."""
+"""Added to the prior probability of background: sulci, cisterns and atrophy put fluid almost anywhere."""
 NUCLEUS_SPREAD = 1.5
-"""Width of a nucleus's intensities, in units of the noise of the pure tissues: nuclei are not homogeneous."""
+"""Standard deviation of the intensities of a nucleus, in units of the noise of the pure tissues."""
 INSIDE_NUCLEUS = 0.5
-"""Prior probability above which a voxel tells what the nucleus's intensity is."""
+"""Minimum prior probability of the voxels whose intensities give the mean of a nucleus."""
+MINIMUM_NUCLEUS_VOX = 20
 HORN_WALLS = (*REGIONS["cerebral WM"], 31, 32, 47, 48)
-"""What lies around the horns of the lateral ventricles: white matter, amygdala, hippocampus."""
+"""Labels around the horns of the lateral ventricles: white matter, amygdala, hippocampus."""
 DEEP_WALL = 0.5
-"""Least share of these, and of ventricle, in the walls of a cavity that gets a label."""
+"""Minimum fraction of `HORN_WALLS` and ventricles in the walls of a cavity that gets a label."""
 
 _ROW = {group: row for row, group in enumerate(GROUPS)}
 
@@ -45,9 +48,9 @@ def label_brain(
     brain
         Bias-corrected intensities.
     mask
-        The brain's voxels, same shape.
+        Brain mask, same shape.
     points_mm
-        Template mm of the mask's voxels, in the order of `numpy.argwhere`, shape (n, 3).
+        Template mm of the voxels of the mask, in the order of `numpy.argwhere`, shape (n, 3).
     prior
         The atlas.
     agreement
@@ -60,8 +63,8 @@ def label_brain(
     """
     values = brain.data[mask]
     tissue = fit_tissue(values, sample_channels(prior.tissue, prior.grid.affine, points_mm))
-    evidence = _log_posterior(values, points_mm, prior, tissue)
-    rows = _smooth(evidence, mask, agreement)
+    log_posterior = _log_posterior(values, points_mm, prior, tissue)
+    rows = _smoothed_argmax(log_posterior, mask, agreement)
     ids = np.array(GROUPS, dtype=np.int32)[rows]
     for side, group in CORTEX.items():
         cortex = ids == group
@@ -72,10 +75,21 @@ def label_brain(
 
 
 def fill_cavities(labels: LabelVolume) -> LabelVolume:
-    """Label fluid that white matter encloses: as the nearest ventricle where it touches one, else as what is nearest.
+    """Label background that white matter encloses.
 
-    Horns of wide ventricles reach beyond what the atlas holds possible, and small lesions look like fluid. Cisterns
-    can be enclosed too, at low resolution, but by cortex and brainstem; they stay background.
+    Horns of wide ventricles reach beyond the ventricles of the prior, and small lesions look like fluid. A cavity that
+    touches a ventricle becomes the nearest ventricle, any other takes the nearest label. At low resolution cisterns can
+    be enclosed too, but by cortex and brainstem; they stay background.
+
+    Parameters
+    ----------
+    labels
+        BrainCOLOR ids.
+
+    Returns
+    -------
+    numpy.ndarray
+        BrainCOLOR ids, same shape.
     """
     enclosed = ndimage.binary_fill_holes(labels > 0) & (labels == 0)
     cavities, count = ndimage.label(enclosed)
@@ -95,7 +109,7 @@ def fill_cavities(labels: LabelVolume) -> LabelVolume:
 
 
 def _wall_area(cavities: NDArray[np.int32], count: int, tissue: BoolVolume) -> NDArray[np.intp]:
-    """Number of faces that every cavity shares with the voxels of `tissue`, index 0 unused, shape (count + 1,)."""
+    """Number of voxel faces between each cavity and `tissue`, by cavity number (0 unused), shape (count + 1,)."""
     area = np.zeros(count + 1, dtype=np.intp)
     for axis in range(3):
         c, t = np.moveaxis(cavities, axis, 0), np.moveaxis(tissue, axis, 0)
@@ -107,8 +121,8 @@ def _log_posterior(
     values: NDArray[np.float32], points_mm: NDArray[np.float32], prior: Prior, tissue: Tissue
 ) -> NDArray[np.float32]:
     """Log of prior times likelihood for every group and voxel, shape (groups, n)."""
-    evidence = sample_channels(prior.groups, prior.grid.affine, points_mm)
-    nuclei = {g: _nucleus_mean(values, evidence[_ROW[g]], tissue) for g in NUCLEUS_IDS}
+    log_posterior = sample_channels(prior.groups, prior.grid.affine, points_mm)
+    nuclei = {g: _nucleus_mean(values, log_posterior[_ROW[g]], tissue) for g in NUCLEUS_IDS}
     for start in range(0, values.size, CHUNK):
         part = slice(start, start + CHUNK)
         v = values[part]
@@ -122,34 +136,34 @@ def _log_posterior(
             likelihood[g] = solid * np.maximum(0.9 * np.exp(-0.5 * z * z), 0.02)
         for g, row in _ROW.items():
             floor = FLUID_FLOOR if g == 0 else PRIOR_FLOOR
-            evidence[row, part] = np.log(evidence[row, part] + floor) + np.log(likelihood[g])
-    return evidence
+            log_posterior[row, part] = np.log(log_posterior[row, part] + floor) + np.log(likelihood[g])
+    return log_posterior
 
 
-def _nucleus_mean(values: NDArray[np.float32], place: NDArray[np.float32], tissue: Tissue) -> float:
-    """Mean intensity of a nucleus where its prior is high, between the fluid limit and white matter."""
-    sure = place > INSIDE_NUCLEUS
-    if np.count_nonzero(sure) < 20:
-        sure = place >= min(INSIDE_NUCLEUS, float(place.max()))
-    mean = np.average(values[sure], weights=place[sure]) if sure.any() else tissue.grey
+def _nucleus_mean(values: NDArray[np.float32], prior: NDArray[np.float32], tissue: Tissue) -> float:
+    """Mean intensity where the prior probability of a nucleus is high, limited to fluid and white matter."""
+    inside = prior > INSIDE_NUCLEUS
+    if np.count_nonzero(inside) < MINIMUM_NUCLEUS_VOX:
+        inside = prior >= min(INSIDE_NUCLEUS, float(prior.max()))
+    mean = np.average(values[inside], weights=prior[inside]) if inside.any() else tissue.grey
     return float(np.clip(mean, tissue.csf_limit, max(tissue.white, tissue.csf_limit)))
 
 
-def _smooth(evidence: NDArray[np.float32], mask: BoolVolume, agreement: float) -> NDArray[np.intp]:
-    """Row of the best group of every voxel, given those of its six neighbours (iterated conditional modes)."""
-    rows: NDArray[np.intp] = evidence.argmax(axis=0)
+def _smoothed_argmax(log_posterior: NDArray[np.float32], mask: BoolVolume, agreement: float) -> NDArray[np.intp]:
+    """Row of the best group of every voxel, smoothed by ICM: each neighbour adds `agreement` to its own group."""
+    rows: NDArray[np.intp] = log_posterior.argmax(axis=0)
     if agreement <= 0:
         return rows
-    current = np.full(np.array(mask.shape) + 2, -1, dtype=np.intp)
+    padded = np.full(np.array(mask.shape) + 2, -1, dtype=np.intp)
     inside = np.flatnonzero(np.pad(mask, 1))
-    flat = current.reshape(-1)
-    strides = np.array(current.strides) // current.itemsize
+    flat = padded.reshape(-1)
+    strides = np.array(padded.strides) // padded.itemsize
     for _ in range(SWEEPS):
         flat[inside] = rows
         updated = np.empty_like(rows)
         for start in range(0, rows.size, CHUNK):
             part = slice(start, start + CHUNK)
-            score = evidence[:, part].copy()
+            score = log_posterior[:, part].copy()
             for step in (*strides, *-strides):
                 neighbour = flat[inside[part] + step]
                 known = np.flatnonzero(neighbour >= 0)

@@ -7,12 +7,12 @@ from efface.parameters import param
 
 @dataclass(frozen=True)
 class AtlasParams:
-    """Parameters of the deformable registration and of the neighbourhood.
+    """Parameters of the deformable registration and of the label smoothing.
 
     Attributes
     ----------
     iterations
-        Of the deformable registration per level, 6, 3 and 1.5 mm.
+        Iterations of the deformable registration at its levels of 6, 3 and 1.5 mm.
     radius
         Half width of the window of local correlation, in voxels of 1.5 mm.
     agreement

@@ -1,14 +1,15 @@
-"""Segmentation by an atlas: register the template, then label each voxel from its position and its intensity.
+"""The atlas segmenter: register the BrainCOLOR template, then label each voxel from its position and its intensity.
 
-1. The brain, bias-corrected (N4), is aligned with the template: from the affine to the average head, refined.
-2. It is resampled upright on the template's grid and registered deformably (local correlation). Working upright
-   makes a rotated or obliquely stored head cost nothing.
-3. Every brain voxel of the *scan's own grid* is carried to the template. The atlas's probabilities there, times
-   the likelihood of the voxel's intensity under fluid, grey and white matter, times agreement with the six
-   neighbours, give its group (a structure, white matter, cortex, or background). Cortex takes the gyrus there.
+1. The bias-corrected brain (N4) is aligned with the template by an affine, which starts from the affine to the average
+   head.
+2. The brain is resampled upright on the grid of the template and registered deformably (local correlation). Because it
+   is upright there, oblique scans and turned heads need no extra work.
+3. Every brain voxel of the *scan grid* is mapped to the template. Its group (a deep structure, white matter, cortex, or
+   background) is the most probable one given the prior probabilities there, the likelihood of its intensity under fluid,
+   grey and white matter, and the groups of its six neighbours. Cortex takes the label of the gyrus there.
 
-No label is ever resampled onto another grid, so there are no staircases and nothing is lost twice. Sulcal fluid
-gets no label: the union of the labels is tissue and ventricles, not the intracranial space.
+Labels are never resampled, so outlines have no staircase artefacts. Sulcal fluid gets no label: the union of the labels
+is tissue and ventricles, not the intracranial space.
 """
 
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from efface.segmentation.atlas.atlas_prior import Prior, load_prior
 from efface.segmentation.atlas.map_labelling import label_brain
 from efface.segmentation.atlas.params import AtlasParams
 from efface.segmentation.brain_alignment import align, initial_pose, prepare_brain
-from efface.segmentation.labels import LABEL_IDS, Labels, Provenance
+from efface.segmentation.labels import Labels, Provenance, missing_labels
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.registration import register_deformable
 from efface.spatial.resampling import Warp, antialiased, resample
@@ -43,38 +44,53 @@ def segment_atlas(anatomy: "HeadAnatomy", params: AtlasParams) -> Labels:
     Parameters
     ----------
     anatomy
-        Of the scan; its brain mask and the registration of the average head are used.
+        Anatomy of the scan; its brain mask and the registration of the average head are used.
     params
-        See `AtlasParams`.
+        Of the deformable registration and of the smoothing.
 
     Raises
     ------
     AnatomyError
         If the brain mask cannot be a brain.
     RegistrationError
-        If the atlas does not fit the brain.
+        If the template does not fit the brain.
     """
     prior = load_prior()
     brain, mask, box = prepare_brain(anatomy.scan.volume, anatomy.brain)
     warnings: list[str] = []
     affine = align(brain, mask, initial_pose(anatomy, warnings), prior.template)
     warp = deform(brain, mask, affine, prior, params)
-    found = label_brain(brain, mask, to_template(brain, mask, affine, warp), prior, params.agreement)
+    points_mm = to_template(brain, mask, affine, warp)
     values = np.zeros(anatomy.scan.shape, dtype=np.int32)
-    values[box] = found
-    missing = sorted(set(LABEL_IDS) - set(np.unique(found).tolist()))
-    if missing:
-        warnings.append(f"{len(missing)} of 132 labels have no voxel: {', '.join(map(str, missing))}")
-    return Labels(values, tuple(warnings), Provenance("atlas", __version__, asdict(params)))
+    values[box] = label_brain(brain, mask, points_mm, prior, params.agreement)
+    return Labels(values, (*warnings, *missing_labels(values)), Provenance("atlas", __version__, asdict(params)))
 
 
 def deform(brain: Volume, mask: BoolVolume, affine: Affine, prior: Prior, params: AtlasParams) -> Warp:
-    """Deformation from the upright brain, on the template's grid, to the template.
+    """Register the upright brain deformably to the template.
+
+    Parameters
+    ----------
+    brain
+        Bias-corrected intensities, 0 outside the brain.
+    mask
+        Brain mask, same shape.
+    affine
+        Scan mm to template mm, shape (4, 4).
+    prior
+        The atlas.
+    params
+        Iterations and window of the registration.
+
+    Returns
+    -------
+    Warp
+        From the upright brain, on the grid of the template, to the template.
 
     Raises
     ------
     RegistrationError
-        If the deformed template does not resemble the brain.
+        If the deformed template does not fit the brain.
     """
     upright, inside = make_upright(brain, mask, affine, prior)
     warp = register_deformable(
@@ -91,14 +107,14 @@ def deform(brain: Volume, mask: BoolVolume, affine: Affine, prior: Prior, params
     if not score >= MINIMUM_SCORE:
         msg = (
             f"the BrainCOLOR template does not fit the brain: correlation {score:.2f}, expected at least "
-            f"{MINIMUM_SCORE:.2f}; check the brain mask and that the scan is T1-weighted"
+            f"{MINIMUM_SCORE:.2f}: check the brain mask and that the scan is T1-weighted"
         )
         raise RegistrationError(msg)
     return warp
 
 
 def make_upright(brain: Volume, mask: BoolVolume, affine: Affine, prior: Prior) -> tuple[Volume, BoolVolume]:
-    """The brain and its mask on the template's grid; finer scans are smoothed first, against aliasing."""
+    """Resample the brain and its mask to the grid of the template; finer scans are smoothed first, against aliasing."""
     smooth = antialiased(brain.data, prior.grid.spacing_mm / brain.grid.spacing_mm)
     inverse = invert(affine)
     data: FloatVolume = resample(Volume(smooth, brain.affine), prior.grid, inverse)
@@ -107,7 +123,7 @@ def make_upright(brain: Volume, mask: BoolVolume, affine: Affine, prior: Prior) 
 
 
 def to_template(brain: Volume, mask: BoolVolume, affine: Affine, warp: Warp) -> NDArray[np.float32]:
-    """Template mm of every voxel of the mask, in the order of `numpy.argwhere`, shape (n, 3)."""
+    """Template mm of every voxel of the mask, in the order of `numpy.argwhere`, float32, shape (n, 3)."""
     points = apply_affine(affine @ brain.affine, np.argwhere(mask))
     index = apply_affine(invert(warp.grid.affine), points).T
     for axis in range(3):

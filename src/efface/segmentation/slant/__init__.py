@@ -1,1 +1,1 @@
-"""SLANT: 27 networks on overlapping tiles of the template's space."""
+"""SLANT: 27 networks on overlapping tiles of the standard grid."""

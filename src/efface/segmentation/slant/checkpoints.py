@@ -1,6 +1,6 @@
-"""The weights of SLANT on disk: the 27 published PyTorch state dicts, or a folder of our own with a model card.
+"""Reading and writing SLANT weights: the 27 published PyTorch state dicts, or our own networks with a model card.
 
-The published networks are read one at a time, when their tile is due (they have 2 GB together); ours stay in memory.
+The published networks have 2 GB together, so each is read when its tile is predicted. Our own networks stay in memory.
 """
 
 import io
@@ -19,18 +19,17 @@ from efface.errors import InputError
 from efface.io.atomic import write_atomically
 from efface.segmentation.labels import MIRRORED
 from efface.segmentation.slant.label_prior import BlockPrior, LabelPrior, load_label_prior
-from efface.segmentation.slant.tiling import EMBEDDED, PUBLISHED, Geometry, place_in
-from efface.segmentation.slant.unet import PUBLISHED_PLAN, Architecture, TileNet, device, load_published
+from efface.segmentation.slant.tiling import EMBEDDED, PUBLISHED, Geometry, block_in
+from efface.segmentation.slant.unet import PUBLISHED_ARCHITECTURE, Architecture, TileNet, device, load_published
+from efface.segmentation.slant.weights_folder import CARD, LABEL_PRIOR, POOLED, PUBLISHED_PATHS
 from efface.spatial.types import FloatVolume
 
-PUBLISHED_PATHS = ("{name}/finetune_out/models/model_epoch_0027.pth", "{name}.pth", "{name}.pt")
-"""Where a tile's state dict may be in the folder; the first is as in the published container."""
-POOLED = "pooled"
 FORMAT = 1
+"""Of `CARD`."""
 
 
 class TileModel(Protocol):
-    """Interface of weights that `efface.segmentation.slant.pipeline` uses."""
+    """Networks of all tiles, as `efface.segmentation.slant.pipeline` uses them."""
 
     @property
     def geometry(self) -> Geometry:
@@ -38,18 +37,18 @@ class TileModel(Protocol):
 
     @property
     def target(self) -> NDArray[np.float64] | None:
-        """Quantiles that intensities are fitted to, or None."""
+        """Intensity quantiles of the training heads, at `QUANTILES`; None for networks that need no fit."""
 
     @property
     def stripped(self) -> bool:
         """Whether the networks see the brain only."""
 
     def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
-        """Label indices of a tile from its normalised intensities, same shape."""
+        """Predict label indices from the normalised intensities of a tile, same shape."""
 
 
 TileProbabilities = list[tuple[int, NDArray[np.float32]]]
-"""For blocks of `LabelPrior.blocks`, which one, and the probabilities of its voxels and channels, shape (n, k)."""
+"""For each block in a tile: its number in `LabelPrior.blocks`, and probabilities of shape (voxels, channels)."""
 
 
 class PublishedWeights:
@@ -58,9 +57,9 @@ class PublishedWeights:
     Parameters
     ----------
     folder
-        With 27 state dicts, see `PUBLISHED_PATHS`.
-    plan, geometry
-        For tests: other widths, other tiles.
+        Holds 27 state dicts, see `PUBLISHED_PATHS`.
+    architecture, geometry
+        Tests use smaller networks and other tiles.
 
     Raises
     ------
@@ -69,11 +68,13 @@ class PublishedWeights:
     """
 
     target: NDArray[np.float64] | None = None
-    """The published quantiles are not distributed; tiles are scaled to 0 to 255, which undoes a linear map anyway."""
+    """The published quantiles are not distributed. They are not needed: scaling to 0 to 255 undoes any linear map."""
     stripped = False
 
-    def __init__(self, folder: Path, plan: Architecture = PUBLISHED_PLAN, geometry: Geometry = PUBLISHED) -> None:
-        self.folder, self.plan, self.geometry = folder, plan, geometry
+    def __init__(
+        self, folder: Path, architecture: Architecture = PUBLISHED_ARCHITECTURE, geometry: Geometry = PUBLISHED
+    ) -> None:
+        self.folder, self.architecture, self.geometry = folder, architecture, geometry
         self.files = {name: self._find(name) for name in geometry.names}
 
     def _find(self, name: str) -> Path:
@@ -88,14 +89,14 @@ class PublishedWeights:
         raise InputError(msg)
 
     def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
-        """Label indices of a tile.
+        """Predict label indices from the normalised intensities of a tile, same shape.
 
         Raises
         ------
         InputError
             If the state dict cannot be read or is not the published network's.
         """
-        network = load_published(_load(self.files[name]), str(self.files[name]), self.plan)
+        network = load_published(_load(self.files[name]), str(self.files[name]), self.architecture)
         low, high = float(tile.min()), float(tile.max())
         scaled = (tile - low) * (255 / (high - low) if high > low else 0)
         batch = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32))[None, None]
@@ -107,28 +108,33 @@ class PublishedWeights:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Model card of our weights.
+    """Description of our networks, stored in `CARD`.
 
     Attributes
     ----------
-    plan
+    architecture
         Widths of the networks.
     quantiles
-        Of normalised intensities over the brain, mean of the training heads; empty for none.
+        Quantiles of the intensities in the brain, mean over the training heads; empty for none.
     stripped
         Whether the networks see the brain only.
     training
-        How they were made: data, steps, seeds.
+        Data, steps and seeds of the training.
     """
 
-    plan: Architecture
+    architecture: Architecture
     quantiles: tuple[float, ...]
     stripped: bool
     training: Mapping[str, Any]
 
 
 class CompactWeights:
-    """Our networks: ``card.json``, ``label_prior.npz`` and ``i_j_k.pt``, or ``pooled.pt`` for tiles without their own.
+    """Our networks, see `efface.segmentation.slant.weights_folder`.
+
+    Parameters
+    ----------
+    folder
+        Holds `CARD`, `LABEL_PRIOR`, and a network for each tile or `POOLED`.
 
     Raises
     ------
@@ -143,32 +149,34 @@ class CompactWeights:
         self.card = read_card(folder)
         self.target = np.array(self.card.quantiles) if self.card.quantiles else None
         self.stripped = self.card.stripped
-        self.prior: LabelPrior = load_label_prior(folder / "label_prior.npz", self.geometry)
+        self.prior: LabelPrior = load_label_prior(folder / LABEL_PRIOR, self.geometry)
         self._networks: dict[str, TileNet] = {}
 
     def network(self, name: str) -> TileNet:
-        """The network of a tile, float32, ready to predict; read once."""
-        path = self.folder / f"{name}.pt"
-        key = name if path.is_file() else POOLED
+        """Network of a tile, float32, in evaluation mode; read once."""
+        own = f"{name}.pt"
+        key = own if (self.folder / own).is_file() else POOLED
         if key not in self._networks:
-            network = load_compact(self.folder / f"{key}.pt", self.card.plan)
+            network = load_compact(self.folder / key, self.card.architecture)
             self._networks[key] = network.to(device(), memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         return self._networks[key]
 
     def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
-        """Label indices of a tile; background where no training head had anything else near."""
+        """Predict label indices of a tile; background where the label prior allows nothing else."""
         return predict_compact(self.network(name), self.prior.tile(name), tile)
 
     def probabilities(self, name: str, tile: FloatVolume, *, mirrored: bool = False) -> TileProbabilities:
-        """Label probabilities in the blocks that a tile covers.
+        """Predict label probabilities in the blocks that a tile covers.
 
         Parameters
         ----------
-        name, tile
-            Which tile, and its intensities.
+        name
+            Of the tile.
+        tile
+            Its normalised intensities.
         mirrored
-            Show the tile's mirror image to the network of the tile on the other side, and mirror what it finds: right
-            because the grid and the label frequencies are symmetric, and because networks see mirror images in training.
+            Mirror the tile, apply the network of the tile on the other side of the head, and mirror the result. This is
+            valid because the grid and the label prior are symmetric and the networks are trained on mirrored heads too.
         """
         network, box = self.network(self.geometry.mirror(name) if mirrored else name), self.geometry.box(name)
         found = []
@@ -177,19 +185,34 @@ class CompactWeights:
             if mirrored:
                 features = features.flip(0)
             for number, (block_box, block) in enumerate(self.prior.blocks):
-                if (part := place_in(block_box, box)) is None:
+                if (part := block_in(block_box, box)) is None:
                     continue
                 voxels, channels, log_prior = (t.to(device()) for t in (block.voxels, block.channels, block.log_prior))
-                there = features[part].reshape(-1, features.shape[-1])[voxels]
+                features_of_voxels = features[part].reshape(-1, features.shape[-1])[voxels]
                 if mirrored:
                     channels = torch.from_numpy(MIRRORED)[channels.cpu()].to(device())
-                probabilities = torch.softmax(network.scores(there, channels, log_prior), dim=1)
+                probabilities = torch.softmax(network.scores(features_of_voxels, channels, log_prior), dim=1)
                 found.append((number, probabilities.cpu().numpy()))
         return found
 
 
 def predict_compact(network: TileNet, prior: BlockPrior, tile: FloatVolume) -> NDArray[np.uint8]:
-    """Label indices of a tile by one of our networks; same shape."""
+    """Predict label indices of a tile by one of our networks.
+
+    Parameters
+    ----------
+    network
+        Of the tile.
+    prior
+        Label prior in the tile.
+    tile
+        Normalised intensities.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape of the tile; background where the prior allows nothing else.
+    """
     labels = np.zeros(tile.size, dtype=np.uint8)
     if prior.voxels.numel():
         with torch.inference_mode():
@@ -200,53 +223,58 @@ def predict_compact(network: TileNet, prior: BlockPrior, tile: FloatVolume) -> N
 
 
 def _batch(tile: FloatVolume) -> torch.Tensor:
-    """A tile as our networks take it."""
+    """A tile as input of our networks, shape (1, 1, x, y, z), on the device."""
     batch = torch.from_numpy(np.ascontiguousarray(tile, dtype=np.float32))[None, None]
     return batch.to(device(), memory_format=torch.channels_last_3d)
 
 
 def read_card(folder: Path) -> ModelCard:
-    """Read ``card.json``.
+    """Read the model card of a folder.
 
     Raises
     ------
     InputError
         If it is missing or not of this format.
     """
-    path = folder / "card.json"
+    path = folder / CARD
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format"] != FORMAT:
-            msg = f"SLANT weights {path} are of format {raw['format']}; expected {FORMAT}: install a matching efface"
+            msg = f"SLANT weights {path} have format {raw['format']}; expected {FORMAT}: use the efface that wrote them"
             raise InputError(msg)
-        plan = Architecture(tuple(raw["plan"]["encoder"]), tuple(raw["plan"]["decoder"]), raw["plan"]["published"])
-        return ModelCard(plan, tuple(raw["quantiles"]), bool(raw["stripped"]), raw["training"])
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        widths = raw["plan"]
+        architecture = Architecture(tuple(widths["encoder"]), tuple(widths["decoder"]), widths["published"])
+        return ModelCard(architecture, tuple(raw["quantiles"]), bool(raw["stripped"]), raw["training"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
         msg = f"SLANT weights {path} cannot be read ({error!r}): expected a folder written by `efface train slant`"
         raise InputError(msg) from error
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
-    """Write ``card.json``."""
-    text = json.dumps({"format": FORMAT, **asdict(card)}, indent=1)
-    write_atomically(folder / "card.json", text.encode(), force=True)
+    """Write the model card of a folder."""
+    content = asdict(card)
+    text = json.dumps({"format": FORMAT, "plan": content.pop("architecture"), **content}, indent=1)
+    write_atomically(folder / CARD, text.encode(), force=True)
 
 
-def load_compact(path: Path, plan: Architecture) -> TileNet:
+def load_compact(path: Path, architecture: Architecture) -> TileNet:
     """Read one of our networks.
 
     Raises
     ------
     InputError
-        If the file is missing, or is not of this plan; the text names the tensor.
+        If the file is missing, or has another architecture; the text names the tensor.
     """
-    network = TileNet(plan)
+    network = TileNet(architecture)
     expected, found = network.state_dict(), _load(path)
     for key, value in expected.items():
         received = found.get(key)
         if not isinstance(received, torch.Tensor) or received.shape != value.shape:
             shape = tuple(received.shape) if isinstance(received, torch.Tensor) else "nothing"
-            msg = f"SLANT weights {path}: tensor {key} must have shape {tuple(value.shape)}; received {shape}"
+            msg = (
+                f"SLANT weights {path}: tensor {key} must have shape {tuple(value.shape)}, as {CARD} says; "
+                f"received {shape}: use the files of one training"
+            )
             raise InputError(msg)
     network.load_state_dict({key: found[key].float() for key in expected})
     return network.eval()

@@ -1,12 +1,14 @@
-"""Spatial label prior: logarithms of label frequencies on the standard grid, small enough to ship.
+"""Spatial label prior: log frequencies of the labels on the standard grid.
 
-Frequencies are kept at half the grid's resolution (they are smooth), and as bytes on a logarithmic scale, because it
-is the logarithm that is added to a network's scores, and that is interpolated. Most bytes are zero: a label is
-possible in a small part of the grid only, so the file is small, and only the possible is computed.
+Frequencies are smooth, so they are stored at half the resolution of the grid. They are stored as bytes on a logarithmic
+scale, because their logarithms are interpolated and added to the scores of the networks. A label is possible only in a
+small part of the grid: most bytes are zero, the compressed file is small, and scores are computed for few labels.
 """
 
 import functools
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from efface.errors import InputError
+from efface.errors import InputError, one_line
 from efface.segmentation.labels import MIRRORED
 from efface.segmentation.slant.tiling import Geometry
 from efface.segmentation.slant.unet import CLASSES
@@ -24,24 +26,23 @@ from efface.spatial.boxes import Box
 LOG_FLOOR = float(np.log(1e-3))
 """Logarithm of the frequency below which a label counts as impossible; byte 0. Byte 255 is frequency one."""
 SMOOTHING_VOX = 0.7
-"""Standard deviation of the smoothing at half resolution, 2.8 mm: what few heads do not show is possible nearby."""
-
-NEAR = 3
-"""Labels that occur this near a block, in voxels of the half grid (12 mm), are possible in it."""
+"""Standard deviation of the smoothing, in voxels of the half grid (2.8 mm); it covers what few training heads miss."""
+NEAR_VOX = 3
+"""A label is possible in a block if it occurs within this distance, in voxels of the half grid (12 mm)."""
 
 
 @dataclass(frozen=True)
 class BlockPrior:
-    """Label frequencies in a box of the grid, where anything but background is possible.
+    """Label prior in a box of the grid, restricted to voxels where a label other than background is possible.
 
     Attributes
     ----------
     voxels
-        Flat indices into the box, ascending, int64, shape (n,).
+        These voxels as flat indices into the box, ascending, int64, shape (n,).
     channels
-        Label indices that are possible in the box, ascending, the first is 0, int64, shape (k,).
+        Label indices that are possible in the box, ascending from 0 (background), int64, shape (k,).
     log_prior
-        Natural logarithms of frequencies, float32, shape (n, k).
+        Natural logarithms of the label frequencies, float32, shape (n, k).
     """
 
     voxels: torch.Tensor
@@ -51,14 +52,14 @@ class BlockPrior:
 
 @dataclass(frozen=True, eq=False)
 class LabelPrior:
-    """Label frequencies of a geometry.
+    """Label frequencies on the standard grid of a geometry.
 
     Attributes
     ----------
     geometry
-        Whose grid; its sides are even.
+        The grid and its tiles; the grid has an even number of voxels along each axis.
     levels
-        Bytes as described for `LOG_FLOOR`, shape (133, x / 2, y / 2, z / 2).
+        Logarithms of the frequencies as bytes, see `LOG_FLOOR`, shape (133, x / 2, y / 2, z / 2).
     """
 
     geometry: Geometry
@@ -66,11 +67,11 @@ class LabelPrior:
 
     @functools.cached_property
     def symmetric(self) -> bool:
-        """Whether the mirror image of a head has the mirror image of these frequencies."""
+        """Whether the frequencies are symmetric about the midline, with left and right labels exchanged."""
         return bool(np.array_equal(self.levels, self.levels[MIRRORED, ::-1]))
 
     def tile(self, name: str) -> BlockPrior:
-        """Frequencies in a tile.
+        """Label prior in a tile.
 
         Raises
         ------
@@ -81,61 +82,71 @@ class LabelPrior:
 
     @functools.cached_property
     def blocks(self) -> list[tuple[Box, BlockPrior]]:
-        """Frequencies in each block of the geometry where any label is possible; of those in or near the block."""
-        made = [(box, self._inside(box, NEAR)) for box in self.geometry.blocks()]
+        """Box and label prior of every block of the geometry in which a label other than background is possible."""
+        made = [(box, self._inside(box, NEAR_VOX)) for box in self.geometry.blocks()]
         return [(box, block) for box, block in made if block.voxels.numel()]
 
     def _inside(self, box: Box, near: int) -> BlockPrior:
+        """Label prior in a box; labels that occur within `near` voxels of the half grid count as possible."""
         sizes = self.levels.shape[1:]
         spans = [_needed(n, span) for n, span in zip(sizes, box, strict=True)]
         wide = tuple(slice(max(0, s.start - near), min(n, s.stop + near)) for n, s in zip(sizes, spans, strict=True))
         channels = np.union1d([0], np.flatnonzero(self.levels[:, *wide].any(axis=(1, 2, 3))))
         part = self.levels[channels][:, *spans]
         doubling = [_doubling(n, span) for n, span in zip(sizes, box, strict=True)]
-        anything = np.asarray(part[1:].any(axis=0), dtype=np.float32)
-        anywhere = _interpolated(anything[..., None], doubling)
-        voxels = np.flatnonzero(anywhere > 0)
+        foreground = np.asarray(part[1:].any(axis=0), dtype=np.float32)
+        voxels = np.flatnonzero(_interpolated(foreground[..., None], doubling) > 0)
         levels = _interpolated(np.moveaxis(part, 0, -1).astype(np.float32), doubling)
         log_prior = np.float32(LOG_FLOOR) * (1 - levels.reshape(-1, len(channels))[voxels] / np.float32(255))
         return BlockPrior(torch.from_numpy(voxels), torch.from_numpy(channels), torch.from_numpy(log_prior))
 
     def to_bytes(self) -> bytes:
-        """A compressed file of the levels."""
+        """Content of the file that `load_label_prior` reads, compressed."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, levels=self.levels)
         return buffer.getvalue()
 
 
 def load_label_prior(path: Path, geometry: Geometry) -> LabelPrior:
-    """Read what `LabelPrior.to_bytes` made.
+    """Read a label prior.
+
+    Parameters
+    ----------
+    path
+        File with the content of `LabelPrior.to_bytes`.
+    geometry
+        The grid and its tiles.
 
     Raises
     ------
     InputError
-        If the file is missing or of another geometry.
+        If the file cannot be read, or has another grid.
     """
     shape = (CLASSES, *(n // 2 for n in geometry.grid.shape))
     try:
-        with np.load(path) as file:
+        with np.load(io.BytesIO(path.read_bytes())) as file:  # np.load leaves a broken file open
             levels = file["levels"]
-    except (OSError, ValueError, KeyError) as error:
-        msg = f"label frequencies {path} cannot be read ({error}): expected a file made by efface.training.slant"
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        msg = f"label prior {path} cannot be read ({one_line(str(error))}): expected a file of `efface train slant`"
         raise InputError(msg) from error
     if levels.shape != shape or levels.dtype != np.uint8:
-        msg = f"label frequencies {path} must be bytes of shape {shape}; received {levels.dtype} {levels.shape}"
+        msg = (
+            f"label prior {path} must be bytes of shape {shape}; received {levels.dtype} of shape {levels.shape}: "
+            "make it with this version of `efface train slant`"
+        )
         raise InputError(msg)
     return LabelPrior(geometry, levels)
 
 
 def build_label_prior(counts: NDArray[np.floating], geometry: Geometry) -> LabelPrior:
-    """Make frequencies from counts of labels at half resolution.
+    """Make a label prior from label counts at half resolution.
 
     Parameters
     ----------
     counts
-        How often each label was seen in each voxel, any scale, shape (133, x / 2, y / 2, z / 2).
+        How often each label occurs in each voxel, on any scale, shape (133, x / 2, y / 2, z / 2).
     geometry
-        The grid they are of.
+        The grid and its tiles.
     """
     smooth = np.stack([ndimage.gaussian_filter(c.astype(np.float32), SMOOTHING_VOX) for c in counts])
     total = smooth.sum(axis=0)
@@ -147,12 +158,15 @@ def build_label_prior(counts: NDArray[np.floating], geometry: Geometry) -> Label
 
 
 def _needed(size: int, span: slice) -> slice:
-    """The part of the half grid, `size` long, between whose voxels those of a span of the full one lie."""
+    """Voxels along an axis of the half grid, of `size` voxels, that interpolation to a span of the full grid needs."""
     return slice(max(0, (span.start - 1) // 2), min(size - 1, span.stop // 2) + 1)
 
 
 def _doubling(size: int, span: slice) -> NDArray[np.float32]:
-    """Linear interpolation from `_needed` to the span, as a matrix; a block of two shares its centre with one voxel."""
+    """Matrix of the linear interpolation from `_needed` to the span.
+
+    One voxel of the half grid covers two of the full grid, so full voxel i is at half voxel (i - 0.5) / 2.
+    """
     part = _needed(size, span)
     at = np.clip((np.arange(span.start, span.stop) - 0.5) / 2, part.start, part.stop - 1) - part.start
     distance = np.abs(at[:, None] - np.arange(part.stop - part.start))
@@ -161,7 +175,7 @@ def _doubling(size: int, span: slice) -> NDArray[np.float32]:
 
 
 def _interpolated(values: NDArray[np.float32], matrices: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Apply a matrix along each of the first three axes; the fourth, channels, stays."""
+    """Apply a matrix along each of the first three axes of an array of shape (x, y, z, channels)."""
     a, b, c = matrices
     x, y, z, k = len(a), len(b), len(c), values.shape[3]
     along_x = np.tensordot(a, values, axes=1)

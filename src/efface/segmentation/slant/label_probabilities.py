@@ -1,13 +1,14 @@
-"""Resample label probabilities from the standard grid to the scan's own grid, and take the argmax.
+"""Resample label probabilities from the standard grid to the scan grid, and take the argmax.
 
-The probability of a label in a voxel of the standard grid is the mean over the tiles, or 1 where the fused labels say
-so. Its logarithm is interpolated by cubic splines (it is the networks' score, but for a constant that all labels have in
-common): probabilities interpolated linearly lose thin structures such as cortex. This is done for each label, only
-around its voxels, so that outlines are smooth at the scan's resolution and nothing is registered or resampled twice.
+The probability of a label in a voxel of the standard grid is the mean over the tiles that cover it, or 1 where the
+fused labels of the published networks have it. The logarithm of the probability is interpolated by cubic splines: it
+equals the score of the networks up to a term that all labels share. Linear interpolation of the probability itself would
+lose thin structures such as the cortex. Each label is interpolated only around its own voxels. Outlines come out smooth
+at the scan's resolution, and labels are resampled once.
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,23 +25,23 @@ from efface.spatial.types import Affine, FloatVolume, Grid, LabelVolume
 
 T = TypeVar("T", bound=np.generic)
 NEGLIGIBLE = 0.01
-"""Probabilities below this decide nothing: the largest of a voxel is larger."""
+"""Added to a probability before its logarithm is taken; the most probable label of a voxel has far more."""
 MARGIN_VOX = 2
-"""How far around a label's voxels its probability is looked at."""
+"""Standard voxels around a label's own voxels in which its probability is interpolated."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelProbability:
-    """Probability of one label in the voxels of a box of a standard grid.
+    """Probability of one label in a box of a standard grid.
 
     Attributes
     ----------
     index
         Label index, 0 is background.
     box
-        Which voxels of the grid.
+        Voxels of the grid that `values` covers.
     values
-        0 to 1, the box's shape.
+        Probabilities, 0 to 1, shape of the box.
     """
 
     index: int
@@ -49,12 +50,16 @@ class LabelProbability:
 
 
 class BlockAccumulator:
-    """The mean of the probabilities that overlapping tiles give to each label.
+    """Mean over the tiles of the label probabilities, kept block by block.
+
+    The grid is cut into blocks at the borders of all tiles (`Geometry.blocks`). A block has a list of voxels in which
+    any label is possible, and a list of possible labels; its probabilities are a matrix of these voxels (rows) and
+    labels (columns). All other voxels are background.
 
     Parameters
     ----------
     prior
-        The blocks that tiles have in common, and which labels are possible where in them.
+        The blocks, and the possible voxels and labels of each.
     """
 
     def __init__(self, prior: LabelPrior) -> None:
@@ -63,46 +68,67 @@ class BlockAccumulator:
         self._tiles = [0] * len(self._sums)
 
     def add(self, tile: Iterable[tuple[int, NDArray[np.float32]]]) -> None:
-        """Take in a tile: for each block that it covers, its number and its probabilities, rows sum to one."""
+        """Add the probabilities of a tile.
+
+        Parameters
+        ----------
+        tile
+            For every block that the tile covers: its number in `LabelPrior.blocks`, and probabilities of shape (voxels,
+            labels); rows add up to one.
+        """
         for number, probabilities in tile:
             self._sums[number] += probabilities
             self._tiles[number] += 1
 
-    def probabilities(self) -> Iterator[LabelProbability]:
-        """Every label that is most probable somewhere, in the box around these voxels; background first."""
-        means = [self._mean_of(number) for number in range(len(self._sums))]
-        for label, box in _boxes(self._most_probable(means)):
-            yield LabelProbability(label, box, self._mean_in(box, label, means))
+    def mean(self, label: int, box: Box) -> FloatVolume:
+        """Mean probability of one label in a box of the grid.
 
-    def _mean_of(self, number: int) -> NDArray[np.float32]:
-        """Mean probabilities of a block's voxels and channels; background where no tile covers the block."""
-        mean = self._sums[number] / np.float32(max(self._tiles[number], 1))
-        if not self._tiles[number]:
-            mean[:, 0] = 1
-        return mean
+        Parameters
+        ----------
+        label
+            Label index, 0 is background.
+        box
+            Voxels of the grid.
 
-    def _most_probable(self, means: Sequence[NDArray[np.float32]]) -> LabelVolume:
-        labels = np.zeros(self.prior.geometry.grid.shape, dtype=np.int32)
-        for (box, block), mean in zip(self.prior.blocks, means, strict=True):
-            best = block.channels.numpy()[mean.argmax(axis=1)].astype(np.int32)
-            labels[box] = _in_box(best, block, box, fill=0)
-        return labels
-
-    def _mean_in(self, box: Box, label: int, means: Sequence[NDArray[np.float32]]) -> FloatVolume:
-        """Mean probability of one label in a box of the grid, from all blocks that overlap it."""
-        outside = np.float32(label == 0)  # voxels of no block are background
+        Returns
+        -------
+        numpy.ndarray
+            Shape of the box.
+        """
+        outside = np.float32(label == 0)  # voxels in no block are background
         values = np.full(_shape(box), outside, dtype=np.float32)
-        for (block_box, block), mean in zip(self.prior.blocks, means, strict=True):
-            columns = np.flatnonzero(block.channels.numpy() == label)
+        for number, (block_box, block) in enumerate(self.prior.blocks):
+            column = np.flatnonzero(block.channels.numpy() == label)
             overlap = _overlap(box, block_box)
-            if columns.size and overlap is not None:
-                whole = _in_box(mean[:, columns[0]], block, block_box, fill=outside)
-                values[_relative(overlap, box)] = whole[_relative(overlap, block_box)]
+            if column.size and overlap is not None:
+                in_block = _to_volume(self._block_mean(number, column)[:, 0], block, block_box, fill=outside)
+                values[_relative_to(box, overlap)] = in_block[_relative_to(block_box, overlap)]
         return values
 
+    def argmax_labels(self) -> LabelVolume:
+        """Most probable label index of every voxel of the grid; the smallest of equally probable ones."""
+        labels = np.zeros(self.prior.geometry.grid.shape, dtype=np.int32)
+        for number, (box, block) in enumerate(self.prior.blocks):
+            channels = block.channels.numpy()
+            best = channels[self._block_mean(number, np.arange(len(channels))).argmax(axis=1)].astype(np.int32)
+            labels[box] = _to_volume(best, block, box, fill=0)
+        return labels
 
-def _in_box(values: NDArray[T], block: BlockPrior, box: Box, fill: T | int) -> NDArray[T]:
-    """Values of a block's voxels as a volume of its box; `fill` elsewhere."""
+    def probabilities(self) -> Iterator[LabelProbability]:
+        """Mean probability of each label that is the most probable somewhere, around there; background first."""
+        for label, box in _label_boxes(self.argmax_labels()):
+            yield LabelProbability(label, box, self.mean(label, box))
+
+    def _block_mean(self, number: int, columns: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Mean probabilities of some labels of a block, shape (voxels, columns); background where no tile was added."""
+        if self._tiles[number]:
+            return self._sums[number][:, columns] / np.float32(self._tiles[number])
+        background = np.float32(columns == 0)
+        return np.broadcast_to(background, (len(self._sums[number]), len(columns)))
+
+
+def _to_volume(values: NDArray[T], block: BlockPrior, box: Box, fill: T | int) -> NDArray[T]:
+    """Values of a block's possible voxels as a volume of the block's box; `fill` in its other voxels."""
     flat = np.full(np.prod(_shape(box)), fill, dtype=values.dtype)
     flat[block.voxels.numpy()] = values
     return flat.reshape(_shape(box))
@@ -114,50 +140,64 @@ def _shape(box: Box) -> tuple[int, int, int]:
 
 
 def _overlap(a: Box, b: Box) -> Box | None:
-    """Voxels of the grid that lie in both boxes, or None."""
+    """Voxels that lie in both boxes, or None."""
     x, y, z = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
     return (x, y, z) if all(s.start < s.stop for s in (x, y, z)) else None
 
 
-def _relative(part: Box, box: Box) -> Box:
-    """Voxels of the grid as voxels of a box that holds them."""
+def _relative_to(box: Box, part: Box) -> Box:
+    """A part of a box, counted from the first voxel of the box."""
     x, y, z = (slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
     return x, y, z
 
 
 def one_hot(labels: LabelVolume) -> Iterator[LabelProbability]:
-    """Probabilities of a label volume: 1 where the label is."""
-    for index, box in _boxes(labels):
-        yield LabelProbability(index, box, (labels[box] == index).astype(np.float32))
+    """Probabilities of fused labels: 1 where the label is, else 0; background first."""
+    for label, box in _label_boxes(labels):
+        yield LabelProbability(label, box, (labels[box] == label).astype(np.float32))
 
 
-def _boxes(labels: NDArray[np.integer]) -> Iterator[tuple[int, Box]]:
-    """Each label with the box it lies in and a margin around it; background first, with the box of all labels."""
-    inside = ndimage.find_objects((labels > 0).astype(np.int8))
+def _label_boxes(labels: NDArray[np.integer]) -> Iterator[tuple[int, Box]]:
+    """Each label with the box around its voxels, a margin included; background first, with the box of all labels."""
+    foreground = ndimage.find_objects((labels > 0).astype(np.int8))
     found = ndimage.find_objects(labels)
-    for index, box in [(0, box) for box in inside] + [(i, box) for i, box in enumerate(found, 1) if box is not None]:
+    tight = [(0, box) for box in foreground] + [(label, box) for label, box in enumerate(found, 1) if box is not None]
+    for label, box in tight:
         x, y, z = (
             slice(max(0, s.start - MARGIN_VOX), min(n, s.stop + MARGIN_VOX))
             for s, n in zip(box, labels.shape, strict=True)
         )
-        yield index, (x, y, z)
+        yield label, (x, y, z)
 
 
 def most_probable(probabilities: Iterable[LabelProbability], shape: tuple[int, int, int]) -> LabelVolume:
-    """Labels of the largest probability on a standard grid of the given shape; the first given of equal ones."""
+    """Argmax of label probabilities on the standard grid itself.
+
+    Parameters
+    ----------
+    probabilities
+        Of the labels.
+    shape
+        Of the standard grid.
+
+    Returns
+    -------
+    numpy.ndarray
+        Label indices, int32. Of equal probabilities, the first given wins.
+    """
     best = np.zeros(shape, dtype=np.float32)
-    found = np.zeros(shape, dtype=np.int32)
+    labels = np.zeros(shape, dtype=np.int32)
     for probability in probabilities:
         better = probability.values > best[probability.box]
         best[probability.box][better] = probability.values[better]
-        found[probability.box][better] = probability.index
-    return found
+        labels[probability.box][better] = probability.index
+    return labels
 
 
 def to_scan_grid(
     probabilities: Iterable[LabelProbability], grid: Grid, to_scan: Affine, scan: Grid, threads: int = 1
 ) -> LabelVolume:
-    """Labels on the scan's own grid.
+    """Argmax of label probabilities on the scan grid.
 
     Parameters
     ----------
@@ -168,9 +208,9 @@ def to_scan_grid(
     to_scan
         Standard mm to scan mm, shape (4, 4).
     scan
-        Where the labels go.
+        The scan grid.
     threads
-        How many labels are worked on at a time; the result does not depend on it.
+        Number of labels interpolated at the same time; the result does not depend on it.
 
     Returns
     -------
@@ -178,60 +218,59 @@ def to_scan_grid(
         Label indices, shape ``scan.shape``, int32; 0 outside the standard grid. Of equal probabilities, the first given
         wins.
     """
-    to_index = invert(to_scan @ grid.affine) @ scan.affine
+    scan_to_standard_vox = invert(to_scan @ grid.affine) @ scan.affine
     best = np.full(scan.shape, -np.inf, dtype=np.float32)
-    found = np.zeros(scan.shape, dtype=np.int32)
+    labels = np.zeros(scan.shape, dtype=np.int32)
 
-    def sampled(probability: LabelProbability) -> tuple[int, Box, FloatVolume] | None:
-        return _sampled(probability, to_index, scan.shape)
+    def resampled(probability: LabelProbability) -> tuple[int, Box, FloatVolume] | None:
+        return _resampled(probability, scan_to_standard_vox, scan.shape)
 
     with ThreadPoolExecutor(threads) as pool:
-        for result in pool.map(sampled, probabilities):
+        for result in pool.map(resampled, probabilities):
             if result is None:
                 continue
-            index, part, values = result
-            better = values > best[part]
-            best[part][better] = values[better]
-            found[part][better] = index
-    return found
+            label, box, values = result
+            better = values > best[box]
+            best[box][better] = values[better]
+            labels[box][better] = label
+    return labels
 
 
-def _sampled(
-    probability: LabelProbability, to_index: Affine, shape: tuple[int, int, int]
+def _resampled(
+    probability: LabelProbability, scan_to_standard_vox: Affine, shape: tuple[int, int, int]
 ) -> tuple[int, Box, FloatVolume] | None:
-    """Logarithm of a probability at the voxels of the scan that lie in its box: its index, which voxels, and values.
+    """Logarithm of a probability in the voxels of the scan that its box covers: label, box of the scan, values.
 
-    The spline is evaluated at half the standard spacing, where it is one matrix an axis, and linearly between.
+    The spline is evaluated at half the standard spacing, where it is one matrix for each axis. Values between these
+    points are interpolated linearly.
     """
-    low = np.array([s.start for s in probability.box], dtype=np.float64)
-    part = _covered(to_index, low, np.array(probability.values.shape), shape)
-    if part is None:
+    first = np.array([s.start for s in probability.box], dtype=np.float64)
+    box = _scan_box(scan_to_standard_vox, first, np.array(probability.values.shape), shape)
+    if box is None:
         return None
     fine = np.log(probability.values + np.float32(NEGLIGIBLE))
     for axis, size in enumerate(fine.shape):
         fine = np.moveaxis(np.tensordot(_halving(size), fine, axes=(1, axis)), 0, axis)
-    matrix = 2 * to_index[:3, :3]
-    start = np.array([s.start for s in part])
-    offset = matrix @ start + 2 * (to_index[:3, 3] - low)
-    size_there = tuple(s.stop - s.start for s in part)
+    to_fine = 2 * scan_to_standard_vox[:3, :3]
+    offset = to_fine @ np.array([s.start for s in box]) + 2 * (scan_to_standard_vox[:3, 3] - first)
     values = ndimage.affine_transform(
-        fine, matrix, offset, size_there, order=1, mode="constant", cval=-np.inf, output=np.float32
+        fine, to_fine, offset, _shape(box), order=1, mode="constant", cval=-np.inf, output=np.float32
     )
-    return probability.index, part, values
+    return probability.index, box, values
 
 
 @functools.lru_cache(maxsize=256)
 def _halving(size: int) -> NDArray[np.float32]:
-    """Matrix of the cubic spline through values at 0, 1, 2 ..., evaluated at 0, 0.5, 1 ...; the first axis is new."""
+    """Matrix that maps values at 0, 1, 2, ... to their cubic spline at 0, 0.5, 1, ..., shape (2 size - 1, size)."""
     spline = make_interp_spline(np.arange(size), np.eye(size), k=min(3, size - 1))
     matrix: NDArray[np.float32] = spline(np.arange(2 * size - 1) / 2).astype(np.float32)
     return matrix
 
 
-def _covered(
-    to_index: Affine, low: NDArray[np.float64], size: NDArray[np.int_], shape: tuple[int, int, int]
+def _scan_box(
+    scan_to_standard_vox: Affine, first: NDArray[np.float64], size: NDArray[np.int_], shape: tuple[int, int, int]
 ) -> Box | None:
-    """The scan's voxels between the centres of a box of the standard grid, or None."""
-    corners = apply_affine(invert(to_index), box_corners(low, low + size - 1))
+    """Voxels of the scan that a box of standard voxels covers, or None where they are outside the scan."""
+    corners = apply_affine(invert(scan_to_standard_vox), box_corners(first, first + size - 1))
     box = covering_box(corners, shape, at_least=0)
     return box if all(s.start < s.stop for s in box) else None

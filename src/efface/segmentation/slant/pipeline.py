@@ -1,9 +1,9 @@
-"""Segmentation by SLANT: a network for each of 27 overlapping tiles, fused where they overlap.
+"""The SLANT segmenter: a network for each of 27 overlapping tiles, fused where tiles overlap.
 
-The head goes to the standard grid by one affine, and labels come back by its inverse. The probability of each label (our
-networks: the mean over the tiles; the published networks: their majority vote) is interpolated on the scan's own grid,
-and the largest wins. The published pipeline registers a second time here, which by itself costs some Dice. Each step of
-the preprocessing can be left out.
+One affine maps the scan to the standard grid, and its inverse maps the labels back. The probability of each label (our
+networks: the mean over the tiles; the published networks: 1 for the majority vote) is interpolated on the scan grid, and
+the largest wins. The published pipeline registers a second time at this point, which by itself lowers Dice. Each step of
+the preprocessing can be switched off.
 
 References
 ----------
@@ -11,6 +11,7 @@ Huo et al. "3D whole brain segmentation using spatially localized atlas network 
 """
 
 import functools
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -21,22 +22,19 @@ import numpy as np
 import torch
 
 from efface._gpu import gpu_memory
-from efface._switch import SharedSwitch
 from efface._version import __version__
-from efface.errors import InputError
-from efface.segmentation.labels import LABEL_IDS, Labels, Provenance
+from efface.segmentation.labels import Labels, Provenance, ids_of, missing_labels
 from efface.segmentation.slant.checkpoints import CompactWeights, PublishedWeights, TileModel, TileProbabilities
 from efface.segmentation.slant.label_probabilities import BlockAccumulator, LabelProbability, one_hot, to_scan_grid
 from efface.segmentation.slant.params import SlantParams
 from efface.segmentation.slant.preprocessing import CLIP, PreprocessedHead, normalise, scan_to_template, standardise
 from efface.segmentation.slant.tiling import fuse
+from efface.segmentation.slant.weights_folder import FileState, files_state, folder_in_use
 from efface.spatial.affine import invert
 from efface.spatial.types import FloatVolume, LabelVolume
 
 if TYPE_CHECKING:
     from efface.anatomy.head_anatomy import HeadAnatomy
-
-EMBEDDED_WEIGHTS = Path(__file__).parents[2] / "data" / "slant"
 
 
 def segment_slant(anatomy: "HeadAnatomy", params: SlantParams) -> Labels:
@@ -45,9 +43,9 @@ def segment_slant(anatomy: "HeadAnatomy", params: SlantParams) -> Labels:
     Parameters
     ----------
     anatomy
-        Of the scan; its brain mask and the registration of the average head are used.
+        Anatomy of the scan; its brain mask and the registration of the average head are used.
     params
-        See `SlantParams`.
+        Networks and preprocessing steps.
 
     Raises
     ------
@@ -56,78 +54,124 @@ def segment_slant(anatomy: "HeadAnatomy", params: SlantParams) -> Labels:
     AnatomyError
         If the brain mask cannot be a brain.
     RegistrationError
-        If the template was not found in the brain.
+        If the template does not fit the brain.
+    GpuMemoryError
+        If the networks do not fit into the memory of the GPU.
     """
-    model = open_weights(params.weights, params.compact)
+    model = open_weights(params)
     warnings: list[str] = []
     affine = scan_to_template(anatomy, warnings) if params.align else np.eye(4)
     to_scan = invert(affine) @ model.geometry.to_template
     head = standardise(anatomy.scan.volume, anatomy.brain, to_scan, model.geometry.grid, bias=params.bias)
     image = _network_input(head, model, fitted=params.normalise)
     probabilities = predict(image, model)
-    found = to_scan_grid(probabilities, model.geometry.grid, to_scan, anatomy.scan.grid, threads=torch.get_num_threads())
-    values = np.array([0, *LABEL_IDS], dtype=np.int32)[found]
-    missing = sorted(set(LABEL_IDS) - set(np.unique(values).tolist()))
-    if missing:
-        warnings.append(f"{len(missing)} of 132 labels have no voxel: {', '.join(map(str, missing))}")
-    return Labels(values, tuple(warnings), Provenance("slant", __version__, asdict(params)))
+    indices = to_scan_grid(
+        probabilities, model.geometry.grid, to_scan, anatomy.scan.grid, threads=torch.get_num_threads()
+    )
+    values = ids_of(indices)
+    return Labels(values, (*warnings, *missing_labels(values)), Provenance("slant", __version__, asdict(params)))
 
 
 def _network_input(head: PreprocessedHead, model: TileModel, *, fitted: bool) -> FloatVolume:
+    """Intensities as the networks take them."""
     image = normalise(head, model.target if fitted else None)
     return np.where(head.brain, image, np.float32(CLIP[0])) if model.stripped else image
 
 
-@functools.lru_cache(maxsize=2)
-def open_weights(weights: str | Path = "", compact: str | Path = "") -> TileModel:
-    """Open the published weights where a folder of them is given, else ours; once a process.
+def open_weights(params: SlantParams) -> TileModel:
+    """Open the weights that these parameters select; they are read again only when a file of the folder has changed.
 
     Raises
     ------
     InputError
         If they are missing or wrong.
     """
-    if weights:
-        return PublishedWeights(Path(weights))
-    folder = Path(compact) if compact else EMBEDDED_WEIGHTS
-    if not folder.is_dir():
-        msg = f"SLANT weights {folder} do not exist: give --slant-weights DIR with the 27 published state dicts"
-        raise InputError(msg)
-    return CompactWeights(folder)
+    folder = folder_in_use(params)
+    return _opened(folder, files_state(folder), published=bool(params.weights))
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(folder: Path, _state: tuple[FileState, ...], *, published: bool) -> TileModel:
+    return PublishedWeights(folder) if published else CompactWeights(folder)
 
 
 def predict(image: FloatVolume, model: TileModel) -> Iterable[LabelProbability]:
-    """Probabilities of each label on the standard grid: of our networks, or the vote of the published ones.
+    """Predict the probability of each label on the standard grid.
 
-    Every other tile is shown mirrored to our networks, so that most voxels are seen both ways and errors average out.
+    Our networks see every other tile mirrored. Most voxels lie in several tiles, so the mean is over both views, and
+    errors average out.
+
+    Parameters
+    ----------
+    image
+        Normalised intensities on the standard grid.
+    model
+        The networks.
+
+    Returns
+    -------
+    iterable of LabelProbability
+        Of our networks, the mean over the tiles; of the published ones, 1 where the majority vote has the label.
+
+    Raises
+    ------
+    GpuMemoryError
+        If the networks do not fit into the memory of the GPU.
     """
     if not isinstance(model, CompactWeights):
         return one_hot(segment_standard(image, model))
-    mean = BlockAccumulator(model.prior)
+    accumulator = BlockAccumulator(model.prior)
 
     def predicted(name: str) -> TileProbabilities:
         mirrored = model.prior.symmetric and sum(map(int, name.split("_"))) % 2 == 1
         return model.probabilities(name, image[model.geometry.box(name)], mirrored=mirrored)
 
-    # Tiles side by side, each on one core: faster than all cores on one tile, and the same on any number of cores.
-    with gpu_memory("segmenting"), _ONE_THREAD.on() as cores, ThreadPoolExecutor(cores) as pool:
-        for found in pool.map(predicted, model.geometry.names):
-            mean.add(found)
-    return mean.probabilities()
-
-
-def _limit_to_one_thread() -> int:
+    # Several tiles at the same time, each on one core: faster than all cores on one tile, and the result does not depend
+    # on the number of cores.
     cores = torch.get_num_threads()
-    torch.set_num_threads(1)
-    return cores
+    with gpu_memory("segmenting"), ThreadPoolExecutor(cores, initializer=_use_one_core, initargs=(cores,)) as pool:
+        for tile in pool.map(predicted, model.geometry.names):
+            accumulator.add(tile)
+    return accumulator.probabilities()
 
 
-_ONE_THREAD = SharedSwitch(_limit_to_one_thread, torch.set_num_threads)
-"""Each torch call uses one core; gives the number it could use before."""
+_THREAD_COUNT = threading.Lock()
+
+
+def _use_one_core(default: int) -> None:
+    """Limit torch to one core in the calling thread only.
+
+    `torch.set_num_threads` also sets the number that other threads start with. Another thread sets that back to
+    `default` at once: every thread but this one keeps its number, also when segmentations overlap.
+    """
+    with _THREAD_COUNT:
+        torch.get_num_threads()  # a thread takes the default at its first torch call, which must not come later
+        torch.set_num_threads(1)
+        other = threading.Thread(target=torch.set_num_threads, args=(default,))
+        other.start()
+        other.join()
 
 
 def segment_standard(image: FloatVolume, model: TileModel) -> LabelVolume:
-    """Label indices of a normalised head on the standard grid, same shape: predict every tile and fuse."""
+    """Predict the labels of all tiles, and fuse them by majority vote.
+
+    Parameters
+    ----------
+    image
+        Normalised intensities on the standard grid.
+    model
+        The networks.
+
+    Returns
+    -------
+    numpy.ndarray
+        Label indices, int32, same shape.
+
+    Raises
+    ------
+    GpuMemoryError
+        If the networks do not fit into the memory of the GPU.
+    """
     geometry = model.geometry
     with gpu_memory("segmenting"):
         return fuse({name: model.predict(name, image[geometry.box(name)]) for name in geometry.names}, geometry)

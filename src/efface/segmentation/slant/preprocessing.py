@@ -1,9 +1,9 @@
-"""Preprocessing of SLANT: affine alignment, bias correction, intensity normalisation on the standard grid.
+"""Preprocessing of SLANT: alignment to the standard grid, bias field correction, intensity normalisation.
 
-The published pipeline aligns the whole head with the MNI305 average, weighted by that average's brain, resamples it,
-runs N4, and maps its intensities: z-score over the brain, then a robust linear fit of the sorted intensities to the
-mean ones of the training heads. Here the affine is that of the brain to the BrainCOLOR template, so that it hardly
-moves when a face goes; the rest is the same. The inverse of that one affine takes labels back.
+The published pipeline registers the whole head to the MNI305 average, weighted by the brain of that average. It then
+resamples the head, runs N4, and normalises intensities: a z-score over the brain, then a robust linear fit of the sorted
+intensities to the mean ones of the training heads. Here the brain is registered to the BrainCOLOR template instead, so
+that removing the face hardly changes the affine; the other steps are the same.
 
 References
 ----------
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from efface.anatomy.head_anatomy import HeadAnatomy
 
 ALIGNING_MM = 2.0
+"""Voxel size at which the brain is registered."""
 QUANTILES = np.linspace(0, 1, 501)
-"""Where the distribution of the brain's intensities is compared: sorted intensities, thinned."""
+"""Probabilities of the quantiles by which two intensity distributions are compared."""
 CLIP = (-4.0, 5.0)
-"""Limits of normalised intensities; fat and vessels are brighter than any brain."""
+"""Limits of normalised intensities; fat and vessels are brighter than brain."""
 HUBER, MAD_TO_SD = 1.345, 0.6745
+"""Threshold of the Huber weights, in standard deviations; median absolute deviation of a unit normal distribution."""
 MINIMUM_BRAIN_VOX = 1000
 
 
@@ -47,9 +49,9 @@ class PreprocessedHead:
     brain
         Brain mask.
     quantiles
-        Of `image` over the brain, at `QUANTILES`.
+        Of `image` in the brain, at `QUANTILES`.
     to_scan
-        Standard mm to the scan's mm, shape (4, 4).
+        Standard mm to scan mm, shape (4, 4).
     """
 
     image: FloatVolume
@@ -59,25 +61,37 @@ class PreprocessedHead:
 
 
 def scan_to_template(anatomy: "HeadAnatomy", warnings: list[str]) -> Affine:
-    """Affine from scan mm to mm of the BrainCOLOR template, by the brain.
+    """Register the brain to the BrainCOLOR template.
+
+    Parameters
+    ----------
+    anatomy
+        Anatomy of the scan.
+    warnings
+        Warnings are added here.
+
+    Returns
+    -------
+    numpy.ndarray
+        Scan mm to template mm, shape (4, 4).
 
     Raises
     ------
     AnatomyError
         If the brain mask cannot be a brain.
     RegistrationError
-        If the template was not found in it.
+        If the template does not fit the brain.
     """
     scan = block_mean(anatomy.scan.volume, ALIGNING_MM)
     mask = block_mean(Volume(anatomy.brain.astype(np.float32), anatomy.scan.affine), ALIGNING_MM).data > 0.5
-    brain, inside, _ = prepare_brain(scan, mask, bias=False)  # local correlation does not see a smooth field
+    brain, inside, _ = prepare_brain(scan, mask, bias=False)  # local correlation is blind to a smooth field
     return align(brain, inside, initial_pose(anatomy, warnings), load_template())
 
 
 def standardise(
     volume: Volume, brain: BoolVolume, to_scan: Affine, grid: Grid, *, bias: bool = True, resolution_mm: float = 0.0
 ) -> PreprocessedHead:
-    """Resample a head on a standard grid, divide by its bias field, and scale it by its brain's mean and spread.
+    """Resample a head on a standard grid, correct its bias field, and z-score its intensities over the brain.
 
     Parameters
     ----------
@@ -88,16 +102,16 @@ def standardise(
     to_scan
         Standard mm to scan mm, shape (4, 4).
     grid
-        Where to resample it.
+        The standard grid.
     bias
-        Whether to correct for intensity non-uniformity (N4).
+        Whether to correct intensity non-uniformity (N4).
     resolution_mm
-        Details to smooth away before resampling, in standard mm; 0 for the grid's own spacing.
+        Resolution to smooth the scan to before resampling, in standard mm; 0 for the spacing of the grid.
 
     Raises
     ------
     AnatomyError
-        If hardly any of the brain lies on the grid, or it has one intensity only.
+        If too little of the brain lies on the grid, or all its voxels have the same intensity.
     """
     target_mm = np.maximum(resolution_mm, grid.spacing_mm) * float(np.cbrt(np.linalg.det(to_scan[:3, :3])))
     smooth = antialiased(volume.data, target_mm.mean() / volume.grid.spacing_mm)
@@ -110,11 +124,13 @@ def standardise(
         )
         raise AnatomyError(msg)
     if bias:
-        image = _even(image, inside, grid)
+        image = _corrected(image, inside, grid)
     values = image[inside]
     mean, spread = float(values.mean()), float(values.std())
     if not spread > 0:
-        msg = "the brain has one intensity only; expected a T1-weighted scan: check it, and the brain mask"
+        msg = (
+            "all voxels of the brain have the same intensity; expected a T1-weighted scan: check it, and the brain mask"
+        )
         raise AnatomyError(msg)
     scored = ((image - mean) / spread).astype(np.float32)
     return PreprocessedHead(scored, inside, np.quantile(scored[inside], QUANTILES), to_scan)
@@ -126,9 +142,14 @@ def normalise(head: PreprocessedHead, target: NDArray[np.float64] | None) -> Flo
     Parameters
     ----------
     head
-        A standardised head.
+        As made by `standardise`.
     target
-        Mean quantiles of the training heads, as `PreprocessedHead.quantiles`; None leaves the z-scores, not clipped.
+        Mean of `PreprocessedHead.quantiles` over the training heads; None returns the z-scores without clipping.
+
+    Returns
+    -------
+    numpy.ndarray
+        Intensities within `CLIP`, float32, same shape.
     """
     if target is None:
         return head.image
@@ -138,7 +159,18 @@ def normalise(head: PreprocessedHead, target: NDArray[np.float64] | None) -> Flo
 
 
 def huber_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and offset of a line through points, fitted robustly: outliers count by distance, not by its square."""
+    """Fit a line by iteratively reweighted least squares with Huber weights.
+
+    Parameters
+    ----------
+    x, y
+        Points, shape (n,).
+
+    Returns
+    -------
+    slope, offset
+        Of the line.
+    """
     weight = np.ones_like(x)
     slope, offset = 1.0, 0.0
     for _ in range(50):
@@ -154,8 +186,8 @@ def huber_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, f
     return slope, offset
 
 
-def _even(image: FloatVolume, inside: BoolVolume, grid: Grid) -> FloatVolume:
-    """Divide by the brain's bias field; outside the brain by what the field is at most, or at least, in it."""
+def _corrected(image: FloatVolume, inside: BoolVolume, grid: Grid) -> FloatVolume:
+    """Divide by the bias field of the brain; outside the brain, the field is clipped to its range inside."""
     positive = image - min(float(np.percentile(image[inside], 0.1)), 0.0)
     field = log_bias_field(np.clip(positive, 0, None).astype(np.float32), inside, grid.spacing_mm)
     if field is None:

@@ -1,6 +1,6 @@
-"""Tiles of SLANT: positions, extraction, and fusion by majority vote.
+"""The overlapping tiles of SLANT: their geometry, and the fusion of their labels.
 
-A tile's name is ``i_j_k``: its position along x, y and z, counted from 1, as in the published system.
+The name of a tile is ``i_j_k``: its position along x, y and z, counted from 1, as in the published system.
 
 References
 ----------
@@ -32,23 +32,23 @@ MNI305_TO_MNI152: Affine = np.array(
 )
 """MNI305 RAS+ mm to MNI152 RAS+ mm, as FreeSurfer documents it; the BrainCOLOR template lies in MNI152 space."""
 SHRINK = 1.12
-"""How much larger, along an axis, a brain in MNI152 space is than a living one; see `EMBEDDED`."""
+"""Ratio of the length of a brain in MNI152 space to its length in the scan; see `EMBEDDED`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """A standard grid, and the overlapping tiles on it.
+    """A standard grid and the overlapping tiles on it.
 
     Attributes
     ----------
     name
-        For messages and file names.
+        For messages.
     grid
-        The standard grid; its affine goes from voxels to standard RAS+ mm.
+        The standard grid; its affine maps voxels to standard RAS+ mm.
     tile_shape
         Voxels of every tile along x, y, z.
     origins
-        First voxels of the tiles along x, y and z; there is a tile at every combination.
+        First voxels of the tiles along x, y and z; every combination is a tile.
     to_template
         Standard mm to mm of the BrainCOLOR template (MNI152), shape (4, 4).
     """
@@ -64,13 +64,13 @@ class Geometry:
             if not starts or min(starts) < 0 or max(starts) + tile > size:
                 msg = (
                     f"tiles of geometry {self.name} must lie in the grid: along {axis} expected origins from 0 to "
-                    f"{size - tile}; received {starts}"
+                    f"{size - tile}; received {starts}: correct the origins"
                 )
                 raise InputError(msg)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all tiles, x slowest."""
+        """Names of all tiles; the position along x varies slowest."""
         return tuple(name for name, _ in self._boxes())
 
     def box(self, name: str) -> Box:
@@ -88,12 +88,12 @@ class Geometry:
         return boxes[name]
 
     def mirror(self, name: str) -> str:
-        """The tile on the other side of the grid's middle along x, of a geometry whose tiles lie symmetrically."""
+        """Name of the tile on the other side of the midline (along x); the tiles must lie symmetrically."""
         x, *others = name.split("_")
         return "_".join((str(len(self.origins[0]) + 1 - int(x)), *others))
 
     def blocks(self) -> list[Box]:
-        """The grid cut at every tile's border: each block lies in a tile as a whole, or outside it."""
+        """The grid cut into blocks at the borders of all tiles: a tile covers a block completely or not at all."""
         edges = [
             sorted({0, size, *starts, *(start + tile for start in starts)})
             for size, starts, tile in zip(self.grid.shape, self.origins, self.tile_shape, strict=True)
@@ -123,9 +123,9 @@ PUBLISHED = Geometry(
     ((0, 38, 76), (0, 46, 92), (0, 34, 68)),
     MNI305_TO_MNI152,
 )
-"""The published 1 mm grid, that of the MNI305 average. Shapes and origins are those of the published code; where voxel
-(0, 0, 0) lies is from the MINC header of that average (not distributed here), so check it before trusting official
-weights to the millimetre."""
+"""The published 1 mm grid, that of the MNI305 average. Shapes and origins are those of the published code. The position
+of voxel (0, 0, 0) is from the MINC header of the average, which is not distributed here; check it before you rely on
+published weights to the millimetre."""
 
 EMBEDDED = Geometry(
     "embedded",
@@ -134,15 +134,15 @@ EMBEDDED = Geometry(
     ((0, 19, 38), (0, 23, 46), (0, 17, 34)),
     np.diag([SHRINK, SHRINK, SHRINK, 1.0]),
 )
-"""Our 2 mm grid: MNI152 space made smaller by 1.12, upright and symmetric about x = 0.
+"""Our 2 mm grid: MNI152 space divided by 1.12 (`SHRINK`), upright and symmetric about x = 0.
 
-Brains in MNI space are larger than life, and 156 mm are too few for them along z: over the 19 development heads the
-aligned brain masks reach from -77 to 88 mm. Made smaller, brains have about their own size, 2 mm are 2 mm of tissue,
-and all masks lie inside with at least 4 mm to spare. Symmetry makes a left-right flip one of the arrays."""
+Brains in MNI space are larger than in the scan and do not fit into 156 mm along z: the aligned brain masks of the 19
+development heads reach from -77 to 88 mm. Divided by 1.12, brains have about their real size, and all masks lie inside
+the grid with a margin of at least 4 mm. The grid is symmetric: a left-right flip of the head is a flip of the array."""
 
 
-def place_in(block: tuple[slice, ...], box: tuple[slice, ...]) -> Box | None:
-    """A block of the grid as voxels of a box that holds it, or None where it does not."""
+def block_in(block: tuple[slice, ...], box: tuple[slice, ...]) -> Box | None:
+    """Voxels of a block, counted from the first voxel of a box that contains it; None if the box does not."""
     if any(b.start < t.start or t.stop < b.stop for b, t in zip(block, box, strict=True)):
         return None
     x, y, z = (slice(b.start - t.start, b.stop - t.start) for b, t in zip(block, box, strict=True))
@@ -150,41 +150,40 @@ def place_in(block: tuple[slice, ...], box: tuple[slice, ...]) -> Box | None:
 
 
 def fuse(tiles: Mapping[str, NDArray[Any]], geometry: Geometry) -> LabelVolume:
-    """Fuse the tiles' labels by majority vote; ties go to the smallest label index.
+    """Fuse the labels of the tiles by majority vote; of equally frequent labels, the smallest index wins.
 
     Parameters
     ----------
     tiles
-        For every tile, by its name ``i_j_k`` (x, y, z, counted from 1), integer label indices 0 to 132, shape
-        ``geometry.tile_shape`` in (x, y, z) order.
+        For every tile, by name, integer label indices 0 to 132, shape ``geometry.tile_shape`` in (x, y, z) order.
     geometry
-        Where the tiles lie.
+        The grid and its tiles.
 
     Returns
     -------
     numpy.ndarray
-        Label indices, shape ``geometry.grid.shape``, int32; 0 where no tile lies.
+        Label indices, shape ``geometry.grid.shape``, int32; 0 outside all tiles.
 
     Raises
     ------
     InputError
-        If a tile is missing, unknown, of another shape or type, or holds other numbers.
+        If a tile is missing, unknown, has another shape or type, or contains other numbers.
     """
     votes = _checked(tiles, geometry)
     boxes = {name: geometry.box(name) for name in geometry.names}
     fused = np.zeros(geometry.grid.shape, dtype=np.int32)
     for block in geometry.blocks():
-        there = {name: place_in(block, box) for name, box in boxes.items()}
-        covering = [votes[name][part] for name, part in there.items() if part is not None]
+        parts = {name: block_in(block, box) for name, box in boxes.items()}
+        covering = [votes[name][part] for name, part in parts.items() if part is not None]
         if covering:
             fused[block] = _mode(covering)
     return fused
 
 
 def _mode(votes: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Most frequent value of equally shaped arrays, the smallest of several.
+    """Most frequent value of arrays of the same shape; the smallest of equally frequent values.
 
-    Counting who agrees with whom costs the square of the number of votes, at most 27, and needs no sorting.
+    Pairs of arrays are compared, so the cost grows with the square of their number (at most 27); nothing is sorted.
     """
     stacked = np.stack([v.ravel() for v in votes])
     count = np.ones(stacked.shape, dtype=np.uint8)
@@ -204,7 +203,7 @@ def _checked(tiles: Mapping[str, NDArray[Any]], geometry: Geometry) -> dict[str,
         received = f"missing {', '.join(missing)}" if missing else f"unknown {', '.join(unknown)}"
         msg = (
             f"tiles of geometry {geometry.name} must be the {len(expected)} from {expected[0]} to {expected[-1]}; "
-            f"received {len(tiles)}, {received}: hand in one array for every name"
+            f"received {len(tiles)}, {received}: give one array for every name"
         )
         raise InputError(msg)
     checked = {}
@@ -213,7 +212,7 @@ def _checked(tiles: Mapping[str, NDArray[Any]], geometry: Geometry) -> dict[str,
         if values.shape != geometry.tile_shape or values.dtype.kind not in "iu":
             msg = (
                 f"tile {name} must be integer labels of shape {geometry.tile_shape} in (x, y, z) order; "
-                f"received {values.dtype} of shape {values.shape}: take the arg-max over labels, and check the axes"
+                f"received {values.dtype} of shape {values.shape}: take the argmax over labels, and check the axes"
             )
             raise InputError(msg)
         low, high = int(values.min()), int(values.max())

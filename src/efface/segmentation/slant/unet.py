@@ -1,11 +1,12 @@
-"""The 3-D U-Net of SLANT: one class, the published widths and our compact ones.
+"""The 3-D U-Net of SLANT, with the published widths and with our smaller ones.
 
-The published code (github.com/MASILab/SLANTbrainSeg, ``python/torchsrc/models/Unet3D.py``, read for its names and
-numbers) has layers ``ec0`` to ``ec7`` and ``dc9`` to ``dc0``, each a sequence whose member 0 is the convolution and,
-in the encoder, member 1 the batch normalisation; so keys are ``ec0.0.weight``, ``ec0.1.bias``, ``dc9.0.weight`` and
-so on. All layers of the decoder are transposed convolutions, those of kernel 3 too. ``dc0`` (64 to 133, kernel 1) is
-in the state dicts, but the published forward pass ends with ``dc1``. Axes of a tile in the network are (z, x, y), and
-its normalisation always uses the batch's own statistics: the published programme predicts in training mode.
+Names and numbers of the published network are from its code (github.com/MASILab/SLANTbrainSeg,
+``python/torchsrc/models/Unet3D.py``). Its layers are ``ec0`` to ``ec7`` and ``dc9`` to ``dc0``. Each is a sequence:
+member 0 is the convolution and, in the encoder, member 1 is the batch normalisation. Hence the keys ``ec0.0.weight``,
+``ec0.1.bias``, ``dc9.0.weight`` and so on. All layers of the decoder are transposed convolutions, including those of
+kernel size 3. ``dc0`` (64 to 133 channels, kernel size 1) is in the state dicts, but the published forward pass ends
+with ``dc1``. The axes of a tile in the network are (z, x, y). The normalisation always uses the statistics of the
+batch, because the published program predicts in training mode.
 
 References
 ----------
@@ -28,23 +29,23 @@ CLASSES = 133
 """Background and the 132 labels."""
 UNUSED_LAYER = "dc0."
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""In official state dicts, and of no effect there."""
+"""Tensors of the published state dicts that the published program does not use."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Widths of a U-Net.
+    """Widths and kinds of the layers of a U-Net.
 
     Attributes
     ----------
     encoder
-        Output channels of ec0 to ec7; pooling follows ec1, ec3 and ec5.
+        Output channels of ec0 to ec7; max pooling follows ec1, ec3 and ec5.
     decoder
         Output channels of dc9 to dc1; dc9, dc6 and dc3 double the resolution.
     published
-        Layers as published: batch normalisation in the encoder only, transposed convolutions. Else instance
-        normalisation everywhere (the same thing for one tile at a time, and it does not mix tiles in training) and,
-        where the kernel is 3, plain convolutions, which compute the same and are faster.
+        True for the published layers: batch normalisation in the encoder only, and transposed convolutions. False for
+        instance normalisation in all layers (the same for a batch of one tile, and tiles do not mix in training) and
+        convolutions of kernel size 3 (they compute the same as transposed ones, and are faster).
     """
 
     encoder: tuple[int, ...]
@@ -52,15 +53,17 @@ class Architecture:
     published: bool = False
 
 
-PUBLISHED_PLAN = Architecture((32, 64, 64, 128, 128, 256, 256, 512), (512, 256, 256, 256, 133, 133, 133, 133, 133), True)
-COMPACT_PLAN = Architecture((16, 16, 32, 32, 48, 48, 48, 64), (48, 48, 48, 32, 32, 32, 16, 16, 24))
-"""0.64 million parameters: 27 networks are 35 MB in half precision. The last three layers, at full resolution, take
-most of the time, so they are narrow."""
+PUBLISHED_ARCHITECTURE = Architecture(
+    (32, 64, 64, 128, 128, 256, 256, 512), (512, 256, 256, 256, 133, 133, 133, 133, 133), True
+)
+COMPACT_ARCHITECTURE = Architecture((16, 16, 32, 32, 48, 48, 48, 64), (48, 48, 48, 32, 32, 32, 16, 16, 24))
+"""0.64 million parameters; 27 networks have 35 MB in half precision. The last three layers work at full resolution and
+take most of the time, so they are narrow."""
 
 
 @functools.cache
 def device() -> torch.device:
-    """Device of the networks: a GPU if there is one."""
+    """Device that networks run on: the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -69,21 +72,22 @@ class UNet3D(nn.Module):
 
     Parameters
     ----------
-    plan
-        Widths and kinds of layers.
+    architecture
+        Widths and kinds of its layers.
     """
 
-    def __init__(self, plan: Architecture) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.plan = plan
-        e, d = plan.encoder, plan.decoder
+        self.architecture = architecture
+        e, d = architecture.encoder, architecture.decoder
         for number, (wide_in, wide_out) in enumerate(zip((1, *e[:-1]), e, strict=True)):
             self.add_module(f"ec{number}", self._layer(wide_in, wide_out, norm=True))
         skips = {8: e[5], 5: e[3], 2: e[1]}
         wide_in = e[7]
         for number, wide_out in zip(range(9, 0, -1), d, strict=True):
             up = number in (9, 6, 3)
-            layer = self._layer(wide_in + skips.get(number, 0), wide_out, norm=not plan.published, up=up, decoder=True)
+            wide_in += skips.get(number, 0)
+            layer = self._layer(wide_in, wide_out, norm=not architecture.published, up=up, decoder=True)
             self.add_module(f"dc{number}", layer)
             wide_in = wide_out
 
@@ -93,11 +97,11 @@ class UNet3D(nn.Module):
         layers: list[nn.Module]
         if up:
             layers = [nn.ConvTranspose3d(wide_in, wide_out, 2, stride=2)]
-        elif decoder and self.plan.published:
+        elif decoder and self.architecture.published:
             layers = [nn.ConvTranspose3d(wide_in, wide_out, 3, padding=1)]
         else:
             layers = [nn.Conv3d(wide_in, wide_out, 3, padding=1)]
-        if norm and self.plan.published:
+        if norm and self.architecture.published:
             layers.append(nn.BatchNorm3d(wide_out, track_running_stats=False))
         elif norm:
             layers.append(nn.InstanceNorm3d(wide_out, affine=True))
@@ -105,12 +109,12 @@ class UNet3D(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, tile: Tensor) -> Tensor:
-        """Features (published: scores) at every voxel.
+        """Compute features (of the published network: scores) of every voxel.
 
         Parameters
         ----------
         tile
-            Shape (batch, 1, a, b, c), any size from 8 up.
+            Intensities, shape (batch, 1, a, b, c); a, b and c are at least 8.
 
         Returns
         -------
@@ -134,26 +138,26 @@ class UNet3D(nn.Module):
 
 
 class TileNet(nn.Module):
-    """Our network of a tile: a compact U-Net, to whose scores the log label frequencies are added.
+    """Our network of a tile: a compact U-Net, followed by the label prior.
 
-    With one tile a batch, normalisation erases where the tile is; so position enters after it. Scores are computed
-    at chosen voxels and for chosen labels only: where and what the prior holds possible.
+    Instance normalisation removes what intensities say about the position of a tile, so position enters after the U-Net,
+    as logarithms of label frequencies. Scores are computed only for the voxels and labels that the prior allows.
 
     Parameters
     ----------
-    plan
+    architecture
         Widths of the U-Net.
     """
 
-    def __init__(self, plan: Architecture = COMPACT_PLAN) -> None:
+    def __init__(self, architecture: Architecture = COMPACT_ARCHITECTURE) -> None:
         super().__init__()
-        self.unet = UNet3D(plan)
-        self.head = nn.Linear(plan.decoder[-1], CLASSES)
+        self.unet = UNet3D(architecture)
+        self.head = nn.Linear(architecture.decoder[-1], CLASSES)
         self.trust = nn.Parameter(torch.ones(CLASSES))
-        """How much the prior counts, per label."""
+        """Weight of the log prior, one for each label."""
 
     def forward(self, tile: Tensor, voxels: Tensor, channels: Tensor, log_prior: Tensor) -> Tensor:
-        """Scores of labels.
+        """Compute the scores of some labels in some voxels.
 
         Parameters
         ----------
@@ -164,7 +168,7 @@ class TileNet(nn.Module):
         channels
             Label indices, ascending, shape (k,).
         log_prior
-            Shape (n, k).
+            Logarithms of the label frequencies, shape (n, k).
 
         Returns
         -------
@@ -175,29 +179,29 @@ class TileNet(nn.Module):
         return self.scores(features, channels, log_prior)
 
     def scores(self, features: Tensor, channels: Tensor, log_prior: Tensor) -> Tensor:
-        """Scores of labels from the U-Net's features of voxels, shape (n, features); the rest as in `forward`."""
+        """Compute the scores from features of the U-Net, shape (n, features); the rest is as in `forward`."""
         scores = nn.functional.linear(features, self.head.weight[channels], self.head.bias[channels])
         return torch.addcmul(scores, log_prior, self.trust[channels])
 
 
 def published_shapes() -> Mapping[str, tuple[int, ...]]:
-    """Name and shape of every tensor of an official state dict that is used."""
+    """Names and shapes of the tensors of a published state dict that are used."""
     with torch.device("meta"):
-        state = UNet3D(PUBLISHED_PLAN).state_dict()
+        state = UNet3D(PUBLISHED_ARCHITECTURE).state_dict()
     return MappingProxyType({key: tuple(value.shape) for key, value in state.items()})
 
 
-def load_published(state: Mapping[str, Any], where: str, plan: Architecture = PUBLISHED_PLAN) -> UNet3D:
-    """Make a network from an official state dict.
+def load_published(state: Mapping[str, Any], where: str, architecture: Architecture = PUBLISHED_ARCHITECTURE) -> UNet3D:
+    """Make a network from a published state dict.
 
     Parameters
     ----------
     state
-        Tensors by key; the unused layer ``dc0``, running statistics, and a leading ``module.`` are allowed for.
+        Tensors by key. The unused layer ``dc0``, running statistics, and the prefix ``module.`` are allowed.
     where
-        What to call it in an error, a path.
-    plan
-        For tests: the published layers at other widths.
+        Path of the state dict, for error messages.
+    architecture
+        Tests use other widths.
 
     Raises
     ------
@@ -207,7 +211,7 @@ def load_published(state: Mapping[str, Any], where: str, plan: Architecture = PU
     found = {key.removeprefix("module."): value for key, value in state.items()}
     found = {k: v for k, v in found.items() if not k.startswith(UNUSED_LAYER) and not k.endswith(STATISTICS)}
     with torch.device("meta"):
-        network = UNet3D(plan)
+        network = UNet3D(architecture)
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     for key, shape in expected.items():
         value = found.get(key)
@@ -215,14 +219,14 @@ def load_published(state: Mapping[str, Any], where: str, plan: Architecture = PU
         if received != str(shape):
             msg = (
                 f"SLANT weights {where}: tensor {key} must have shape {shape}; received {received}: "
-                "hand in the published state dict of this tile"
+                "give the published state dict of this tile"
             )
             raise InputError(msg)
     unknown = sorted(set(found) - set(expected))
     if unknown:
         msg = (
             f"SLANT weights {where}: expected the {len(expected)} tensors of the published network; "
-            f"received also {unknown[0]}: hand in the published state dict of this tile"
+            f"received also {unknown[0]}: give the published state dict of this tile"
         )
         raise InputError(msg)
     network.load_state_dict({key: value.float() for key, value in found.items()}, assign=True)

@@ -1,7 +1,6 @@
-"""The atlas segmenter: its parts on small arrays, the whole on a phantom made of the atlas itself."""
+"""The atlas segmenter as a whole, on a phantom made from the atlas itself."""
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -10,104 +9,22 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from development_heads import HEADS
 from efface.anatomy.templates import braincolor_labels
 from efface.errors import AnatomyError, InputError, RegistrationError
 from efface.segmentation import SEGMENTERS, segment
-from efface.segmentation.atlas.atlas_prior import GROUPS, load_prior
-from efface.segmentation.atlas.map_labelling import fill_cavities
-from efface.segmentation.atlas.tissue_model import fit_tissue
-from efface.segmentation.bias_field import correct_bias
+from efface.segmentation.atlas.atlas_prior import load_prior
 from efface.segmentation.brain_alignment import AVERAGE_TO_TEMPLATE
 from efface.segmentation.labels import LABEL_IDS, REGIONS
-from efface.spatial.point_sampling import sample_channels, sample_labels
+from efface.spatial.point_sampling import sample_labels
 from efface.spatial.resampling import resample
 from efface.spatial.types import Grid, Volume
 
-HEADS = Path(__file__).parents[4] / "shared/data/heads"
 QUICK = {"iterations": "20x10x0"}
-OBLIQUE = np.array([[1.9, 0.3, 0, -20], [-0.3, 1.9, 0, 5], [0, 0, 2.5, 7], [0, 0, 0, 1.0]])
 
 
 def dice(a, b):
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
-
-
-# --- parts -------------------------------------------------------------------------------------------------------
-
-
-def test_sampling_a_linear_function_is_exact_on_an_oblique_grid():
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in (7, 8, 9)], indexing="ij"), axis=-1)
-    world = index @ OBLIQUE[:3, :3].T + OBLIQUE[:3, 3]
-    channels = np.stack([world @ [1, 2, 3], world @ [-1, 0, 5]]).astype(np.float32)
-    points = (np.random.default_rng(0).uniform(0, [6, 7, 8], (50, 3))) @ OBLIQUE[:3, :3].T + OBLIQUE[:3, 3]
-    found = sample_channels(channels, OBLIQUE, points)
-    np.testing.assert_allclose(found, np.stack([points @ [1, 2, 3], points @ [-1, 0, 5]]), rtol=1e-4, atol=1e-2)
-
-
-def test_label_sampling_is_argmax_of_interpolated_one_hot():
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, 4, (7, 8, 9)).astype(np.int32)
-    points = rng.uniform(0, [6, 7, 8], (200, 3)) @ OBLIQUE[:3, :3].T + OBLIQUE[:3, 3]
-    one_hot = np.stack([labels == k for k in range(4)]).astype(np.float32)
-    expected = sample_channels(one_hot, OBLIQUE, points).argmax(axis=0)
-    np.testing.assert_array_equal(sample_labels(labels, OBLIQUE, points), expected)
-
-
-def test_bias_field_is_removed_and_the_level_kept():
-    shape = (28, 32, 36)
-    x = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None, None]
-    mask = np.linalg.norm(np.indices(shape) - np.array(shape)[:, None, None, None] / 2, axis=0) < 13
-    rng = np.random.default_rng(2)
-    truth = np.where(rng.random(shape) < 0.5, 60.0, 100.0).astype(np.float32)
-    truth = ndimage.uniform_filter(truth, 3)
-    biased = (truth * np.exp(0.4 * x)).astype(np.float32)
-    before, after = (np.std((v / truth)[mask]) for v in (biased, correct_bias(biased, mask, np.full(3, 2.0))))
-    assert after < 0.35 * before
-
-
-def test_tissue_means_are_found_despite_partial_volume():
-    rng = np.random.default_rng(3)
-    share = rng.uniform(size=4000)
-    pure = np.repeat([0.2, 0.6, 0.9], [3000, 2500, 3000])
-    mixed = np.concatenate([0.2 + 0.4 * share[:2500], 0.6 + 0.3 * share[2500:]])
-    values = np.concatenate([pure, mixed]) + rng.normal(0, 0.05, 12500)
-    tissue = fit_tissue(values.astype(np.float32), np.full((3, values.size), 1 / 3, np.float32) + _hint(values))
-    assert tissue.csf == pytest.approx(0.2, abs=0.02)
-    assert tissue.grey == pytest.approx(0.6, abs=0.04)
-    assert tissue.white == pytest.approx(0.9, abs=0.02)
-    fluid, grey, white = tissue.memberships(np.array([0.1, 0.6, 1.0], np.float32))
-    assert np.argmax([fluid, grey, white], axis=0).tolist() == [0, 1, 2]
-
-
-def _hint(values):
-    return np.stack([values < 0.4, (values > 0.4) & (values < 0.75), values > 0.75]) * 0.2
-
-
-def test_fluid_inside_white_matter_becomes_ventricle_and_cisterns_stay_empty():
-    labels = np.full((15, 16, 17), 44, dtype=np.int32)
-    labels[2:5, 2:5, 2:5] = 51
-    labels[5:7, 2:5, 2:5] = 0  # a horn beyond the atlas's ventricle
-    labels[10:15, 8:16, 8:17] = 35
-    labels[12, 11:13, 11:13] = 0  # a cistern enclosed by brainstem
-    labels[0, 15, 0] = 0  # outside
-    filled = fill_cavities(labels)
-    assert (filled[5:7, 2:5, 2:5] == 51).all()
-    assert (filled[12, 11:13, 11:13] == 0).all()
-    assert filled[0, 15, 0] == 0
-
-
-def test_group_probabilities_add_up_to_one_and_find_their_labels():
-    prior = load_prior()
-    total = prior.groups.sum(axis=0)
-    assert np.allclose(total, 1, atol=1e-3)
-    labels, volume = braincolor_labels()
-    index = np.argwhere(labels == 57)
-    points = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-    best = sample_channels(prior.groups, prior.grid.affine, points).argmax(axis=0)
-    assert np.mean(np.array(GROUPS)[best] == 57) > 0.8
-
-
-# --- the whole -----------------------------------------------------------------------------------------------------
 
 
 def anatomy_of(volume, brain, to_template):
@@ -206,14 +123,6 @@ def test_head_that_was_not_found_is_a_warning_and_the_brain_is_searched(upright)
     assert dice(found.values == 57, labels.values == 57) > 0.9
 
 
-# --- what cannot be segmented ----------------------------------------------------------------------------------------
-
-
-def test_unknown_segmenter_is_refused():
-    with pytest.raises(InputError, match=r"no segmenter is named 'atlsa'.*atlas"):
-        segment(SimpleNamespace(), "atlsa")
-
-
 def test_unknown_parameter_is_refused():
     with pytest.raises(InputError, match=r"has no parameter iteration; expected iterations, radius, agreement"):
         segment(SimpleNamespace(), "atlas", {"iteration": 3})
@@ -251,10 +160,6 @@ def test_what_is_no_t1_brain_is_a_registration_error_not_garbage(upright, what):
         data = (volume.data.max() - volume.data).astype(np.float32)
     with pytest.raises(RegistrationError, match=r"BrainCOLOR template.*T1-weighted"):
         segment(anatomy_of(replace(volume, data=data), brain, to_template), "atlas", QUICK)
-
-
-def test_the_table_lists_the_atlas():
-    assert "atlas" in SEGMENTERS
 
 
 @pytest.mark.heads
