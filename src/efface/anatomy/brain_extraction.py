@@ -79,8 +79,8 @@ def brain_mask(data: FloatVolume) -> BoolVolume:
         If the GPU has too little memory.
     """
     try:
-        extractor = _extractor()
         with gpu_memory("finding the brain"):
+            extractor = _extractor()
             mask = extractor.run_model(data.copy()) > 0.5
         if not mask.any():
             msg = "no brain was found in the scan: check that it is a T1-weighted head, or give --brain-mask"
