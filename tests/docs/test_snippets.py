@@ -62,10 +62,12 @@ def test_every_command_of_the_documentation_can_be_parsed(monkeypatch, page, wor
     if "--help" in words:
         assert words[1] in parser.format_help()
         return
-    monkeypatch.setattr(
-        "efface.cli.main.OneLineParser.error",
-        lambda _self, message: pytest.fail(f"{page}: {' '.join(words)}: {message}"),
-    )
+
+    def fail(_parser, message):
+        pytest.fail(f"{page}: {' '.join(words)}: {message}")
+
+    monkeypatch.setattr(argparse.ArgumentParser, "error", fail)
+    monkeypatch.setattr(type(parser), "error", fail)
     check_params(parser.parse_args(words[1:]))
 
 

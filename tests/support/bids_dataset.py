@@ -61,6 +61,5 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
     monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: truth.brain)
     monkeypatch.setattr("efface.spatial.registration.register_affine", lambda *args, **kwargs: affine)
     phantom.give_landmarks(monkeypatch)
-    phantom.give_landmarks(monkeypatch)
     monkeypatch.setattr("efface.spatial.registration.register_deformable", phantom.no_warp)
     return done

@@ -54,7 +54,6 @@ def no_search() -> Iterator[None]:
         patch.setattr(registration, "refine_affine", lambda fixed, moving, initial: registered_at(initial))
         patch.setattr(registration, "register_deformable", phantom.no_warp)
         phantom.give_landmarks(patch)
-        phantom.give_landmarks(patch)
         yield
 
 

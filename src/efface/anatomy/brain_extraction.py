@@ -7,6 +7,7 @@ Biology and Medicine 179 (2024) 108845.
 """
 
 import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ FOUND_BRAIN_ML = (400.0, 2400.0)
 """Volumes between which a mask that was found can be a human brain, from a toddler's to a very large adult's."""
 USABLE_BRAIN_ML = (300.0, 3000.0)
 """Volumes between which any mask, a given one too, can be segmented."""
+_DEEPBET = threading.Lock()
 UPRIGHT_DEG = 15.0
 """Heads turned further than this from the average head are turned upright before the brain is looked for."""
 
@@ -79,13 +81,14 @@ def brain_mask(data: FloatVolume) -> BoolVolume:
         If the GPU has too little memory.
     """
     try:
-        with gpu_memory("finding the brain"):
+        # deepbet keeps the box of the brain between its two steps: one thread at a time.
+        with _DEEPBET, gpu_memory("finding the brain"):
             extractor = _extractor()
             mask = extractor.run_model(data.copy()) > 0.5
-        if not mask.any():
-            msg = "no brain was found in the scan: check that it is a T1-weighted head, or give --brain-mask"
-            raise AnatomyError(msg)
-        return np.asarray(extractor.postprocess(mask), dtype=np.bool_)
+            if not mask.any():
+                msg = "no brain was found in the scan: check that it is a T1-weighted head, or give --brain-mask"
+                raise AnatomyError(msg)
+            return np.asarray(extractor.postprocess(mask), dtype=np.bool_)
     except (AssertionError, ValueError, RuntimeError) as error:
         if isinstance(error, AnatomyError | GpuMemoryError):
             raise

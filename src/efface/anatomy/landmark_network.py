@@ -97,7 +97,8 @@ def trained_network() -> LandmarkNet:
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     network.eval()
     if torch.cuda.is_available():
-        network.cuda()
+        with gpu_memory("loading the landmark network"):
+            network.cuda()
     return network
 
 

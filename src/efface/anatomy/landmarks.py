@@ -61,9 +61,9 @@ class FacialLandmark:
         moved = apply_affine(invert(grid.affine) @ self.lead.affine, box_corners(low, high))
         middle = (moved.max(axis=0) + moved.min(axis=0)) / 2
         reach = (moved.max(axis=0) - moved.min(axis=0)) / 2 * grow
-        hair = 1e-3  # so that rounding errors of an affine move no border
-        first = np.clip(np.ceil(middle - reach - hair), 0, grid.shape).astype(int)
-        last = np.clip(np.floor(middle + reach + hair) + 1, first, grid.shape).astype(int)
+        tolerance = 1e-3  # rounding errors of an affine must not move a border
+        first = np.clip(np.ceil(middle - reach - tolerance), 0, grid.shape).astype(int)
+        last = np.clip(np.floor(middle + reach + tolerance) + 1, first, grid.shape).astype(int)
         x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
         return x, y, z
 

@@ -17,7 +17,9 @@ SMOOTH_MM = 1.25
 SMOOTH_VOXELS = 0.9
 """The least standard deviation in voxels that leaves no ripple of the voxels in the surface."""
 OTSU_SHARE = 0.5
-"""Of Otsu's threshold: lower ones give skin a beard of noise, higher ones eat thin skin."""
+"""Of Otsu's threshold: lower values add noise to the skin, higher values lose thin skin."""
+BRIGHTEST_PERCENTILE = 99.0
+"""Brighter values are clipped before the threshold is found."""
 SPECK_ML = 1.0
 """Pieces below this are noise in the air; a nose cut off its face has more."""
 
@@ -94,7 +96,7 @@ def skin_threshold(volume: Volume) -> float:
         If the volume is constant.
     """
     values = smoothed(volume, COARSE_MM).data
-    values = values.clip(0, np.percentile(values, 99.0))
+    values = values.clip(0, np.percentile(values, BRIGHTEST_PERCENTILE))
     if values.min() == values.max():
         msg = f"no head stands out: all smoothed intensities are {values.min():g}; expected a head scan: check it"
         raise InputError(msg)

@@ -15,6 +15,8 @@ REAL_CHANGE = 0.10
 """Of the brain's median intensity: grey and white matter differ by more, rounding and repacking by far less."""
 SAME = 0.01
 """Of the brain's median intensity: what two copies of a value may differ by."""
+MOSTLY = 0.5
+"""Unchanged share of the brain below which another intensity scale is looked for, and above which one is found."""
 LEAST_SAME, LEAST_CORRELATION = 0.3, 0.3
 """Unchanged share of the brain, and correlation inside it: where both are below, these are two different scans."""
 
@@ -83,10 +85,10 @@ def comparable(anatomy: HeadAnatomy, after: FloatVolume) -> tuple[FloatVolume, f
         )
         raise InputError(msg)
     warnings: tuple[str, ...] = ()
-    if _unchanged(x, y, level) < 0.5 and y.std() > 0:
+    if _unchanged(x, y, level) < MOSTLY and y.std() > 0:
         slope, intercept = _line(y, x)
         scaled = slope * y + intercept
-        if _unchanged(x, scaled, level) > 0.5:
+        if _unchanged(x, scaled, level) > MOSTLY:
             after = np.asarray(slope * after + intercept, dtype=np.float32)
             warnings = (f"the defaced scan's intensities are others: taken times {slope:.4g}, plus {intercept:.4g}",)
             y = scaled

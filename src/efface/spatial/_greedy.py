@@ -39,7 +39,7 @@ def run_greedy(command: str, images: dict[str, Any], output: str, matrix: Affine
     return greedy[output]
 
 
-def _silence() -> int:
+def _redirect_stdout() -> int:
     """Point file descriptor 1 at the null device (C code writes to it directly); gives a copy of what it was."""
     sys.stdout.flush()
     saved = os.dup(1)
@@ -49,13 +49,13 @@ def _silence() -> int:
     return saved
 
 
-def _speak(saved: int) -> None:
+def _restore_stdout(saved: int) -> None:
     """Point file descriptor 1 at what it was."""
     os.dup2(saved, 1)
     os.close(saved)
 
 
-QUIET_STDOUT = SharedSwitch(_silence, _speak)
+QUIET_STDOUT = SharedSwitch(_redirect_stdout, _restore_stdout)
 
 
 def to_sitk(volume: Volume) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from efface.spatial.affine import apply_affine, invert
 from efface.spatial.types import Affine, FloatVolume, LabelVolume
 
 CHUNK = 1 << 18
@@ -64,6 +65,4 @@ def _largest_weight(labels: LabelVolume, index: NDArray[np.float64]) -> NDArray[
 
 
 def _voxel_index(points_mm: NDArray[Any], affine: Affine) -> NDArray[np.float64]:
-    inverse = np.linalg.inv(affine)
-    index: NDArray[np.float64] = points_mm @ inverse[:3, :3].T + inverse[:3, 3]
-    return index
+    return apply_affine(invert(affine), points_mm)

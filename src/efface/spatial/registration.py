@@ -86,30 +86,25 @@ def register_affine(
     weight
         Voxels of `fixed` that count in the cost, same shape (a mask: greedy's weights are 0 or 1).
     discriminating_mask
-        Voxels of `fixed`, same shape, that tell rival poses apart: of those found by the whole image, the one wins
-        that fits these voxels too. Where part of the moving image may have been removed, they are what stays.
+        Voxels of `fixed`, same shape, that tell rival poses apart: those that defacing never removes. Of the poses found
+        by the whole image, the one that fits these voxels too wins.
     initial
         Start from this matrix (fixed mm to moving mm) and skip the search.
     minimum_score
         Correlation below which the result counts as not converged.
     finest_mm
-        Where below 4 mm, the fit goes on at about this voxel size, near the weight only: slower, and several times
-        more exact (of two scans of one person, 0.01 to 0.03 mm instead of 0.3 mm).
+        Below 4 mm, the fit continues at about this voxel size, near the weight only: slower and more exact.
 
     Returns
     -------
     AffineResult
-        With the verdict: look at `converged` before using `matrix`.
+        With the verdict: check `converged` before `matrix` is used. Found by one thread, because greedy sums its cost
+        in an order that depends on the number of threads.
 
     Raises
     ------
     InputError
         If `dof` is neither 6 nor 12, or `weight` has another shape than `fixed`, or is empty.
-
-    Notes
-    -----
-    One thread, no jitter and no noise: greedy adds up its cost in an order that depends on the number of threads,
-    and the same command must give the same file.
     """
     _check_request(fixed, dof, weight)
     coarse = ImagePair.prepare(fixed, moving, weight, COARSE_MM)
