@@ -19,7 +19,7 @@ demo: setup
 	$(BIN)/efface demo efface-demo
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=efface --cov-report=term
 
 bench: setup
 	$(BIN)/python benchmarks/all.py
