@@ -128,7 +128,8 @@ def predict(image: FloatVolume, model: TileModel) -> Iterable[LabelProbability]:
 
     # Several tiles at the same time, each on one core: faster than all cores on one tile, and the result does not depend
     # on the number of cores.
-    cores = torch.get_num_threads()
+    with _THREAD_COUNT:  # while another thread is limited to one core, a new thread would take that for the default
+        cores = torch.get_num_threads()
     with gpu_memory("segmenting"), ThreadPoolExecutor(cores, initializer=_use_one_core, initargs=(cores,)) as pool:
         for tile in pool.map(predicted, model.geometry.names):
             accumulator.add(tile)

@@ -64,6 +64,7 @@ def upright():
     return volume, brain, truth, to_template, labels
 
 
+@pytest.mark.slow
 def test_the_atlas_is_found_in_its_own_image(upright):
     _, _, truth, _, labels = upright
     assert dice(truth > 0, labels.values > 0) > 0.93

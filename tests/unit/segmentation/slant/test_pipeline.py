@@ -13,7 +13,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.errors import GpuMemoryError, InputError
 from efface.segmentation import SEGMENTERS, segment
 from efface.segmentation.labels import LABEL_IDS
-from efface.segmentation.slant import preprocessing
+from efface.segmentation.slant import pipeline, preprocessing
 from efface.segmentation.slant.checkpoints import CompactWeights, PublishedWeights, write_card
 from efface.segmentation.slant.params import SlantParams
 from efface.segmentation.slant.pipeline import open_weights, predict, segment_slant, segment_standard
@@ -52,6 +52,7 @@ def anatomy_of(volume, brain):
     return HeadAnatomy(scan, brain=brain)
 
 
+@pytest.mark.slow
 def test_a_step_of_the_preprocessing_can_be_left_out(compact, monkeypatch):
     volume, brain, turn = ball()
     done = []
@@ -98,6 +99,29 @@ def seen_by_a_new_thread():
     """Torch's setting is that of the process for threads that start after it was made."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(torch.get_num_threads).result()
+
+
+def test_a_segmentation_begins_with_all_cores_while_another_thread_is_being_limited(compact, monkeypatch):
+    model = open_weights(SlantParams(compact=str(compact)))
+    seen = []
+
+    def run():
+        predict(np.full(EMBEDDED.grid.shape, 1, np.float32), model)
+        seen.append(torch.get_num_threads())
+
+    monkeypatch.setattr(CompactWeights, "probabilities", lambda *_words, **_options: [])
+    begins = threading.Thread(target=run)
+    before = torch.get_num_threads()
+    try:
+        with pipeline._THREAD_COUNT:
+            torch.set_num_threads(1)
+            begins.start()
+            begins.join(0.5)
+            torch.set_num_threads(2)
+        begins.join(60)
+        assert seen == [2]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_overlapping_segmentations_leave_the_thread_count_alone(compact, monkeypatch):
