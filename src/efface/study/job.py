@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from efface.bids.derivatives import recipe_of
+from efface.bids.derivatives import RescanPaths, UnitPaths, recipe_of
 from efface.bids.query import T1wScan
 from efface.errors import EffaceError, OutputError
 from efface.io.atomic import make_folder, remove_leftovers, write_atomically
@@ -53,13 +53,24 @@ class Job(ABC):
 
     @property
     @abstractmethod
-    def results(self) -> Path:
-        """Table of its rows."""
+    def paths(self) -> UnitPaths | RescanPaths:
+        """Where its outputs are."""
 
     @property
-    @abstractmethod
+    def results(self) -> Path:
+        """Table of its rows."""
+        return self.paths.results
+
+    @property
     def timing(self) -> Path:
         """Seconds per step, JSON."""
+        return self.paths.timing
+
+    @property
+    def segmenter_params(self) -> dict[str, dict[str, Any]]:
+        """Parameters of every segmenter of the study."""
+        given = self.settings.segmenter_params
+        return {segmenter: dict(given.get(segmenter, {})) for segmenter in self.settings.segmenters}
 
     @abstractmethod
     def recipe(self) -> dict[str, Any]:

@@ -13,7 +13,6 @@ Gao, Jin, Prince, Carass. "Effects of defacing whole head MRI on neuroanalysis."
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from efface.anatomy.head_anatomy import HeadAnatomy
@@ -119,20 +118,10 @@ class RescanJob(Job):
         """Where table and timing are."""
         return RescanPaths(self.settings.out_dir, self.pair.first.subject, self.settings.rescan)
 
-    @property
-    def results(self) -> Path:
-        """Table of its rows."""
-        return self.paths.results
-
-    @property
-    def timing(self) -> Path:
-        """Seconds per step, JSON."""
-        return self.paths.timing
-
     def recipe(self) -> dict[str, Any]:
         """Return what decides its results besides the scans' content, as JSON holds it."""
         settings = self.settings
-        params = {segmenter: dict(settings.segmenter_params.get(segmenter, {})) for segmenter in settings.segmenters}
+        params = self.segmenter_params
         return provenance.as_json(
             {
                 "rescan": settings.rescan,

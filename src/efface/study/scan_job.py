@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from efface import quality
@@ -73,20 +72,10 @@ class ScanJob(Job):
         """Where its outputs are."""
         return paths_of(self.source, self.settings)
 
-    @property
-    def results(self) -> Path:
-        """Table of its rows."""
-        return self.paths.results
-
-    @property
-    def timing(self) -> Path:
-        """Seconds per step, JSON."""
-        return self.paths.timing
-
     def recipe(self) -> dict[str, Any]:
         """Return what decides its results besides the scan's content, as JSON holds it."""
         settings = self.settings
-        params = {segmenter: dict(settings.segmenter_params.get(segmenter, {})) for segmenter in settings.segmenters}
+        params = self.segmenter_params
         segmentation_data = {name: provenance.segmentation_data(name, params[name]) for name in params}
         return provenance.as_json(
             {
