@@ -2,7 +2,9 @@
 
 ``python benchmarks/peers.py [--mm 1] [--write PAGE]``: quickshear (PyPI) with the same brain mask; deepbet
 alone; pydeface where FSL's flirt is; and for registration of the average head to the scan, ANTsPy's affine and SyN.
-A peer that is not installed is skipped with the reason: ``pip install quickshear antspyx``; efface needs none of them.
+niimath carries the same average face mask to the scan as efface's pydeface does (``--scans FILE ...``: to these, and
+nothing else is measured). A peer that is not installed is skipped with the reason: ``pip install quickshear antspyx
+niimath``; efface needs none of them.
 
 How well a registration fits: correlation of the registered scan and the average head inside the cranium.
 """
@@ -33,6 +35,7 @@ from efface.defacing import apply_edit, plan
 from efface.io.scan import Scan, load_scan
 from efface.simulation.cohort import make_cohort
 from efface.spatial import registration, resampling
+from efface.spatial._greedy import to_sitk
 
 HEADER = ("task", "program", "seconds", "processor s", "result")
 TASK_WARP = "average head to scan, deformable"
@@ -108,10 +111,52 @@ def affine(scan: Scan) -> list[Row]:
     return rows
 
 
+def niimath(scan: Scan, folder: Path, name: str) -> list[Row]:
+    """Deface by the average head's face mask, both from the file's intensities to the defaced voxels."""
+    task = f"defacing by the average head's face mask, {name}"
+    made, wall, cpu = timed(lambda: _Defaced(scan))
+    mask: np.ndarray = made.mask  # type: ignore[attr-defined]
+    brain, head = (getattr(made.anatomy, part) for part in ("brain", "head"))  # type: ignore[attr-defined]
+    ml = float(np.prod(scan.spacing_mm)) / 1000
+    said = (
+        f"changes {np.count_nonzero(mask & head) * ml:.0f} ml of the head, {(mask & brain).sum() * ml:.1f} ml of brain"
+    )
+    ours = "efface pydeface (pose with its checks, brain mask, protection; in memory)"
+    rows: list[Row] = [(task, ours, wall, cpu, said)]
+    program = shutil.which("niimath")
+    if program is None:
+        return [*rows, (task, "niimath -deface", "–", "–", "skipped: not on PATH (pip install niimath)")]
+    image = nib.Nifti1Image(scan.data, scan.affine)
+    nib.save(image, folder / "in.nii.gz")
+    files = [str(templates.data_file("pydeface", f"data/{part}.nii.gz")) for part in ("mean_reg2mean", "facemask")]
+    words = [program, "in.nii.gz", "-deface", *files, "out.nii.gz"]
+    _, wall, cpu = timed(lambda: subprocess.run(words, cwd=folder, check=True, capture_output=True))
+    after = np.asarray(nib.load(folder / "out.nii.gz").dataobj)
+    theirs = (after == 0) & (scan.data != 0)
+    overlap = 2 * (theirs & mask & head).sum() / max((theirs & head).sum() + (mask & head).sum(), 1)
+    said = (
+        f"changes {(theirs & head).sum() * ml:.0f} ml of the head, {(theirs & brain).sum() * ml:.1f} ml of brain; "
+        f"Dice with efface's in the head {overlap:.2f}; nothing says whether the registration is right"
+    )
+    version = subprocess.run([program, "--version"], check=False, capture_output=True, text=True).stdout.split("\n")[0]
+    number = next((word for word in version.split() if word.startswith("v1")), "")
+    return [*rows, (task, f"niimath {number} -deface (a command: load, write)", wall, cpu, said)]
+
+
+class _Defaced:
+    """A scan that efface defaced, and what it knows of it."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.anatomy = HeadAnatomy(scan)
+        edit = plan(self.anatomy, "pydeface")
+        self.scan = apply_edit(scan, edit)
+        self.mask = edit.mask
+
+
 def _to_ants(volume: "registration.Volume") -> object:
     import ants
 
-    image = registration._to_sitk(volume)
+    image = to_sitk(volume)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     return ants.from_numpy(volume.data, image.GetOrigin(), image.GetSpacing(), direction)
 
@@ -122,12 +167,21 @@ def pydeface() -> list[Row]:
     return [("pydeface", "pydeface", "–", "–", "see validation/pydeface_reference.py")]
 
 
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mm", type=float, default=1.0)
     parser.add_argument("--write", type=Path, help="a page that takes the table between its marks")
+    parser.add_argument("--scans", type=Path, nargs="*", help="measure niimath and efface on these heads only")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        if options.scans:
+            rows = [row for path in options.scans for row in niimath(load_scan(path), Path(name), _stem(path))]
+            print(table(HEADER, rows))
+            return
         root = make_cohort(Path(name, "people"), people=1, sessions=1, mm=options.mm)
         scan = load_scan(find_scans(root)[0].path)
         rows = deepbet(scan)
@@ -137,6 +191,7 @@ def main() -> None:
         rows += quickshear(anatomy, Path(name))
         rows += affine(scan)
         rows += pydeface()
+        rows += niimath(scan, Path(name), "the virtual person")
     made = table(HEADER, rows)
     print(made)
     if options.write:

@@ -56,7 +56,7 @@ def make(out_dir: Path, scans: int) -> None:
     write_table(paths.failures, pd.DataFrame(failed, columns=columns))
     pairs = names[: scans // 4 * 2]
     again = [
-        (*n, "rescan-1-2" if n[1] == "1" else "rescan-2-1", "affine", "atlas", "dice", *where, 1 - 0.02 * rng.gamma(4))
+        (*n, "rescan-2-1" if n[1] == "1" else "rescan-1-2", "affine", "atlas", "dice", *where, 1 - 0.02 * rng.gamma(4))
         for n in pairs for where in REGIONS
     ]  # fmt: skip
     again += [

@@ -38,11 +38,19 @@ def main(scans: int = 1000) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         out = review_study.make(Path(folder) / "study", subjects=1)
         review_study.multiply(out, scans)
-        with review_study.serving(out, "--reviewer", "Ann") as (_, url), chromium.browser(Path(folder) / "p") as driver:
+        with (
+            review_study.serving(out, "--reviewer", "Ann") as (server, url),
+            chromium.browser(Path(folder) / "p") as driver,
+        ):
             asked, opened = [], []
+            door = review_study.enter(url)
+            url = review_study.next_address(server)
+            driver.get(url)
+            url = door.url
             for _ in range(REPEATS):
                 start = time.perf_counter()
-                with urllib.request.urlopen(f"{url}api/study?reviewer=Ann") as answer:
+                request = urllib.request.Request(f"{url}api/study?reviewer=Ann", headers={"Cookie": door.cookie})
+                with urllib.request.urlopen(request) as answer:
                     cases = len(json.loads(answer.read())["cases"])
                 asked.append(time.perf_counter() - start)
                 driver.get("about:blank")

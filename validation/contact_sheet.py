@@ -8,14 +8,13 @@ The sheet shows faces where the scans have them: keep it to yourself.
 import argparse
 import colorsys
 import io
-import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from efface.bids.derivatives import recipe_of
+from efface.bids.dataset_links import original_of
 from efface.io.label_images import load_labels, load_mask
 from efface.io.scan import load_scan
 from efface.visualization.slices import PLANES, Views, strip
@@ -27,7 +26,7 @@ def edits(out_dir: Path) -> list[tuple[str, Image.Image]]:
     found = []
     for path in sorted(out_dir.glob("sub-*/**/*_T1w.nii.gz")):
         after = load_scan(path)
-        before = load_scan(json.loads(recipe_of(path).read_text())["Sources"][0])
+        before = load_scan(original_of(path, out_dir)[0])
         mask = load_mask(Path(str(path).replace("_T1w.nii.gz", "_mask.nii.gz")), after)
         stem = path.name.split("_desc-")[0]
         brain = load_mask(path.parent / f"{stem}_desc-brain_mask.nii.gz", after)
@@ -44,8 +43,8 @@ def labels(out_dir: Path) -> list[tuple[str, Image.Image]]:
         stored, affine = load_labels(path)
         image = nib.as_closest_canonical(nib.Nifti1Image(stored, affine))
         ids = np.asarray(image.dataobj)
-        recipe = next(path.parent.glob(path.name.split("_desc-")[0] + "_desc-*_T1w.json"))
-        scan = load_scan(json.loads(recipe.read_text())["Sources"][0])
+        defaced = next(path.parent.glob(path.name.split("_desc-")[0] + "_desc-*_T1w.nii.gz"))
+        scan = load_scan(original_of(defaced, out_dir)[0])
         centre = [round(c) for c in np.argwhere(ids > 0).mean(axis=0)]
         top, panels = np.percentile(scan.data, 99.5), []
         for axis in range(len(PLANES)):

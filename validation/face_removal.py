@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.bids.derivatives import recipe_of
+from efface.bids.dataset_links import original_of
 from efface.io.scan import load_scan
 from efface.metrics.dice import compare_labels
 from efface.segmentation import segment
@@ -29,8 +29,9 @@ def main(out_dir: Path, trainings: dict[str, Path]) -> None:
         before: dict[str, Labels] = {}
         for path in sorted(out_dir.glob(f"{subject}/**/*_T1w.nii.gz")):
             if not before:
-                source = json.loads(recipe_of(path).read_text())["Sources"][0]
-                before = labels_of(Path(source), trainings)
+                source, why = original_of(path, out_dir)
+                assert source is not None, why
+                before = labels_of(source, trainings)
             method = path.name.split("_desc-")[1].split("_")[0]
             for name, after in labels_of(path, trainings).items():
                 overlaps = compare_labels(before[name].values, after.values)

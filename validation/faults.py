@@ -4,13 +4,15 @@
 three segmentations each, in processes as a study has them; what is slow and not under test has a stand-in that takes two
 seconds a scan (`fault_study.py`). First an undisturbed run; then each fault in an OUT of its own, and the same command
 again. Lost is what then differs, byte by byte, from the undisturbed
-run's files (all of them: images, masks, recipes, verdicts, tables; not the seconds that steps took).
+run's files (all of them: images, masks, recipes, verdicts, tables; not the seconds that steps took, nor the list of
+runs, which names the one that was disturbed).
 
 Some minutes on two cores. Full and read-only disks are small tmpfs and read-only mounts, which need root.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -106,7 +108,16 @@ class Ground:
 def files(out: Path) -> dict[Path, bytes]:
     """Everything a study wrote but its timing."""
     found = (p for p in out.rglob("*") if p.is_file() and not p.name.endswith(("_timing.json", ".lock")))
-    return {path.relative_to(out): path.read_bytes() for path in found}
+    return {path.relative_to(out): content(path) for path in found}
+
+
+def content(path: Path) -> bytes:
+    """Bytes of a file; of the description, without the list of runs, for there was another with other options."""
+    if path.name != "dataset_description.json":
+        return path.read_bytes()
+    described = json.loads(path.read_text())
+    del described["Efface"]["Runs"]
+    return json.dumps(described).encode()
 
 
 def run(command: list[str], expected: int | None = None) -> tuple[int, str]:

@@ -37,6 +37,7 @@ from efface.bids.query import T1wScan, find_scans
 from efface.cli import main as efface
 from efface.errors import InputError
 from efface.io.scan import load_scan
+from efface.io.scratch import private_temporary_folder
 from efface.simulation.cohort import make_cohort
 from efface.study import Settings
 from efface.study.records import rows_to_tsv
@@ -199,6 +200,8 @@ def main() -> None:
         root = Path(name)
         os.environ["TMPDIR"] = tempfile.tempdir = str(root / "tmp")
         (root / "tmp").mkdir()
+        with private_temporary_folder():  # the folder around it stays, empty and closed to others
+            pass
         people = make_cohort(root / "people", people=1, sessions=1, mm=1.0)
         fine = find_scans(people)[0].path
         good = phantom.write(root / "good.nii.gz", "RAS", "int16").path
@@ -227,6 +230,7 @@ def main() -> None:
                 worst_s, worst_mb = max(worst_s, ran.seconds), max(worst_mb, ran.peak_mb)
             if tree(root) != before:
                 failed.append(f"{command}: files left: {sorted(set(tree(root)) ^ set(before))[:5]}")
+                print(failed[-1], flush=True)
             rows.append([f"`{command}`", f"{len(cases)} inputs", f"{passed} refused in one line, nothing left behind",
                          f"{worst_s:.1f} s at most", f"{worst_mb:.0f} MB at most"])  # fmt: skip
             print(*rows[-1], sep="\t", flush=True)

@@ -13,7 +13,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from efface.anatomy import templates
-from efface.spatial import pose_search, registration
+from efface.anatomy.head_pose import find_pose
+from efface.spatial import pose_search
 from efface.spatial.types import Volume
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PSR", "SRA", "IPL")
@@ -44,13 +45,13 @@ def head(job: tuple[Path, int, int]) -> list[tuple[str, float, bool, float]]:
     path, copies, seed = job
     image = load(path)
     average = templates.average_head()
-    reference = registration.register_affine(average, volume(image), discriminating_mask=templates.cranium())
+    reference = find_pose(volume(image))
     brain = np.random.default_rng(0).normal(scale=35.0, size=(1000, 3)) + (average.affine @ [88, 128, 150, 1])[:3]
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(copies):
         copy, pose = moved(image, rng)
-        found = registration.register_affine(average, copy, discriminating_mask=templates.cranium())
+        found = find_pose(copy)
         error = pose_search.rms_distance_mm(found.matrix, pose @ reference.matrix, brain)
         rows.append((path.name, error, found.converged, found.score))
     return rows

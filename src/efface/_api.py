@@ -3,9 +3,10 @@
 Each is one call for one scan; `efface.Study` does whole data sets.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import Edit, apply_edit, plan
 from efface.defacing.propagation import propagate_edit
-from efface.errors import InputError
+from efface.errors import AnatomyError, InputError, RegistrationError
 from efface.io.deidentify import SCRUB, check_policy, strip_identifying_header
 from efface.io.label_images import load_labels, load_mask
 from efface.io.nifti_mgh import announced_shape
@@ -27,6 +28,7 @@ from efface.quality import Verdict, judge
 from efface.segmentation import DEFAULT_SEGMENTER
 from efface.segmentation import segment as run_segmenter
 from efface.segmentation.labels import Labels
+from efface.spatial.registration import AffineResult
 from efface.spatial.types import LabelVolume
 
 DEFAULT_METHOD = "pydeface"
@@ -42,13 +44,17 @@ class Defaced:
     original, scan
         The scan before and after.
     edit
-        What was decided: mask, values, method, parameters.
+        What was decided: mask (closed outward to the border of the image), values, method, parameters.
     others
-        The images given as `apply_to`, defaced alike, in order.
+        The images given as `apply_to`, defaced alike, in order; without those that failed.
     warnings
         What to check before the result is shared.
     removed
         Names of header fields that were removed because they may hold a name, of all images together.
+    failed
+        Which of `apply_to`, counted from 0, could not be defaced, and why; empty unless failures are skipped.
+    registration
+        Of the average head to the original, where one was made.
     """
 
     original: Scan
@@ -57,6 +63,8 @@ class Defaced:
     others: tuple[Scan, ...]
     warnings: tuple[str, ...]
     removed: tuple[str, ...] = ()
+    failed: Mapping[int, str] = field(default_factory=dict)
+    registration: AffineResult | None = None
 
     @property
     def image(self) -> Any:
@@ -65,8 +73,8 @@ class Defaced:
 
     @property
     def mask(self) -> Any:
-        """1 = voxel changed, as a nibabel image on the scan's own grid."""
-        return nib.Nifti1Image(self.scan.ras_to_stored(self.edit.mask).astype(np.uint8), self.scan.stored_affine)
+        """1 = edited, as a nibabel image on the scan's own grid; outside it the scan keeps its bits."""
+        return self.scan.image_like(self.edit.mask.astype(np.uint8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +95,7 @@ class Segmented:
     @property
     def image(self) -> Any:
         """The labels as a nibabel image on the scan's own grid, int32."""
-        stored = self.scan.ras_to_stored(self.labels.values)
-        return nib.Nifti1Image(stored.astype(np.int32), self.scan.stored_affine)
+        return self.scan.image_like(self.labels.values.astype(np.int32))
 
     @property
     def volumes(self) -> pd.DataFrame:
@@ -123,8 +130,8 @@ def deface(
     protect_brain
         Never change a voxel of the brain mask or within 2 mm of it.
     apply_to
-        More images of the same person and session to deface alike: on the same grid, or on another one (then
-        registered rigidly).
+        More images of the same person and session to deface alike. Each is registered rigidly, also on the same
+        grid, for the head can have moved.
     header
         ``scrub`` removes text fields, extensions and tags, which may hold names, from the headers; ``keep`` keeps them.
     **params
@@ -159,23 +166,45 @@ def deface_with(
     protect_brain: bool = True,
     apply_to: Sequence[Any] = (),
     header: str = SCRUB,
+    skip_failed: bool = False,
 ) -> Defaced:
-    """Remove the face from one scan as `deface` does; the method's parameters are a mapping, whatever their names."""
+    """Remove the face from one scan as `deface` does; the method's parameters are a mapping, whatever their names.
+
+    With `skip_failed`, an image of `apply_to` that cannot be used or aligned is told of in `Defaced.failed` instead of
+    raised: the scan itself was fine.
+    """
     check_policy(header)
     scan = load_scan(image)
-    others = [load_scan(other) for other in apply_to]
+    failed: dict[int, str] = {}
+    others: dict[int, Scan] = {}
+    for place, other in enumerate(apply_to):
+        with _noting(failed, place, skip=skip_failed):
+            others[place] = load_scan(other)
     brain = load_mask(brain_mask, scan) if brain_mask is not None else None
     anatomy = HeadAnatomy(scan, brain)
     edit = plan(anatomy, method, params, implementation=implementation, protect_brain=protect_brain)
-    propagated = [propagate_edit(edit, anatomy, other, protect_brain=protect_brain) for other in others]
     warnings = [*anatomy.warnings, *edit.warnings]
-    for other, other_edit in zip(others, propagated, strict=True):
-        warnings += [*other.warnings, *other_edit.warnings]
-    made = [apply_edit(o, e) for o, e in zip([scan, *others], [edit, *propagated], strict=True)]
+    made = [apply_edit(scan, edit)]
+    for place, other in others.items():
+        with _noting(failed, place, skip=skip_failed):
+            other_edit = propagate_edit(edit, anatomy, other, protect_brain=protect_brain)
+            made.append(apply_edit(other, other_edit))
+            warnings += [*other.warnings, *other_edit.warnings]
     cleaned = [strip_identifying_header(one, header) for one in made]
     removed = dict.fromkeys(name for _, names in cleaned for name in names)
     first, *rest = (one for one, _ in cleaned)
-    return Defaced(scan, first, edit, tuple(rest), tuple(warnings), tuple(removed))
+    return Defaced(scan, first, edit, tuple(rest), tuple(warnings), tuple(removed), failed, anatomy.known_registration)
+
+
+@contextlib.contextmanager
+def _noting(failed: dict[int, str], place: int, *, skip: bool) -> Iterator[None]:
+    """Note why an image failed, and go on; or raise."""
+    try:
+        yield
+    except (InputError, AnatomyError, RegistrationError) as error:
+        if not skip:
+            raise
+        failed[place] = str(error)
 
 
 def segment(image: Any, segmenter: str = DEFAULT_SEGMENTER, **params: Any) -> Segmented:
@@ -229,7 +258,7 @@ def qc(original: Any, defaced: Any, *, brain_mask: str | Path | None = None) -> 
 
 
 def dice(a: Any, b: Any) -> pd.DataFrame:
-    """Dice of the whole brain, the nine regions and all labels of two segmentations.
+    """Dice of the whole brain (union and labels pooled), the nine regions and all labels of two segmentations.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reporting of too little GPU memory."""
+"""Reporting of too little memory by the libraries of the networks."""
 
 import sys
 from collections.abc import Iterator
@@ -9,10 +9,13 @@ from efface.errors import GpuMemoryError
 _MESSAGES = ("CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 """In the text of a plain RuntimeError: the GPU has no room even for the context or the workspace of a library."""
 
+_PROCESSOR_MESSAGES = ("can't allocate memory", "bad_alloc")
+"""The same where it is the processor's memory."""
+
 
 @contextmanager
 def gpu_memory(what: str) -> Iterator[None]:
-    """Report too little GPU memory as what it is.
+    """Report too little memory, of the GPU or of the machine, as what it is.
 
     Parameters
     ----------
@@ -23,10 +26,14 @@ def gpu_memory(what: str) -> Iterator[None]:
     ------
     GpuMemoryError
         Instead of torch's error, which is a RuntimeError and could be taken for another fault.
+    MemoryError
+        Likewise, where it is the machine's memory.
     """
     try:
         yield
     except RuntimeError as error:
+        if any(text in str(error) for text in _PROCESSOR_MESSAGES):
+            raise MemoryError(what) from error
         if not _is_out_of_memory(error):
             raise
         msg = (

@@ -2,9 +2,11 @@
 
     EffaceError
      x InputError               a file, an array or a parameter cannot be used
+     |   x NothingToRemoveError an edit holds no voxel: there is no face any more, or the brain mask is wrong
      x OutputError              a result cannot be written
      x RegistrationError        a registration did not converge
      x AnatomyError             no head or no brain was found
+     |   x StrippedError        a scan shows a brain without its head
      x LandmarkError            facial landmarks are missing
      x ExternalToolError        a published program failed
      x GpuMemoryError           the GPU has too little memory
@@ -26,6 +28,10 @@ class InputError(EffaceError, ValueError):
     """A file, an array or a parameter cannot be used."""
 
 
+class NothingToRemoveError(InputError):
+    """An edit holds no voxel."""
+
+
 class OutputError(EffaceError, OSError):
     """A result cannot be written."""
 
@@ -39,6 +45,10 @@ class RegistrationError(EffaceError, RuntimeError):
 
 class AnatomyError(EffaceError, RuntimeError):
     """A head or a brain was not found where one was expected."""
+
+
+class StrippedError(AnatomyError):
+    """A scan shows a brain without its head."""
 
 
 class LandmarkError(EffaceError, RuntimeError):

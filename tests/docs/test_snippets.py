@@ -77,7 +77,8 @@ def check_params(options: argparse.Namespace) -> None:
     method = getattr(options, "method", None)
     if method is not None:
         spec = METHODS[method]
-        params = spec.params if options.implementation == "native" else spec.external.params
+        is_native = getattr(options, "implementation", "native") == "native"
+        params = spec.params if is_native else spec.external.params
         parse(params, pairs_to_mapping(pairs), what=method)
     elif pairs:
         segmenter = SEGMENTERS[options.segmenter or "slant"]

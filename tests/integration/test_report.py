@@ -1,6 +1,7 @@
 """The report is rebuilt from files, is self-contained, shows failures, and shows no face unless it may."""
 
 import io
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -12,6 +13,7 @@ from PIL import Image
 
 import bids_dataset
 import phantom
+from efface.bids.dataset_links import link_to
 from efface.bids.derivatives import UNNAMED_SEGMENTER, GroupPaths, UnitPaths
 from efface.bids.query import find_scans
 from efface.defacing import METHODS
@@ -34,8 +36,10 @@ from efface.report.pages import units_of
 from efface.report.reproduction import commands
 from efface.study import Settings, Study, collect, load_tables
 from efface.study.quality_tables import QUALITY_COLUMNS, UNIT
-from efface.study.records import STATISTICS
+from efface.study.records import STATISTICS, write_table
 from efface.study.scan_job import ScanJob
+from efface.study.statistics_table import SMALLER
+from efface.study.study_content import LEFT_OUT_COLUMNS
 from efface.visualization.camera import pose_of_brain
 from efface.visualization.slices import EDIT_COLOUR, GAP, PLANES, Views, strip
 
@@ -70,12 +74,16 @@ def study(made, tmp_path, monkeypatch):
         head_figures, "method_panels", lambda *_: {"before": (head_figures.Panel(None, "not drawn"),) * 2}
     )
     shutil.copytree(made.out_dir, tmp_path / "out")
+    description = tmp_path / "out/dataset_description.json"
+    links = {"DatasetLinks": {"raw": link_to(made.bids_dir, tmp_path / "out")}}
+    description.write_text(json.dumps(json.loads(description.read_text()) | links))
     return Settings(made.bids_dir, tmp_path / "out")
 
 
 def test_report_is_self_contained(study):
     page = build_report(study.out_dir).read_text()
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
+    assert "The scans that passed the quality check with every method" in page
     assert page.count("data:image/jpeg") == 2 * len(METHODS)  # two scans
     assert "default-src 'none'" in page
     for link in re.findall(r'href="([^"#]+)"', page):
@@ -84,11 +92,18 @@ def test_report_is_self_contained(study):
         assert f'id="{anchor}"' in page, anchor
 
 
-def test_every_scan_has_a_page_and_failures_are_listed_with_reasons(study):
+def test_every_scan_has_a_page_and_failures_and_what_was_left_out_are_listed_with_reasons(study):
+    cells = [("verdict", "09", "sub-09", method, "the scan is gone") for method in METHODS]
+    write_table(GroupPaths(study.out_dir).left_out, pd.DataFrame(cells, columns=list(LEFT_OUT_COLUMNS)))
     page = build_report(study.out_dir).read_text()
     assert "sub-02_ses-1" in page
     assert "is not a NIfTI" in page
     assert len(list(study.out_dir.rglob("*_report.html"))) == 3
+    assert "verdict of 1 scan (the scan is gone)." in page
+    counts = load_tables(study.out_dir).table1.set_index(["method", "source"]).loc[("quickshear", "automatic")]
+    assert counts[["scans", "failure_i", "failed_runs"]].tolist() == [3, 1, 1], "one of three scans is not a NIfTI"
+    (table,) = re.findall(r"<h2 id=\"table1\">.*?</table>", page, re.DOTALL)
+    assert "<td>2</td><td>1</td>" in table, "defaced, failed to run"
 
 
 def test_text_from_files_is_escaped(study):
@@ -133,8 +148,8 @@ def test_without_originals_no_original_is_read_but_near_its_brain(study, monkeyp
     reads = []
     real = image_loading.load_original
 
-    def load(path):
-        scan = real(path)
+    def load(paths, method):
+        scan = real(paths, method)
         reads.append(scan)
         return scan
 
@@ -175,8 +190,13 @@ def rescans(subjects=("01", "02", "03")):
 
 
 def test_figure_4_comes_with_rescans_and_goes_with_them(study):
-    rescans().to_csv(study.out_dir / "rescan.tsv", sep="\t", index=False)
+    volumes = {"measure": "volume_change_percent", "value": 2.5, "level": "whole brain"}
+    own = rescans(("01",)).assign(method="unregistered", implementation="own grids", **volumes)
+    table = pd.concat([rescans(), own[own.region == "whole brain"].iloc[:1]])
+    table.to_csv(study.out_dir / "rescan.tsv", sep="\t", index=False)
     page = build_report(study.out_dir).read_text()
+    assert 'aria-label="Volumes without resampling"' in page
+    assert "by 2.50 % (median of 1 subject)" in page
     assert "Figure 4" in page
     assert "The yardstick, the same person scanned again" in page
     assert (study.out_dir / "figures/figure4_rescan.svg").is_file()
@@ -193,17 +213,40 @@ def test_figure_4_has_a_point_a_subject_and_group():
         assert [len(p.get_xdata()) for p in points] == [3, 3, 3]
 
 
+def test_figure_4_shows_half_way_after_the_papers_groups_and_its_table_follows(study):
+    there = [
+        rescans().assign(method=method, implementation=how)
+        for method, how in (("rescan-halfway", "halfway"), ("resampled-halfway", "resample"))
+    ]
+    there = [table.drop_duplicates(["subject", "region"]) for table in there]
+    table = pd.concat([rescans(), *there])
+    titles = [label.get_text() for label in plot_rescans(table, ["pydeface"]).axes[-1].get_xticklabels()]
+    assert titles == ["PyDeface", "Rescan(1-2)", "Rescan(2-1)", "Rescan, half-way", "Resampled only, half-way"]
+    table.to_csv(study.out_dir / "rescan.tsv", sep="\t", index=False)
+    rows = [
+        {"test": "superiority", "measure": "dice", "level": "region", "region": region, "method": "pydeface",
+         "reference": "rescan (halfway)", "n": 9, "effect": -0.02, "verdict": SMALLER, "p_corrected": 0.01}
+        for region in NINE_REGIONS
+    ]  # fmt: skip
+    statistics = pd.DataFrame(rows).reindex(columns=list(STATISTICS))
+    statistics.to_csv(study.out_dir / "statistics.tsv", sep="\t", index=False, na_rep="n/a")
+    page = build_report(study.out_dir).read_text()
+    assert page.count('aria-label="Against a rescan, half-way"') == 1
+    assert "Half-way: both sessions resampled once" in page
+    assert "half-way between them (rigid registration" in page, "the methods paragraph"
+
+
 def test_the_sentence_counts_the_regions_in_which_a_rescan_changes_more(study):
     rows = [
-        {"test": "noninferiority", "measure": "dice", "level": "region", "region": region, "method": "pydeface",
+        {"test": "superiority", "measure": "dice", "level": "region", "region": region, "method": "pydeface",
          "reference": "rescan (affine)", "n": 9, "effect": -0.02,
-         "verdict": narrative.SMALLER if place < 7 else "not decided"}
+         "verdict": SMALLER if place < 7 else "not decided"}
         for place, region in enumerate(NINE_REGIONS)
     ]  # fmt: skip
     statistics = pd.DataFrame(rows).reindex(columns=list(STATISTICS))
     tables = replace(inputs.read_tables(study.out_dir), statistics=statistics)
     said = narrative.method_sentences(tables, ["pydeface"])[0]
-    assert "smaller than a rescan's in 7 of 9 regions" in said
+    assert "smaller than a rescan in 7 of 9 regions; not decided in 2 of 9 regions" in said
 
 
 def test_the_worst_case_is_the_lowest_dice_and_the_typical_scan_the_median():
@@ -242,7 +285,7 @@ def test_every_citation_of_the_paragraph_is_in_the_bibliography(study):
     assert {"gao2022", "efface", *(spec.citation for spec in METHODS.values())} <= keys
     for key in keys:
         assert f"{{{key}," in entries, key
-    assert "--methods " + ",".join(METHODS) in commands(made.settings, made.raw, study.out_dir)
+    assert "--methods " + ",".join(METHODS) in commands(made.settings, "bids", study.out_dir)
     assert set(made.inputs) == {"sub-01_ses-1", "sub-01_ses-2"}
 
 

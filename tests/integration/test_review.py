@@ -4,8 +4,11 @@ import csv
 import http.client
 import json
 import os
+import re
 import signal
 import socket
+import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,8 +19,9 @@ import review_study
 from efface.cli import main
 from efface.errors import InputError
 from efface.review import evidence
+from efface.review.access import HEADERS
 from efface.review.agreement import agreement
-from efface.review.app import HEADERS, PAGE
+from efface.review.app import PAGE
 from efface.review.cases import find_cases
 from efface.review.session import Session, label_colours
 from efface.study.quality_tables import write_quality
@@ -30,14 +34,15 @@ CASE = "sub-00_desc-mri_deface"
 def served(tmp_path_factory):
     out = review_study.make(tmp_path_factory.mktemp("study"), subjects=2)
     with review_study.serving(out, "--reviewer", "Ann") as (_, url):
-        yield out, url
+        yield out, review_study.enter(url)
 
 
-def ask(url, path="", *, method="GET", body=None, **headers):
+def ask(door, path="", *, method="GET", body=None, **headers):
     """One raw request: the path goes out as it is, nothing is normalised."""
+    url, cookie = (door, "") if isinstance(door, str) else door
     at = urlsplit(url)
     connection = http.client.HTTPConnection(at.hostname, at.port, timeout=60)
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    given = {"Cookie": cookie, **{name.replace("_", "-"): value for name, value in headers.items()}}
     connection.request(method, at.path + path, body, given)
     answer = connection.getresponse()
     content = answer.read()
@@ -79,20 +84,90 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_inline_script():
         assert not any(word in code for word in ("innerHTML", "insertAdjacentHTML", "document.write", "eval("))
 
 
-@pytest.mark.parametrize("token", ["", "x", "x/", "api/study", "../", "%00/"])
-def test_without_the_token_there_is_nothing(served, token):
-    at = urlsplit(served[1])
-    answer, content = ask(f"http://{at.netloc}/", token)
+@pytest.mark.parametrize(
+    "path", ["", "x", "x/", "api/study", "../", "%00/", "open/", "open/x", "open", "%ff/", "%ed%a0%80/"]
+)
+def test_without_ticket_or_cookie_there_is_nothing(served, path):
+    at = urlsplit(served[1].url)
+    answer, content = ask(f"http://{at.netloc}/", path)
     assert answer.status == 404
     assert b"efface review printed" in content
     assert str(served[0]).encode() not in content
 
 
-def test_each_run_has_another_long_token(served):
-    with review_study.serving(served[0]) as (_, other):
-        tokens = {urlsplit(url).path.strip("/") for url in (served[1], other)}
-    assert len(tokens) == 2
-    assert all(len(token) >= 32 for token in tokens)
+def test_neither_the_place_nor_the_cookie_is_enough_alone(served):
+    _, door = served
+    name, _, key = door.cookie.partition("=")
+    at = urlsplit(door.url)
+    assert ask(door, "api/study")[0].status == 200
+    for other in (
+        door.url,
+        door._replace(cookie=f"{name}={key[:-1]}"),
+        door._replace(cookie=f"{name}=\xff"),
+        door._replace(cookie=f"efface-review-00000000={key}"),
+        door._replace(url=f"http://{at.netloc}/"),
+        door._replace(url=f"http://{at.netloc}/{key}/"),
+    ):
+        assert ask(other, "api/study")[0].status == 404
+
+
+def test_each_run_has_other_long_secrets(served):
+    with review_study.serving(served[0]) as (_, url):
+        doors = (served[1], review_study.enter(url))
+    places, names, keys = zip(*((urlsplit(d.url).path.strip("/"), *d.cookie.split("=")) for d in doors), strict=True)
+    assert len({*places, *names, *keys, urlsplit(url).path.split("/")[-1]}) == 7
+    assert all(len(secret) >= 32 for secret in (*places, *keys, urlsplit(url).path.split("/")[-1]))
+
+
+def test_an_address_works_once_and_the_cookie_is_strict(served):
+    with review_study.serving(served[0]) as (server, url):
+        assert ask(url, method="HEAD")[0].status == 404  # looks do not count
+        assert ask(url, Sec_Purpose="prefetch;prerender")[0].status == 503
+        answer, content = ask(url)
+        cookie = answer.getheader("Set-Cookie")
+        page = re.search(r'url=(/[^"]+/)"', content.decode())[1]
+        assert {part.strip() for part in cookie.split(";")[1:]} == {"HttpOnly", f"Path={page}", "SameSite=strict"}
+        for name, value in HEADERS.items():
+            assert answer.getheader(name) == value
+        again, said = ask(url)
+        assert (again.status, again.getheader("Set-Cookie")) == (404, None)
+        assert b"works once" in said
+        other = review_study.next_address(server)
+        assert other != url
+        door = review_study.enter(other)
+        assert ask(door, "api/study")[0].status == 200
+        assert door.cookie == cookie.partition(";")[0]
+
+
+BROWSER = """#!{python}
+import sys, urllib.request
+from pathlib import Path
+page = urllib.request.urlopen(sys.argv[1]).read().decode()
+Path("{shown}.new").write_text(sys.argv[1] + page)
+Path("{shown}.new").rename("{shown}")
+"""
+
+
+def test_what_is_on_the_command_line_of_the_browser_is_worth_nothing_later(served, tmp_path, monkeypatch):
+    browser, shown = tmp_path / "browser", tmp_path / "shown"
+    browser.write_text(BROWSER.format(python=sys.executable, shown=shown))
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    monkeypatch.setenv("DISPLAY", ":99")
+    with review_study.serving(served[0], browser=True) as (server, url):
+        review_study.next_address(server)
+        assert ask(url)[0].status == 404
+        while not shown.is_file():
+            time.sleep(0.05)
+        text = shown.read_text()
+        assert text.startswith(url)
+        assert "efface-review-" not in text  # the cookie is in no page
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_page_gets_nothing_even_with_the_cookie(served, site):
+    assert ask(served[1], "api/study", Sec_Fetch_Site=site)[0].status == 403
+    assert ask(served[1], "api/study", Sec_Fetch_Site="same-origin")[0].status == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "0.0.0.0", ""])
@@ -128,7 +203,7 @@ def test_no_path_leads_out_of_the_page(served, path):
 
 
 def test_only_this_machine_is_listened_on(served):
-    port = urlsplit(served[1]).port
+    port = urlsplit(served[1].url).port
     try:
         others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     except OSError:
@@ -218,6 +293,33 @@ def test_blind_tells_nothing_before_the_vote_and_all_after(tmp_path):
     assert [v.automatic_shown for v in read_ratings(session.out_dir).ratings] == [False, False, True]
 
 
+def test_a_vote_after_one_that_was_taken_back_is_not_blind(tmp_path):
+    """The first vote showed the automatic verdict."""
+    session = Session(review_study.make(tmp_path, subjects=1), blind=True)
+    for verdict in ("Success", "", "Failure II"):
+        session.vote(CASE, "Ann", verdict, "")
+    assert [v.automatic_shown for v in read_ratings(session.out_dir).ratings] == [False, True, True]
+
+
+def test_kappa_of_a_review_is_of_blind_votes_and_anchored_ones_are_counted_apart(tmp_path):
+    session = Session(review_study.make(tmp_path, subjects=2), blind=True)
+    ids = sorted(session.cases)
+    for case in ids:
+        session.vote(case, "Ann", "Success", "")
+        session.vote(case, "Ann", session.cases[case].automatic, "")  # now that it is in sight
+    session.blind = False
+    for case in ids[:2]:
+        session.vote(case, "Bo", session.cases[case].automatic, "")
+    pairs = {(p.a, p.b): p for p in session.agreement().pairs}
+    ann, bo = pairs["Ann", "automatic"], pairs["Bo", "automatic"]
+    assert (ann.cases, ann.anchored, ann.anchored_same) == (6, 6, 1.0)
+    assert ann.same == pytest.approx(1 / 3)
+    assert ann.kappa == pytest.approx(0)
+    assert (bo.cases, bo.anchored, bo.anchored_same) == (0, 2, 1.0)
+    assert np.isnan(bo.kappa)
+    assert (pairs["Ann", "Bo"].cases, pairs["Ann", "Bo"].anchored) == (0, 2)
+
+
 def test_who_comes_back_finds_the_own_votes_before_the_page_knows_the_name(tmp_path):
     out = review_study.make(tmp_path, subjects=1)
     Session(out).vote(CASE, "Ann", "Success", "")
@@ -278,7 +380,7 @@ def test_a_folder_that_is_no_study_is_one_line(tmp_path, capsys):
 
 
 def test_a_port_in_use_is_one_line(served, capsys):
-    port = urlsplit(served[1]).port
+    port = urlsplit(served[1].url).port
     assert main(["review", str(served[0]), "--no-browser", "--port", str(port)]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -290,7 +392,7 @@ def test_a_port_in_use_is_one_line(served, capsys):
 def test_ctrl_c_ends_it_well(tmp_path):
     out = review_study.make(tmp_path, subjects=1)
     with review_study.serving(out) as (server, url):
-        assert post(url, a_vote())[0].status == 201
+        assert post(review_study.enter(url), a_vote())[0].status == 201
         server.send_signal(signal.SIGINT)
         said, complaints = server.communicate(timeout=60)
     assert server.returncode == 0
@@ -307,7 +409,7 @@ def table(path):
 
 
 def test_votes_go_into_the_table_as_the_group_level_writes_it(tmp_path):
-    session = Session(review_study.make(tmp_path, subjects=1))
+    session = Session(review_study.make(tmp_path, subjects=1), blind=True)
     for name, verdict in (("Ann", "Failure II"), ("Bo", "Failure II"), ("Cy", "Success")):
         session.vote(CASE, name, verdict, "")
     for name, verdict in (("Ann", "Failure I"), ("Bo", "Success")):

@@ -19,6 +19,8 @@ from efface.bids.query import find_scans
 from efface.defacing import METHODS, Edit
 from efface.errors import InputError, OutputError
 from efface.quality import DECIDING_MODULES, face
+from efface.segmentation import SEGMENTERS
+from efface.segmentation.slant import weights_folder
 from efface.study import Settings, Study, collect, defaced_scans, load_tables, provenance
 from efface.study.output_folder import out_dir_of
 from efface.study.provenance import read_recipe
@@ -83,7 +85,7 @@ def test_every_scan_and_method_has_all_dice_rows(done, settings):
     assert tables.failures.empty
     counts = tables.dice.groupby(["scan", "method"]).size()
     assert len(counts) == 3 * len(METHODS)
-    assert (counts == 1 + 10 + 132).all()
+    assert (counts == 1 + 1 + 10 + 132).all()
     whole = tables.dice[tables.dice.region == "whole brain"].value
     assert (whole > 0.9).all()
     assert tables.dice[tables.dice.region == "thalamus"].value.isna().all()  # the stand-in knows two labels
@@ -324,23 +326,29 @@ def test_a_lost_scan_job_leaves_a_row_and_is_tried_again(done, settings):
 def embedded(monkeypatch, tmp_path):
     """Stand-ins for the files that efface carries; `change` replaces one as an update of efface would."""
     folder = tmp_path / "data"
-    (folder / "slant").mkdir(parents=True)
-    for name in ("defacer.pt", "face.nii.gz", "slant/1_1_1.pt"):
+    (folder / "slant1mm").mkdir(parents=True)
+    for name in ("defacer.pt", "face.nii.gz", "slant1mm/whole_brain.pt"):
         (folder / name).write_bytes(b"old")
     monkeypatch.setattr(provenance, "DATA", folder)
+    monkeypatch.setattr(weights_folder, "EMBEDDED_WHOLE_BRAIN", folder / "slant1mm")
+
+    def forget():
+        provenance.data_digest.cache_clear()
+        provenance._segmentation_data.cache_clear()
 
     def change(name):
-        (folder / name).write_bytes(b"new")
-        provenance.data_digest.cache_clear()
+        (folder / name).write_bytes(b"newer")
+        forget()
 
+    forget()
     yield change
-    provenance.data_digest.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize(
     ("name", "computed"),
     [
-        ("slant/1_1_1.pt", {"segment original", "segment quickshear"}),
+        ("slant1mm/whole_brain.pt", {"segment original", "segment quickshear"}),
         ("defacer.pt", {"deface quickshear", "qc quickshear"}),
     ],
 )
@@ -356,10 +364,58 @@ def test_new_embedded_data_make_what_they_decide_again(done, settings, embedded,
     assert job.is_up_to_date()
 
 
+def test_new_data_of_a_third_segmenter_make_its_segmentations_again_and_no_others(done, settings, monkeypatch):
+    def register(data):
+        record = replace(SEGMENTERS["atlas"], name="third", data=lambda _params: {"model": data})
+        for module in ("efface.segmentation", "efface.study.settings"):
+            monkeypatch.setattr(f"{module}.SEGMENTERS", {**SEGMENTERS, "third": record})
+        provenance._segmentation_data.cache_clear()
+
+    register("old")
+    both = replace(settings, methods=("quickshear",), also=("third",))
+    job = ScanJob(find_scans(settings.bids_dir)[0], both)
+    pair = RescanJob(SessionPair(*find_scans(settings.bids_dir)[:2]), both)
+    job.run()
+    stored = read_recipe(job.paths.segmentation("quickshear", "third"))["Recipe"]
+    assert stored["data_sha256"] == provenance.segmentation_data("third", {})
+    before = pair.recipe()
+    assert job.is_up_to_date()
+    register("new")
+    assert not job.is_up_to_date()
+    assert pair.recipe() != before
+    job.run()
+    steps = {step for step in json.loads(job.timing.read_text()) if step != "load"}
+    assert steps == {"segment original third", "segment quickshear third"}
+    provenance._segmentation_data.cache_clear()
+
+
+def test_the_note_of_a_step_that_an_earlier_run_had_done_is_removed(done, settings):
+    job = ScanJob(find_scans(settings.bids_dir)[0], replace(settings, methods=("quickshear",)))
+    job.run()
+    before = files(settings.out_dir)
+    note, other = (
+        job.paths.stopped("segment original slant"),
+        job.paths.folder / ".sub-01_ses-1_acq-x_load_stopped.txt",
+    )
+    note.touch()  # the disk became read-only between the result and the removal of the note
+    other.touch()  # of another scan, whose step may be under way
+    job.results.unlink()
+    job.run()
+    assert not note.exists()
+    assert files(settings.out_dir) == before | {other: b""}
+
+
+def test_a_study_with_weights_that_are_not_there_ends_before_the_first_scan(settings, tmp_path):
+    missing = replace(settings, segmenter="slant", segmenter_params={"slant": {"weights": str(tmp_path / "none")}})
+    with pytest.raises(InputError, match="none do not exist: expected a folder"):
+        Study(missing).run(jobs=1)
+    assert not settings.out_dir.exists()
+
+
 def test_new_weights_make_a_rescan_again(done, settings, embedded):
     pair = SessionPair(*find_scans(settings.bids_dir)[:2])
     before = RescanJob(pair, settings).recipe()
-    embedded("slant/1_1_1.pt")
+    embedded("slant1mm/whole_brain.pt")
     assert RescanJob(pair, settings).recipe() != before
 
 
@@ -367,7 +423,8 @@ def test_another_version_of_an_external_program_makes_its_scans_again(done, sett
     def planned(anatomy, method, _params, *, implementation, **_options):
         mask = np.zeros(anatomy.scan.shape, bool)
         mask[:, -1] = True
-        return Edit(mask, 0.0, method, implementation)
+        said = {"program": str(tmp_path / "bin/mri_deface"), "log": f"run by {tmp_path}"}
+        return Edit(mask, 0.0, method, implementation, said)
 
     def install(version):
         program = tmp_path / "bin/mri_deface"
@@ -383,7 +440,10 @@ def test_another_version_of_an_external_program_makes_its_scans_again(done, sett
     )
     install("1.22")
     job.run()
-    recipe = read_recipe(job.paths.defaced("mri_deface"))["Recipe"]
+    made = read_recipe(job.paths.defaced("mri_deface"))
+    recipe = made["Recipe"]
+    assert made["Parameters"] == {"program": "mri_deface"}, "what it printed may name anybody"
+    assert str(tmp_path) not in json.dumps(made)
     assert recipe["external_version"] == "1.22"
     assert job.run().computed == 0
     install("1.23")

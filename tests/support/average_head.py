@@ -2,6 +2,7 @@
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
@@ -33,6 +34,15 @@ def anatomy(
     scan = load_scan(nib.Nifti1Image(np.rint(values).astype(np.int16), whole.affine))
     brain = resample(templates.prior("brain"), scan.grid) > 0.5
     return HeadAnatomy(scan, brain=brain, registration=registration if located else None)
+
+
+def person(seed: int, mm: float = 3.0, rms_mm: float = 4.0) -> Volume:
+    """The average head under a smooth random deformation: another face for each seed."""
+    whole = volume(mm)
+    rng = np.random.default_rng(seed)
+    moves = [ndimage.gaussian_filter(rng.standard_normal(whole.data.shape), 12.0 / mm) for _ in range(3)]
+    index = [i + m / m.std() * rms_mm / mm for i, m in zip(np.indices(whole.data.shape), moves, strict=True)]
+    return Volume(ndimage.map_coordinates(whole.data, index, order=1, mode="nearest"), whole.affine)
 
 
 def landmark_fraction(mask: BoolVolume, scan: Scan, name: str) -> float:

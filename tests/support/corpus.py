@@ -131,17 +131,29 @@ def _dimensions() -> Iterator[Content]:
     yield "all dims 32767", _with_all(*((42 + 2 * i, "<h", 32767) for i in range(3))), {}
     yield "2-D", _nifti(_head()[:, :, 20]), {}
     yield "one slice", _nifti(_head()[:, :, :1]), {}
-    yield "31 voxels wide", _nifti(_head()[:31]), {"labels": True}
+    yield "15 voxels wide", _nifti(_head()[:15]), {"labels": True}
     yield "5-D", _nifti(np.zeros((4, 4, 4, 2, 3), "i2")), {}
 
 
 def _geometry() -> Iterator[Content]:
+    alone = (252, "<h", 0)  # no qform beside the sform, which would be used instead
     for place in range(12):
-        yield f"sform with NaN at {place}", _with(280 + 4 * place, "<f", np.nan), {}
+        yield f"sform with NaN at {place}", _with_all(alone, (280 + 4 * place, "<f", np.nan)), {}
     for value in (np.inf, -np.inf, 1e20, -1e30):
-        yield f"sform with {value}", _with(280, "<f", value), {}
-    yield "sform of zeros", _with_all(*((280 + 4 * i, "<f", 0) for i in range(12))), {}
-    yield "sform with two equal axes", _with_all(*((280 + 4 * i, "<f", 1) for i in range(8))), {}
+        yield f"sform with {value}", _with_all(alone, (280, "<f", value)), {}
+    yield "sform of zeros", _with_all(alone, *((280 + 4 * i, "<f", 0) for i in range(12))), {}
+    yield "sform with two equal axes", _with_all(alone, *((280 + 4 * i, "<f", 1) for i in range(8))), {}
+    zeros = [(280 + 4 * i, "<f", 0) for i in range(12)]
+    for value in (np.nan, np.inf, 5.0):
+        yield f"sform of zeros beside a quaternion of {value}", _with_all((256, "<f", value), *zeros), {}
+    for size in (0.0, np.nan, np.inf):
+        yield f"qform alone with voxels of {size} mm", _with_all((254, "<h", 0), (88, "<f", size)), {}
+    for size in (1e-3, 1e6, -1e6):
+        fields = _with_all((254, "<h", 0), (88, "<f", size))
+        yield f"qform alone with voxels of {size} mm along one axis", fields, {"labels": True}
+    for factor in (1e-2, 100.0):
+        content = phantom.nifti_bytes(_head(), np.diag([factor] * 3 + [1.0]) @ phantom.stored_affine("RAS"))
+        yield f"a head {factor} times as large as one", content, {"labels": True}
     yield "no forms", _with_all((252, "<h", 0), (254, "<h", 0)), {}
     for value in (np.nan, np.inf, 1e30):
         yield f"qform alone with pixdim {value}", _with_all((254, "<h", 0), (80, "<f", value)), {}
@@ -196,7 +208,11 @@ def _mgh() -> Iterator[Content]:
         yield f"MGH of type {value}", _put(raw, 20, struct.pack(">i", value)), {"ending": ".mgh"}
     for length in (100, 283, 284, 1000):
         yield f"MGH cut at {length}", raw[:length], {"ending": ".mgh"}
-    yield "MGH with NaN spacing", _put(raw, 30, struct.pack(">f", np.nan)), {"ending": ".mgh"}
+    for size in (np.nan, np.inf, 0.0):
+        yield f"MGH with voxels of {size} mm", _put(raw, 30, struct.pack(">f", size)), {"ending": ".mgh"}
+    for size in (1e-3, 1e4):
+        content = _put(raw, 30, struct.pack(">f", size))
+        yield f"MGH with voxels of {size} mm along one axis", content, {"ending": ".mgh", "labels": True}
     yield "cut MGZ", gzip.compress(raw, 1)[:3000], {"ending": ".mgz"}
 
 

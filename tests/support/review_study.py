@@ -5,10 +5,14 @@ Methods differ in what they do: quickshear cuts the face off, defacer cuts into 
 
 import json
 import os
+import re
 import subprocess
 import sys
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -92,13 +96,36 @@ def write_evidence(paths: UnitPaths, method: str) -> None:
               "Failure II": "1.25 ml of brain are damaged"}[verdict]  # fmt: skip
     found = Verdict(QualityClass(verdict), score, reason, damage if cut else whole, face, np.eye(4), 30.0)
     unit = {"subject": paths.subject, "session": paths.session or "", "scan": paths.stem, "method": method}
-    write_verdict(paths.quality(method), found, {**unit, "implementation": "native"}, {})
+    write_verdict(paths.quality(method), found.to_json(), {**unit, "implementation": "native"}, {})
+
+
+class Door(NamedTuple):
+    """What a browser has after it opened the address: the page's own address, and a cookie."""
+
+    url: str
+    cookie: str
+
+
+def enter(url: str) -> Door:
+    """Open an address as a browser does."""
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        place = re.search(r'url=(/[^"]+/)"', answer.read().decode())[1]
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+    return Door("http://" + urlsplit(url).netloc + place, cookie)
+
+
+def next_address(server) -> str:
+    """The address for another browser, which is printed when one was opened."""
+    while not (line := server.stdout.readline()).startswith("opened; for another browser: "):
+        if not line:
+            raise AssertionError(server.stderr.read())
+    return line.split()[-1]
 
 
 @contextmanager
-def serving(out: Path, *options: str):
+def serving(out: Path, *options: str, browser: bool = False):
     """A server of its own process: gives the process and the address it printed; ends it if it still runs."""
-    command = [sys.executable, "-m", "efface.cli", "review", str(out), "--no-browser", *options]
+    command = [sys.executable, "-m", "efface.cli", "review", str(out), *options, *([] if browser else ["--no-browser"])]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     try:
         line = server.stdout.readline()

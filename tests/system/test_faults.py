@@ -1,5 +1,6 @@
 """A study that is killed, runs on a full or read-only disk, or is started twice: no result is lost or incomplete."""
 
+import json
 import os
 import random
 import shutil
@@ -144,7 +145,10 @@ def test_on_a_full_disk_the_run_ends_in_one_line_and_goes_on_when_there_is_room(
     (small_disk / "ballast").unlink()
     here.run()
     study.run()
-    assert files(here.settings.out_dir) == files(study.settings.out_dir)
+    found, expected = (files(one.settings.out_dir) for one in (here, study))
+    links = [json.loads(one.pop(Path("dataset_description.json")))["DatasetLinks"] for one in (found, expected)]
+    assert found == expected
+    assert links == [{"raw": "../../bids"}, {"raw": "../bids"}]
 
 
 def test_a_folder_that_becomes_read_only_ends_the_run_and_loses_nothing(study, small_disk, monkeypatch):
@@ -251,6 +255,7 @@ def test_a_step_in_time_leaves_no_trace(tmp_path):
         ({"where": None, "memory_gb": -1}, "--memory must be more than 0"),
         ({"where": "moon"}, "--cluster must be tcp://HOST:PORT, or one of slurm, pbs, sge, lsf; received moon"),
         ({"where": "tcp://h:1", "jobs": 2}, "--jobs is for workers that efface starts"),
+        ({"where": "tcp://h:1", "dashboard": True}, "--dashboard is for a scheduler that efface starts"),
         ({"where": "slurm", "memory_gb": 3}, "--memory is for workers on this machine"),
         ({"where": None, "config": Path("x.yaml")}, "--cluster-config goes with --cluster slurm"),
         ({"where": "slurm", "config": Path("missing.yaml")}, "missing.yaml cannot be read as YAML"),
@@ -269,6 +274,7 @@ def test_words_about_clusters_mean_what_they_say(tmp_path):
     made = backend_of("slurm", 5, config=config)
     assert made == Batch("slurm", 5, {"cores": 4, "processes": 2, "memory": "8GB"})
     assert made.at_most(2).jobs == 2
+    assert [backend_of(where, 1, dashboard=True).dashboard for where in (None, "slurm")] == [True, True]
     config.write_text("- a list")
     with pytest.raises(InputError, match="must hold options of dask-jobqueue"):
         backend_of("slurm", config=config)

@@ -38,7 +38,7 @@ class Page:
         self.driver = driver
         driver.get("about:blank")
         driver.get(url)
-        self.wait("document.body.dataset.ready")
+        self.wait("document.body?.dataset.ready")  # the first page leads on to another
 
     def js(self, expression):
         return self.driver.execute_script(f"return {expression}")
@@ -69,7 +69,7 @@ class Page:
         self.wait("document.getElementById('automatic').childElementCount")
 
     def loaded(self):
-        self.wait("document.body.dataset.loaded")
+        self.wait("document.body?.dataset.loaded")
 
     def errors(self):
         return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
@@ -135,6 +135,9 @@ def test_images_overlays_and_faces_are_drawn_and_nothing_comes_from_elsewhere(vi
         page.wait("document.getElementById('face-before').naturalWidth")
         hosts = page.js("performance.getEntriesByType('resource').map(e => new URL(e.name).host)")
         assert {h for h in hosts if h} == {url.split("/")[2]}
+        assert url.split("/")[-1] not in viewer.current_url  # the ticket has left the address bar and cannot be sent on
+        assert page.js("document.referrer") == ""
+        assert page.js("document.cookie") == ""  # no script can read the cookie
         assert page.errors() == []
 
 
@@ -190,7 +193,7 @@ def test_blind_hides_the_verdict_until_the_vote(driver, tmp_path):
 def test_two_reviewers_at_one_server_lose_nothing(driver, tmp_path):
     out = review_study.make(tmp_path / "study", subjects=2)
     with (
-        review_study.serving(out) as (_, url),
+        review_study.serving(out, "--blind") as (server, url),
         chromium.browser(tmp_path / "profile") as other,
     ):
         pages = []
@@ -200,11 +203,13 @@ def test_two_reviewers_at_one_server_lose_nothing(driver, tmp_path):
             page = Page.__new__(Page)
             page.driver = one
             one.get(url)
+            page.wait("document.getElementById('name')")
+            url = review_study.next_address(server)
             one.execute_script("sessionStorage.clear()")
             one.refresh()
             page.wait("document.getElementById('name').open")
             page.press(*name, ENTER)
-            page.wait("document.body.dataset.ready")
+            page.wait("document.body?.dataset.ready")
             pages.append(page)
         for number in range(6):
             for page, key in zip(pages, "12", strict=True):

@@ -24,6 +24,19 @@ def test_too_little_memory_is_reported_as_such(error):
         raise error
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory",
+        "std::bad_alloc",
+    ],
+)
+def test_too_little_memory_of_the_machine_is_no_other_fault(text):
+    with pytest.raises(MemoryError, match="testing") as caught, gpu_memory("testing"):
+        raise RuntimeError(text)
+    assert not isinstance(caught.value, GpuMemoryError)
+
+
 def test_other_errors_stay_as_they_are():
     with pytest.raises(RuntimeError, match="shapes do not fit") as caught, gpu_memory("testing"):
         raise RuntimeError("shapes do not fit")

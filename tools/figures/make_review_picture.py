@@ -39,7 +39,11 @@ def main(study: str, case: str = "") -> None:
             options.add_argument(flag)
         driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
         try:
-            driver.get(f"{server.stdout.readline().split()[1]}#{case}")
+            driver.get(server.stdout.readline().split()[1])  # works once, and leads on to the page
+            while not driver.execute_script("return document.body?.dataset.ready"):
+                time.sleep(0.1)
+            driver.get(f"{driver.current_url.partition('#')[0]}#{case}")
+            driver.refresh()
             end = time.monotonic() + PATIENCE_S
             shown = "return document.body.dataset.loaded && document.getElementById('face-after').naturalWidth"
             while not driver.execute_script(shown) and time.monotonic() < end:

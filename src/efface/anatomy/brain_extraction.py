@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from efface._gpu import gpu_memory
 from efface.anatomy import templates
@@ -23,16 +24,10 @@ FOUND_BRAIN_ML = (400.0, 2400.0)
 """Volumes between which a mask that was found can be a human brain, from a toddler's to a very large adult's."""
 USABLE_BRAIN_ML = (300.0, 3000.0)
 """Volumes between which any mask, a given one too, can be segmented."""
+ALONE_SHARE = 0.9
+"""Share of the tissue of a scan that a brain mask must cover, for the scan to show a brain alone. Stripped brains have
+more than 0.99, whole heads 0.15 to 0.5."""
 _DEEPBET = threading.Lock()
-UPRIGHT_DEG = 15.0
-"""Heads turned further than this from the average head are turned upright before the brain is looked for."""
-
-
-def is_turned(average_to_scan: Affine) -> bool:
-    """Whether a head is turned by more than `UPRIGHT_DEG` from the average head."""
-    u, _, vt = np.linalg.svd(average_to_scan[:3, :3])
-    cosine = (np.trace(u @ vt) - 1) / 2
-    return bool(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))) > UPRIGHT_DEG)
 
 
 def turned_brain_mask(scan: Volume, average_to_scan: Affine) -> BoolVolume:
@@ -41,6 +36,29 @@ def turned_brain_mask(scan: Volume, average_to_scan: Affine) -> BoolVolume:
     upright = resample(scan, average.grid, average_to_scan)
     found = Volume(brain_mask(upright).astype(np.float32), average.affine)
     return resample(found, Grid(scan.grid.shape, scan.affine), invert(average_to_scan)) > 0.5
+
+
+def stripped_brain(scan: Volume) -> BoolVolume | None:
+    """What a scan shows if it can be a brain without its head: tissue in the middle of nothing.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Voxels above zero, holes filled; None if they touch the border of the image, as a neck does, or have not the
+        volume of a brain. A whole head may pass: see `shows_brain_alone`.
+    """
+    tissue = scan.data > 0
+    volume_ml = np.count_nonzero(tissue) * float(np.prod(scan.grid.spacing_mm)) / 1000
+    if volume_ml > FOUND_BRAIN_ML[1] or any(np.take(tissue, (0, -1), axis).any() for axis in range(3)):
+        return None
+    filled: BoolVolume = ndimage.binary_fill_holes(tissue)
+    volume_ml = np.count_nonzero(filled) * float(np.prod(scan.grid.spacing_mm)) / 1000
+    return filled if FOUND_BRAIN_ML[0] <= volume_ml <= FOUND_BRAIN_ML[1] else None
+
+
+def shows_brain_alone(tissue: BoolVolume, brain: BoolVolume) -> bool:
+    """Whether a brain mask covers all that a scan shows, but for scattered voxels."""
+    return bool(np.count_nonzero(tissue & brain) >= ALONE_SHARE * np.count_nonzero(tissue))
 
 
 def check_found_volume(mask: BoolVolume, voxel_mm3: float) -> None:

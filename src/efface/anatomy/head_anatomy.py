@@ -6,15 +6,27 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from efface.anatomy import templates
-from efface.anatomy.brain_extraction import brain_mask, check_found_volume, is_turned, turned_brain_mask
+from efface.anatomy.background import Background, find_background
+from efface.anatomy.brain_extraction import (
+    brain_mask,
+    check_found_volume,
+    shows_brain_alone,
+    stripped_brain,
+    turned_brain_mask,
+)
+from efface.anatomy.brain_witness import MISSED_ML, missed_brain
 from efface.anatomy.head_mask import head_mask
-from efface.anatomy.landmarks import FacialLandmark, find_landmarks
-from efface.errors import InputError, RegistrationError
+from efface.anatomy.head_pose import find_pose
+from efface.anatomy.landmarks import FacialLandmark, upright_landmarks
+from efface.anatomy.pose_network import PosePrediction, predict
+from efface.anatomy.upright import is_turned
+from efface.anatomy.wraparound import Wrap, find_wrap, whole_scan
+from efface.errors import AnatomyError, InputError, RegistrationError
 from efface.io.scan import Scan
 from efface.spatial import registration as spatial_registration
 from efface.spatial.masks import distance_mm
 from efface.spatial.registration import AffineResult
-from efface.spatial.types import Affine, BoolVolume, FloatVolume
+from efface.spatial.types import Affine, BoolVolume, FloatVolume, Volume
 
 
 class HeadAnatomy:
@@ -52,14 +64,63 @@ class HeadAnatomy:
             msg = "the brain mask is empty; expected at least one voxel inside: check it"
             raise InputError(msg)
         self.scan = scan
+        self._given_brain = brain
         self._brain = None if brain is None else np.asarray(brain != 0)
-        self._registration = registration
+        self._registration = self._given_registration = registration
         self._landmarks = landmarks
+        self._looked_at: tuple[Affine, tuple[FacialLandmark, ...]] | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Oddities of the scan that did not prevent its use."""
         return self.scan.warnings
+
+    def knowing(self, brain: BoolVolume | None, registration: AffineResult) -> "HeadAnatomy":
+        """Return the anatomy of the same scan with a brain mask and a pose from elsewhere; what was computed is kept.
+
+        Parameters
+        ----------
+        brain
+            On the scan's RAS+ grid; None finds it.
+        registration
+            Of the average head.
+        """
+        other = HeadAnatomy(self.scan, brain, registration=registration)
+        for name in ("background", "signal", "image", "head", "wrap", "prediction"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
+
+    @functools.cached_property
+    def wrap(self) -> Wrap | None:
+        """Parts of the head that continue at the opposite border of the scan; None where there are none."""
+        return find_wrap(self.image)
+
+    @functools.cached_property
+    def whole(self) -> "HeadAnatomy":
+        """Anatomy of the whole head: this one, or that of a larger image in which what wraps around is in its place.
+
+        What stays has the same mm in both, so a given registration holds for both.
+        """
+        if self.wrap is None:
+            return self
+        brain = None if self._given_brain is None else self.wrap.whole(self._given_brain != 0, empty=False)
+        return HeadAnatomy(whole_scan(self.scan, self.wrap), brain, registration=self._given_registration)
+
+    @functools.cached_property
+    def background(self) -> Background:
+        """The level of the scan's air, and whether its air is noise."""
+        return find_background(self.scan)
+
+    @functools.cached_property
+    def signal(self) -> FloatVolume:
+        """Intensities above those of air, same grid as the scan."""
+        return self.background.signal(self.scan.data)
+
+    @functools.cached_property
+    def image(self) -> Volume:
+        """The scan with dark air at 0, in which all anatomy is found."""
+        return Volume(self.background.image(self.signal), self.scan.affine)
 
     @functools.cached_property
     def head(self) -> BoolVolume:
@@ -70,16 +131,29 @@ class HeadAnatomy:
         AnatomyError
             If nothing stands out from the background.
         """
-        return head_mask(self.scan.volume)
+        return head_mask(self.image)
+
+    @functools.cached_property
+    def prediction(self) -> PosePrediction:
+        """What the pose network sees; the pose and the check of the brain mask need it."""
+        return predict(self.image)
 
     @property
     def registration(self) -> AffineResult:
         """The affine registration of the average head, with its verdict."""
         if self._registration is None:
-            self._registration = spatial_registration.register_affine(
-                templates.average_head(), self.scan.volume, discriminating_mask=templates.cranium()
-            )
+            self._registration = find_pose(self.image, self._landmarks_at, lambda _image: self.prediction)
         return self._registration
+
+    @property
+    def known_registration(self) -> AffineResult | None:
+        """The registration that was given, or has been found."""
+        return self._registration
+
+    @property
+    def was_registered(self) -> bool:
+        """Whether the registration was given."""
+        return self._given_registration is not None
 
     @functools.cached_property
     def registration_mi(self) -> AffineResult:
@@ -90,7 +164,7 @@ class HeadAnatomy:
         RegistrationError
             If the registration did not converge.
         """
-        return spatial_registration.refine_affine(templates.average_head(), self.scan.volume, self.average_to_scan)
+        return spatial_registration.refine_affine(templates.average_head(), self.image, self.average_to_scan)
 
     @property
     def average_to_scan(self) -> Affine:
@@ -113,8 +187,15 @@ class HeadAnatomy:
     def landmarks(self) -> tuple[FacialLandmark, ...]:
         """Eyes, nose, ears and mouth found by the landmark network."""
         if self._landmarks is None:
-            self._landmarks = find_landmarks(self.scan.volume)
+            pose = self.registration
+            self._landmarks = self._landmarks_at(self.image, pose.matrix if pose.converged else np.eye(4))
         return self._landmarks
+
+    def _landmarks_at(self, volume: Volume, pose: Affine) -> tuple[FacialLandmark, ...]:
+        """Landmarks of the scan in a pose; the last pose's are kept, because the search ends with the one it found."""
+        if self._looked_at is None or not np.array_equal(self._looked_at[0], pose):
+            self._looked_at = (pose, upright_landmarks(volume, pose))
+        return self._looked_at[1]
 
     @property
     def knows_brain(self) -> bool:
@@ -137,22 +218,67 @@ class HeadAnatomy:
         return self._brain
 
     @functools.cached_property
+    def missed_brain(self) -> BoolVolume:
+        """What the brain mask leaves out although a network that never saw the mask is sure that it is brain."""
+        if self.shows_brain_alone:
+            return np.zeros(self.scan.shape, dtype=np.bool_)
+        return missed_brain(self.prediction.brain, self.brain, self.scan.grid)
+
+    @property
+    def pose_doubts(self) -> tuple[str, ...]:
+        """A warning where another program found the pose, because our own registration was refused."""
+        by = self._registration.by if self._registration is not None else ""
+        if not by:
+            return ()
+        return (
+            f"our own search for the head was refused, and {by} found a pose that passed the checks: look at the face",
+        )
+
+    @property
+    def brain_doubts(self) -> tuple[str, ...]:
+        """A warning where the brain mask misses more than masks of good scans do."""
+        ml = float(np.count_nonzero(self.missed_brain)) * float(np.prod(self.scan.spacing_mm)) / 1000
+        if ml <= MISSED_ML:
+            return ()
+        return (
+            f"the brain mask seems to miss {ml:.0f} ml of brain (a second network is sure of them; expected at most "
+            f"{MISSED_ML:.0f} ml): look at the mask, or give a better one with --brain-mask",
+        )
+
+    @functools.cached_property
+    def shows_brain_alone(self) -> bool:
+        """Whether the scan shows a brain without its head; its mask is then all that the scan shows."""
+        if self._tissue is None:
+            return False
+        try:
+            brain = brain_mask(self.image.data) if self._brain is None else self._brain
+        except AnatomyError:
+            return False
+        return shows_brain_alone(self._tissue, brain)
+
+    @functools.cached_property
+    def _tissue(self) -> BoolVolume | None:
+        return stripped_brain(self.image)
+
+    @functools.cached_property
     def brain_distance_mm(self) -> FloatVolume:
         """Distance of every voxel from the brain mask, 0 inside, same grid as the scan."""
         distance = distance_mm(~self.brain, self.scan.spacing_mm)
         return np.ascontiguousarray(distance, dtype=np.float32)
 
     def _found_brain(self) -> BoolVolume:
+        if self._tissue is not None and self.shows_brain_alone:
+            return self._tissue
         if self._registration is not None or spatial_registration.default_threads() < 2:
-            return self._turned_brain() if self._is_turned() else brain_mask(self.scan.data)
+            return self._turned_brain() if self._is_turned() else brain_mask(self.image.data)
         # The pose and the brain take about as long, and one core each; few heads turn out to be turned.
         with ThreadPoolExecutor(1) as pool:
-            straight = pool.submit(brain_mask, self.scan.data)
+            straight = pool.submit(brain_mask, self.image.data)
             turned = self._is_turned()
         return self._turned_brain() if turned else straight.result()
 
     def _is_turned(self) -> bool:
-        return self.registration.converged and is_turned(self.registration.matrix)
+        return self.registration.converged and is_turned(self.registration.matrix, self.scan.affine)
 
     def _turned_brain(self) -> BoolVolume:
-        return turned_brain_mask(self.scan.volume, self.registration.matrix)
+        return turned_brain_mask(self.image, self.registration.matrix)

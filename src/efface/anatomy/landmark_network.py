@@ -16,16 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from efface._gpu import gpu_memory
+from efface.anatomy.head_networks import WINDOW, grid_around, loaded, normalised, u_shaped
 from efface.anatomy.templates import FEATURE_LABELS
-from efface.errors import DataPackageError
 from efface.spatial.resampling import block_mean, resample
-from efface.spatial.types import FloatVolume, Grid, Volume
+from efface.spatial.types import Grid, Volume
 
 GRID_MM = 5.0
 CHANNELS = (16, 32, 64, 128)
 CLASSES = 1 + len(FEATURE_LABELS)
-WINDOW = (1.0, 99.5)
-"""Percentiles of a scan that become 0 and 1."""
 WEIGHTS = Path(__file__).parents[1] / "data" / "defacer.pt"
 _STEP = 2 ** (len(CHANNELS) - 1)
 
@@ -70,13 +68,7 @@ class LandmarkNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, shape (n, 5, x, y, z), of intensities, shape (n, 1, x, y, z)."""
-        levels: list[Tensor] = []
-        for depth, block in enumerate(self.down):
-            x = block(x if depth == 0 else nn.functional.max_pool3d(x, 2))
-            levels.append(x)
-        for up, merge, skip in reversed(list(zip(self.up, self.merge, levels[:-1], strict=True))):
-            x = merge(torch.cat([skip, up(x)], dim=1))
-        logits: Tensor = self.head(x)
+        logits: Tensor = self.head(u_shaped(x, self.down, self.up, self.merge))
         return logits
 
 
@@ -89,17 +81,7 @@ def trained_network() -> LandmarkNet:
     DataPackageError
         If its weights are missing.
     """
-    if not WEIGHTS.is_file():
-        msg = f"the weights of Defacer are missing from the installed efface ({WEIGHTS}): install it again"
-        raise DataPackageError(msg)
-    network = LandmarkNet()
-    state = torch.load(WEIGHTS, map_location="cpu", weights_only=True)
-    network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    network.eval()
-    if torch.cuda.is_available():
-        with gpu_memory("loading the landmark network"):
-            network.cuda()
-    return network
+    return loaded(LandmarkNet(), WEIGHTS, "Defacer")
 
 
 def feature_probabilities(volume: Volume, network: LandmarkNet | None = None) -> tuple[NDArray[np.float32], Grid]:
@@ -128,18 +110,10 @@ def network_grid(grid: Grid) -> Grid:
     """The 5 mm grid over a scan's whole field of view, along its axes, sides padded to multiples of 8 voxels.
 
     Sides are 16 at least: one voxel is left of 8 on the network's last level, and one has no variance to norm by.
+
+    Raises
+    ------
+    InputError
+        If the voxel size asks for a grid beyond `MAXIMUM_VOXELS`.
     """
-    direction = grid.affine[:3, :3] / grid.spacing_mm
-    extent = np.array(grid.shape) * grid.spacing_mm
-    sides = np.maximum(2, np.ceil(extent / GRID_MM / _STEP - 1e-4)).astype(int) * _STEP
-    centre = grid.affine @ np.append((np.array(grid.shape) - 1) / 2, 1.0)
-    affine = np.eye(4)
-    affine[:3, :3] = direction * GRID_MM
-    affine[:3, 3] = centre[:3] - affine[:3, :3] @ ((sides - 1) / 2)
-    return Grid((int(sides[0]), int(sides[1]), int(sides[2])), affine)
-
-
-def normalised(data: FloatVolume) -> FloatVolume:
-    """Intensities with the percentiles of `WINDOW` at 0 and 1, clipped."""
-    low, high = np.percentile(data, WINDOW)
-    return np.asarray(np.clip((data - low) / max(float(high - low), 1e-6), 0, 1), dtype=np.float32)
+    return grid_around(grid, GRID_MM, _STEP, "finding facial landmarks")

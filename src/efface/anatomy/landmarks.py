@@ -1,7 +1,7 @@
 """Facial landmarks in a scan: eyes, nose, ears and mouth, found by a network, and their voxels."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,11 @@ from scipy import ndimage
 from scipy.spatial import Delaunay
 
 from efface.anatomy.templates import FEATURE_LABELS
+from efface.anatomy.upright import is_turned, rotation_of, upright_grid
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.boxes import box_corners
 from efface.spatial.resampling import resample
-from efface.spatial.types import BoolVolume, Grid, Volume
+from efface.spatial.types import Affine, BoolVolume, Grid, Volume
 
 if TYPE_CHECKING:
     from efface.anatomy.landmark_network import LandmarkNet
@@ -28,6 +29,7 @@ GAP_VOXELS = 4
 """A nose or a mouth in pieces that lie this near is one: metal in the teeth makes a hole in the middle of a mouth."""
 HOLE_VOXELS = 10
 """A mouth on either side of a hole no wider than a mouth is one, and the hole is part of it."""
+AIR_PERCENTILE = 1.0
 FOREGROUND = 0.5
 """Probability of being any feature from which a voxel is one."""
 
@@ -89,6 +91,32 @@ def find_landmarks(volume: Volume, network: "LandmarkNet | None" = None) -> tupl
         lead = np.minimum(features[number - 1] - others, present)
         found += _components(name, lead > 0, lead, grid)
     return tuple(found)
+
+
+def upright_landmarks(volume: Volume, average_to_scan: Affine) -> tuple[FacialLandmark, ...]:
+    """Find the facial landmarks of a head in any pose: the network knows heads that are about upright.
+
+    Parameters
+    ----------
+    volume
+        A head, RAS+.
+    average_to_scan
+        Its pose, average head mm to scan mm.
+    """
+    if not is_turned(average_to_scan, volume.affine):
+        return find_landmarks(volume)
+    turn = rotation_of(average_to_scan)
+    upright = upright_grid(volume, turn)
+    air = float(np.percentile(volume.data, AIR_PERCENTILE))
+    found = find_landmarks(Volume(resample(volume, upright, turn, fill=air), upright.affine))
+    return tuple(
+        replace(
+            landmark,
+            centre_mm=apply_affine(turn, landmark.centre_mm),
+            lead=Volume(landmark.lead.data, turn @ landmark.lead.affine),
+        )
+        for landmark in found
+    )
 
 
 def missing(features: Iterable[FacialLandmark]) -> dict[str, int]:

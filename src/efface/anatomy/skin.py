@@ -1,6 +1,7 @@
 """The skin surface: where a smoothed scan crosses one threshold."""
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface.errors import InputError
+from efface.spatial.grid_limits import check_voxels
 from efface.spatial.masks import otsu_threshold
-from efface.spatial.types import FloatVolume, Volume
+from efface.spatial.types import FloatVolume, Grid, Volume
 
 GRID_MM, COARSE_MM = 1.0, 4.0
 SMOOTH_MM = 1.25
@@ -62,7 +64,7 @@ def head_surface(volume: Volume, *, threshold: float | None = None) -> Surface:
     Parameters
     ----------
     volume
-        A head, any orientation and spacing, with air near 0.
+        A head, any orientation and spacing, with dark air at 0, as `efface.anatomy.background.dark_air` gives it.
     threshold
         Intensity at the surface; half of Otsu's threshold when not given. For a defaced scan, give the original's.
 
@@ -107,12 +109,17 @@ def smoothed(volume: Volume, step_mm: float) -> Volume:
     """Smooth a volume and sample it at `step_mm` along its axes at once: one matrix of Gaussian weights an axis.
 
     The new grid has a margin where everything has faded to the air outside, 0.
+
+    Raises
+    ------
+    InputError
+        If the voxel size asks for a grid beyond `MAXIMUM_VOXELS`.
     """
     data: FloatVolume = volume.data
     affine = volume.affine.copy()
+    check_voxels(_sampled_sides(volume.grid, step_mm), f"sampling the skin at {step_mm:g} mm")
     for axis, (count, spacing) in enumerate(zip(volume.data.shape, volume.grid.spacing_mm, strict=True)):
-        sigma = max(SMOOTH_MM, SMOOTH_VOXELS * spacing)
-        margin = 4 * sigma + step_mm
+        sigma, margin = _sigma_mm(spacing), _margin_mm(spacing, step_mm)
         new_mm = np.arange(-margin, (count - 1) * spacing + margin, step_mm)
         offsets = (new_mm[:, None] - spacing * np.arange(count)) / sigma
         weights = spacing / (sigma * np.sqrt(2 * np.pi)) * np.exp(-0.5 * offsets**2)
@@ -121,6 +128,22 @@ def smoothed(volume: Volume, step_mm: float) -> Volume:
         affine[:3, 3] -= volume.affine[:3, axis] / spacing * margin
         affine[:3, axis] *= step_mm / spacing
     return Volume(data, affine)
+
+
+def _sigma_mm(spacing: float) -> float:
+    return max(SMOOTH_MM, SMOOTH_VOXELS * spacing)
+
+
+def _margin_mm(spacing: float, step_mm: float) -> float:
+    return 4 * _sigma_mm(spacing) + step_mm
+
+
+def _sampled_sides(grid: Grid, step_mm: float) -> list[int]:
+    """Voxels along each axis of what `smoothed` makes, rounded up."""
+    return [
+        math.ceil(((count - 1) * spacing + 2 * _margin_mm(spacing, step_mm)) / step_mm)
+        for count, spacing in zip(grid.shape, grid.spacing_mm.tolist(), strict=True)
+    ]
 
 
 def _remove_specks(data: FloatVolume, threshold: float) -> None:

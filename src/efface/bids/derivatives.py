@@ -60,7 +60,7 @@ class UnitPaths:
         return self._anat(method, "qc.json")
 
     def mask(self, method: str) -> Path:
-        """1 = voxel changed."""
+        """1 = edited region."""
         return self._anat(method, "mask.nii.gz")
 
     def segmentation(self, method: str, segmenter: str) -> Path:
@@ -68,8 +68,12 @@ class UnitPaths:
         name = "dseg.nii.gz" if segmenter == UNNAMED_SEGMENTER else f"seg-{segmenter}_dseg.nii.gz"
         return self._anat(method, name)
 
+    def registration(self, description: str) -> Path:
+        """How it was sampled again, JSON: ``resampled`` on its own grid, ``rescanaffine`` on its other session's."""
+        return self._anat(description, "registration.json")
+
     def resampled(self, description: str) -> Path:
-        """The scan sampled again: ``resampled`` on its own grid, ``rescanaffine`` on its other session's, and so on."""
+        """The scan sampled again; it shows the face, so it is never in the study's own folder."""
         return self._anat(description, f"{self.suffix}.nii.gz")
 
     def brain(self) -> Path:
@@ -156,9 +160,29 @@ class GroupPaths:
         return self.out_dir / "rescan.tsv"
 
     @property
+    def scans(self) -> Path:
+        """Which scans belong to the study."""
+        return self.out_dir / "study_scans.tsv"
+
+    @property
+    def rescan_pairs(self) -> Path:
+        """Which sessions were compared as a rescan, and which were too far apart."""
+        return self.out_dir / "rescan_pairs.tsv"
+
+    @property
+    def left_out(self) -> Path:
+        """Results in the folder that do not belong to the study, and why."""
+        return self.out_dir / "left_out.tsv"
+
+    @property
     def statistics(self) -> Path:
         """Table of intervals and tests."""
         return self.out_dir / "statistics.tsv"
+
+    @property
+    def statistics_passed(self) -> Path:
+        """The same on the scans that passed the quality check with every method."""
+        return self.out_dir / "statistics_passed.tsv"
 
     @property
     def quality(self) -> Path:
@@ -194,9 +218,16 @@ class GroupPaths:
         return sorted(self.out_dir.glob("sub-*/sub-*_desc-*_rescan.tsv"))
 
 
+def private_folder(out_dir: Path) -> Path:
+    """Where a study keeps what shows an undefaced face, if it is asked to keep it: beside the folder that is shared."""
+    out_dir = out_dir.resolve()
+    return out_dir.with_name(f"{out_dir.name}-private")
+
+
 def recipe_of(path: Path) -> Path:
-    """The JSON beside an image or a table that says how it was made."""
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv") + ".json")
+    """The JSON beside an image or a table that says how it was made; of a JSON, itself."""
+    stem = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv").removesuffix(".json")
+    return path.with_name(f"{stem}.json")
 
 
 def alphanumeric(name: str) -> str:

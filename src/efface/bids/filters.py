@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.errors import InputError
+from efface.io.absent_content import check_content
 
 QUERY = "t1w"
 ANY = "*"
@@ -19,11 +20,13 @@ SHORT = {
     "subject": "sub", "session": "ses", "acquisition": "acq", "reconstruction": "rec", "direction": "dir", "run": "run",
     "ceagent": "ce", "part": "part", "inversion": "inv", "echo": "echo", "flip": "flip", "mt": "mt", "sample": "sample",
     "modality": "mod", "processing": "proc", "chunk": "chunk", "space": "space", "task": "task", "tracer": "trc",
-    "suffix": "suffix", "extension": "ext", "datatype": "datatype",
+    "suffix": "suffix", "extension": "ext", "datatype": "datatype", "resolution": "res", "density": "den",
+    "label": "label", "segmentation": "seg", "atlas": "atlas", "description": "desc",
 }  # fmt: skip
 """Long names of entities, as pybids has them, and how they are spelled in file names; a filter may use either."""
 NUMBERS = frozenset({"run", "echo", "inv", "flip", "chunk"})
 """Entities whose values are numbers: ``run-01`` is run 1. ``ses-01`` is not session 1."""
+BYTE_ORDER_MARK = "\ufeff"
 EXAMPLE = '{"t1w": {"acquisition": "mprage", "run": 1}}'
 
 Value = str | None
@@ -80,10 +83,12 @@ def load_filter(source: str | Path | Mapping[str, Any]) -> BidsFilter:
 
 def _parsed(text: str) -> Mapping[str, Any]:
     what = "the BIDS filter"
+    text = text.removeprefix(BYTE_ORDER_MARK)
     if not text.lstrip().startswith("{"):
         what = f"the BIDS filter {text}"
+        check_content(Path(text))
         try:
-            text = Path(text).read_text(encoding="utf-8")
+            text = Path(text).read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not text"
             msg = f"{what} cannot be read ({reason}): give a JSON file, or JSON like {EXAMPLE}"

@@ -12,9 +12,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+from efface.bids.bidsignore import NAME as BIDSIGNORE
+from efface.bids.bidsignore import load_bidsignore
 from efface.bids.filters import BidsFilter
 from efface.errors import InputError
+from efface.io.absent_content import check_content
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +26,10 @@ SUFFIX = "T1w"
 ENDINGS = (f"_{SUFFIX}.nii", f"_{SUFFIX}.nii.gz")
 LABEL = re.compile(r"[A-Za-z0-9+]+")
 """What BIDS allows as the value of an entity; output paths are made of these."""
+NO_MAGNITUDE: Mapping[str, tuple[str, ...]] = MappingProxyType({"part": ("phase", "real", "imag")})
+"""Values of entities of a file that shows no head in magnitudes: of complex data, only ``part-mag`` is a scan."""
+DERIVED = ("space", "res", "den", "label", "seg", "atlas", "desc")
+"""Entities that only files have which were made of a scan; such a file is taken where a filter names its entity."""
 MOST_NAMES = 20
 """An error lists no more labels than this."""
 
@@ -56,6 +64,9 @@ def find_scans(
 ) -> list[T1wScan]:
     """List the T1w scans of a BIDS data set, by subject, session and name.
 
+    Left out, with a warning, are files that ``.bidsignore`` names, parts of complex data other than the magnitude
+    (`NO_MAGNITUDE`), and what was made of a scan (`DERIVED`), unless the filter names that entity.
+
     Parameters
     ----------
     bids_dir
@@ -77,16 +88,20 @@ def find_scans(
     if not bids_dir.is_dir():
         msg = f"BIDS folder {bids_dir} does not exist: check the path"
         raise InputError(msg)
-    if validate and not (bids_dir / "dataset_description.json").is_file():
+    description = bids_dir / "dataset_description.json"
+    if validate:
+        check_content(description)
+    if validate and not description.is_file():
         msg = f"{bids_dir} has no dataset_description.json (not BIDS): check it, or give --skip-bids-validation"
         raise InputError(msg)
     wanted = {label.removeprefix("sub-") for label in subjects}
     try:
-        found, misnamed = _index(bids_dir, wanted, bids_filter)
+        found, misnamed, left_out = _index(bids_dir, wanted, bids_filter)
     except OSError as error:
         msg = f"{error.filename} cannot be read ({error.strerror}): check its permissions"
         raise InputError(msg) from error
     _report_misnamed(bids_dir, misnamed, validate=validate)
+    _report_left_out(bids_dir, left_out, any_left=bool(found))
     _check_labels("participant", wanted, {s.subject for s in found}, bids_dir)
     if not found:
         msg = f"{bids_dir} holds no T1w scan (expected sub-*/[ses-*/]anat/*_T1w.nii[.gz]): check the folder"
@@ -100,21 +115,40 @@ def find_scans(
     return kept
 
 
-def _index(bids_dir: Path, wanted: set[str], bids_filter: BidsFilter | None) -> tuple[list[T1wScan], list[str]]:
-    """The scans in order, and T1w files whose names are not BIDS."""
+def _index(
+    bids_dir: Path, wanted: set[str], bids_filter: BidsFilter | None
+) -> tuple[list[T1wScan], list[str], dict[str, list[str]]]:
+    """The scans in order, T1w files whose names are not BIDS, and T1w files that are left out, by the reason why."""
     from bids2table import parse_bids_entities
 
+    is_ignored = load_bidsignore(bids_dir)
     sources: list[T1wScan] = []
     misnamed: list[str] = []
+    left_out: dict[str, list[str]] = {}
     for subject, session, path in _candidates(bids_dir, wanted):
         name = path.rsplit(os.sep, 1)[1]
+        if is_ignored and is_ignored(os.path.relpath(path, bids_dir)):
+            left_out.setdefault(f"ignored by {BIDSIGNORE}", []).append(os.path.relpath(path, bids_dir))
+            continue
         # Given the name alone, it is twice as fast; the datatype is known from the folder.
         entities = parse_bids_entities(name)
         if not _well_named(name, entities, subject, session):
             misnamed.append(os.path.relpath(path, bids_dir))
+        elif why := _why_no_scan(entities, bids_filter):
+            left_out.setdefault(why, []).append(os.path.relpath(path, bids_dir))
         elif bids_filter is None or bids_filter.matches({**entities, "datatype": "anat"}):
             sources.append(T1wScan(subject, session, name.rsplit("_", 1)[0], Path(path)))
-    return sorted(sources, key=lambda s: (s.subject, s.session or "", s.stem, s.path.name)), misnamed
+    return sorted(sources, key=lambda s: (s.subject, s.session or "", s.stem, s.path.name)), misnamed, left_out
+
+
+def _why_no_scan(entities: Mapping[str, str], bids_filter: BidsFilter | None) -> str:
+    """Why a well-named T1w file is no scan to deface; empty where it is one."""
+    for name, values in NO_MAGNITUDE.items():
+        if entities.get(name) in values:
+            return f"{name}-{entities[name]}: no magnitude image"
+    asked = bids_filter.conditions if bids_filter else {}
+    made = [name for name in DERIVED if name in entities and name not in asked]
+    return f"{made[0]}-: made of a scan" if made else ""
 
 
 def _candidates(bids_dir: Path, wanted: set[str]) -> Iterator[tuple[str, str | None, str]]:
@@ -161,7 +195,19 @@ def _report_misnamed(bids_dir: Path, misnamed: Sequence[str], *, validate: bool)
     if validate:
         msg = f"{what}: rename them (letters and digits, the folder's sub- and ses-), or give --skip-bids-validation"
         raise InputError(msg)
-    log.warning("%s; they are left out", what)
+    log.warning(
+        "%d T1w files have no valid BIDS name in their folder, the first %s; they are left out", len(misnamed), first
+    )
+
+
+def _report_left_out(bids_dir: Path, left_out: Mapping[str, Sequence[str]], *, any_left: bool) -> None:
+    """Warn of T1w files that are no scans to deface, or refuse a data set that has no others."""
+    for why, names in left_out.items():
+        log.warning("%d T1w files are left out (%s), the first %s", len(names), why, ascii(sorted(names)[0]))
+    if left_out and not any_left:
+        reasons = "; ".join(f"{len(names)} files are left out ({why})" for why, names in left_out.items())
+        msg = f"{bids_dir} holds no T1w scan to deface: {reasons}: check the folder, or name them in --bids-filter"
+        raise InputError(msg)
 
 
 def _check_labels(what: str, wanted: set[str], have: set[str], bids_dir: Path | None) -> None:

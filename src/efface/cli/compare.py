@@ -6,7 +6,7 @@ from pathlib import Path
 
 from efface.cli import options as shared
 
-HELP = "Dice of two segmentations: whole brain, nine regions, 132 labels"
+HELP = "Dice of two segmentations: whole brain (union, and all labels pooled), nine regions, 132 labels"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

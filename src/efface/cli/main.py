@@ -14,7 +14,21 @@ from efface.cli.options import DONE, INTERRUPTED, USAGE, complain
 from efface.errors import EffaceError
 from efface.io.scratch import clean_up
 
-COMMANDS = ("deface", "segment", "compare", "qc", "study", "report", "review", "dataset", "demo", "train", "methods")
+COMMANDS = (
+    "deface",
+    "segment",
+    "compare",
+    "qc",
+    "audit",
+    "share",
+    "study",
+    "report",
+    "review",
+    "dataset",
+    "demo",
+    "train",
+    "methods",
+)
 """Each is a module of this package with ``HELP``, ``add_arguments(parser)`` and ``run(options)``."""
 EPILOG = "Exit codes: 0 all done; 1 some scans failed (listed at the end); 2 usage or input error (one line on stderr)."
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -15,11 +15,19 @@ DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def add_header(parser: argparse.ArgumentParser) -> None:
-    """Add ``--header``."""
+    """Add ``--header`` and ``--sidecar-keep``."""
     parser.add_argument(
         "--header", choices=("scrub", "keep"), default="scrub",
-        help="scrub (default): remove what may name a person from headers and sidecars (docs: privacy); keep: leave it",
+        help="scrub (default): remove text from headers, and all but acquisition parameters from sidecars "
+        "(docs: privacy); keep: leave it",
     )  # fmt: skip
+    parser.add_argument(
+        "--sidecar-keep",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="keep this key of sidecars too; may be repeated",
+    )
 
 
 def add_include_originals(parser: argparse.ArgumentParser) -> None:

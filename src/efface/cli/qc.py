@@ -22,13 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Judge, and print the verdict with its evidence."""
     from efface._api import qc
-    from efface.io.atomic import write_atomically
+    from efface.io.atomic import as_private_as, write_atomically
 
     shared.check_paths([options.original, options.defaced, options.brain_mask], [options.json], force=options.force)
     verdict = qc(options.original, options.defaced, brain_mask=options.brain_mask)
     if options.json:
         content = json.dumps(verdict.to_json(), indent=2) + "\n"
-        write_atomically(options.json, content.encode(), force=options.force)
+        with as_private_as([Path(options.original), Path(options.defaced)]):
+            write_atomically(options.json, content.encode(), force=options.force)
     shared.warn(verdict.warnings)
     print(verdict.verdict)
     print(f"score   {verdict.score:.2f}  (a failure from 0.50 on)")

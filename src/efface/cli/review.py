@@ -10,7 +10,7 @@ HELP = "look at every defaced scan in the browser, and vote"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="output of `efface study`")
+    parser.add_argument("out_dir", metavar="OUT_DIR", type=Path, help="output of `efface study`, or of `efface share`")
     parser.add_argument("--port", type=int, default=0, metavar="P", help="of the local page (default: a free one)")
     parser.add_argument("--reviewer", default="", metavar="NAME", help="whose votes these are (default: the page asks)")
     parser.add_argument(
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show the automatic verdict and others' votes only after the reviewer's own; in random order",
     )
-    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address, which works once")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,8 +26,13 @@ def run(options: argparse.Namespace) -> int:
     from efface.review import serve
     from efface.study.ratings import ratings_path
 
+    first = True
+
     def say(url: str) -> None:
-        print(f"review: {url}\nonly this machine can open it; Ctrl-C ends", flush=True)
+        nonlocal first
+        more = "\nonly this machine can open it, once, in one browser; Ctrl-C ends"
+        print(f"review: {url}{more}" if first else f"opened; for another browser: {url}", flush=True)
+        first = False
 
     session = serve(
         options.out_dir,
@@ -38,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         say=say,
     )
     log = session.log()
-    print(f"{ratings_path(options.out_dir)}: {len(log.last)} votes of {len(session.cases)} cases")
+    print(f"{ratings_path(session.votes_dir)}: {len(log.last)} votes of {len(session.cases)} cases")
     if log.broken:
         shared.warn([f"{log.broken} lines there cannot be read (cut short by a crash?) and are left out"])
     return shared.DONE

@@ -33,9 +33,11 @@ def run(options: argparse.Namespace) -> int:
     result.scan.save_like(result.labels.values, options.out, force=options.force)
     volumes = result.volumes
     if options.volumes:
+        from efface.io.atomic import as_private_as
         from efface.study.records import write_table
 
-        write_table(options.volumes, volumes)
+        with as_private_as([Path(options.scan)]):
+            write_table(options.volumes, volumes)
     shared.warn((*result.scan.warnings, *result.labels.warnings))
     present = int(((volumes.level == "label") & (volumes.volume_ml > 0)).sum())
     print(f"{options.out}: {present} labels, {volumes.volume_ml.iloc[0]:.0f} ml")

@@ -48,11 +48,24 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     shared.add_slant_weights(parser)
     parser.add_argument("--protect-brain", action="store_true", help="keep the brain out of every edit")
     parser.add_argument(
-        "--measures", default="dice", metavar="A,B", help="dice (default; always), volume, distance, by commas"
+        "--measures",
+        default="dice",
+        metavar="A,B",
+        help="dice (default; always), volume (also compares sessions without resampling), distance, by commas",
     )
     parser.add_argument(
         "--rescan", default="affine", metavar="T",
-        help="how a subject's two sessions are registered: rigid, affine (default), deformable; none: no rescans",
+        help="how a subject's two sessions are registered: rigid, affine (default), deformable; halfway: both are "
+        "sampled half-way between them; none: no rescans. Kinds can be run one after the other",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rescan-pairs", type=Path, metavar="FILE",
+        help="TSV with participant_id, session_1, session_2: which two sessions are a rescan (default: the first two, "
+        "by date or label, unless more than 30 days apart)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-rescans", action="store_true",
+        help="keep the resampled sessions, which are undefaced, in the private folder OUT_DIR-private",
     )  # fmt: skip
     shared.add_header(parser)
 
@@ -65,6 +78,11 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
         metavar="C",
         help="tcp://HOST:PORT of a dask scheduler, or slurm, pbs, sge, lsf",
     )
+    parser.add_argument(
+        "--dashboard", action="store_true",
+        help="serve dask's dashboard (off by default): without a password, it shows every user of this machine names "
+        "and paths of scans, messages, and call stacks of the workers",
+    )  # fmt: skip
     parser.add_argument("--cluster-config", type=Path, metavar="F", help="YAML: what to ask the batch system for")
     parser.add_argument(
         "--step-limit", type=float, default=7200.0, metavar="S", help="seconds a step may take (default: 7200)"
@@ -91,12 +109,21 @@ def run(options: argparse.Namespace) -> int:
         segmenter_params=shared.slant_params(options.slant_weights, segmenters),
         measures=shared.names(options.measures),
         rescan=options.rescan,
+        rescan_pairs=options.rescan_pairs,
         header=options.header,
+        sidecar_keep=tuple(options.sidecar_keep),
+        keep_rescans=options.keep_rescans,
         step_limit_s=options.step_limit,
     )
     bids_filter = load_filter(options.bids_filter) if options.bids_filter else None
     study = Study(settings, validate=not options.skip_bids_validation, bids_filter=bids_filter)
-    cluster = backend_of(options.cluster, options.jobs, memory_gb=options.memory, config=options.cluster_config)
+    cluster = backend_of(
+        options.cluster,
+        options.jobs,
+        memory_gb=options.memory,
+        config=options.cluster_config,
+        dashboard=options.dashboard,
+    )
     return run_participants(study, cluster, options.participant_label, options.session_label)
 
 

@@ -1,11 +1,12 @@
 """The edit: which voxels change, their new values, and the only function that changes intensities."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from efface.anatomy.wraparound import Wrap
 from efface.errors import InputError
 from efface.io.scan import Scan
 from efface.spatial.types import BoolVolume, FloatVolume
@@ -18,9 +19,11 @@ class Edit:
     Attributes
     ----------
     mask
-        Voxels that change, on the scan's RAS+ grid.
+        The edited region, on the scan's RAS+ grid: all voxels that change, and air that has the value of its fill.
+        `efface.defacing.plan` closes it outward to the border of the image, so that it does not show the skin.
     values
-        Their new intensities, shape (mask.sum(),), in the order of ``data[mask]``; or 0 for all.
+        Their new intensities, shape (mask.sum(),), in the order of ``data[mask]``; or one for all, the
+        scan's air.
     method, implementation, params
         What produced the edit: method, ``native`` or ``original``, parameters and facts for the record.
     warnings
@@ -52,7 +55,49 @@ def without(edit: Edit, protected: BoolVolume) -> Edit:
     values = edit.values if isinstance(edit.values, int | float) else edit.values[keep]
     mask = edit.mask & ~protected
     saved = edit.protected_voxels + int(keep.size - keep.sum())
-    return Edit(mask, values, edit.method, edit.implementation, edit.params, edit.warnings, saved)
+    return replace(edit, mask=mask, values=values, protected_voxels=saved)
+
+
+def extended(edit: Edit, added: BoolVolume, values: FloatVolume) -> Edit:
+    """Add voxels to an edit.
+
+    Parameters
+    ----------
+    edit
+        Is not changed; has an intensity for each voxel.
+    added
+        Voxels outside ``edit.mask``, same shape.
+    values
+        Their new intensities, shape (added.sum(),).
+    """
+    mask = edit.mask | added
+    both = np.empty(mask.shape, dtype=np.float32)
+    both[edit.mask], both[added] = edit.values, values
+    return replace(edit, mask=mask, values=both[mask])
+
+
+def carried_around(edit: Edit, wrap: Wrap) -> Edit:
+    """Bring an edit of the whole head back to a scan in which a part of the head wraps around.
+
+    Parameters
+    ----------
+    edit
+        On the larger image of `wrap`.
+    wrap
+        Of the scan.
+
+    Returns
+    -------
+    Edit
+        On the scan's grid, with a warning of what wraps around.
+    """
+    mask = wrap.back(edit.mask)
+    values = edit.values
+    if not isinstance(values, int | float):
+        large = np.zeros(edit.mask.shape, dtype=np.float32)
+        large[edit.mask] = values
+        values = wrap.back(large)[mask]
+    return replace(edit, mask=mask, values=values, warnings=(*edit.warnings, wrap.warning))
 
 
 def apply_edit(scan: Scan, edit: Edit) -> Scan:

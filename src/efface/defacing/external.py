@@ -6,7 +6,6 @@ factor, which changes every voxel slightly.
 """
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +20,8 @@ from efface.defacing.external_process import last_lines, run_program, version_in
 from efface.defacing.method import ExternalProgram, Workspace
 from efface.defacing.registry import METHODS
 from efface.errors import ExternalToolError, InputError, MissingDependencyError
+from efface.io import programs
+from efface.io.quantisation import rounding
 from efface.io.scan import Scan, load_scan
 from efface.io.scratch import private_temporary_folder
 from efface.parameters import parse
@@ -42,7 +43,7 @@ def find_program(method: str, program: str | Path | None = None) -> Path:
     method
         A name in `EXTERNAL_PROGRAMS`.
     program
-        Path of the program; None searches PATH.
+        Path of the program; None looks for it on PATH, then beside the interpreter (`efface.io.programs`).
 
     Raises
     ------
@@ -52,12 +53,13 @@ def find_program(method: str, program: str | Path | None = None) -> Path:
         If the program is not there; the text says what to install.
     """
     spec = _external_of(method)
-    found = shutil.which(str(program or spec.program))
+    found = programs.find_program(program or spec.program)
     if found is None:
-        where = f"at {program}" if program else "on PATH"
+        beside = " or ".join(map(str, programs.beside_interpreter()))
+        where = f"at {program}" if program else f"on PATH or in {beside}"
         msg = f"the external program {spec.program} is not {where}: {spec.install}; or use the native implementation"
         raise MissingDependencyError(msg)
-    return Path(found)
+    return found
 
 
 def external_version(method: str, program: str | Path | None = None) -> str:
@@ -116,9 +118,9 @@ def plan_external(anatomy: HeadAnatomy, method: str, params: Mapping[str, Any]) 
     path = find_program(method, parsed.program)
     with private_temporary_folder() as folder:
         files = Workspace(folder)
-        anatomy.scan.save(files.uncompressed_scan if spec.needs_uncompressed else files.scan)
+        given = _with_dark_air(anatomy, files.uncompressed_scan if spec.needs_uncompressed else files.scan)
         if spec.needs_brain:
-            anatomy.scan.save_like(anatomy.brain, files.brain)
+            given.save_like(anatomy.brain, files.brain)
         (folder / "out").mkdir()
         arguments = [str(word) for word in spec.command(path, files, parsed)]
         log = run_program(spec.program, arguments, folder, parsed.timeout_s)
@@ -126,11 +128,12 @@ def plan_external(anatomy: HeadAnatomy, method: str, params: Mapping[str, Any]) 
         if not written:
             msg = f"{spec.program} ended without an output; its last lines: {last_lines(log)}"
             raise ExternalToolError(msg)
-        mask, values = _changed(anatomy.scan, load_scan(written[0]), spec.program)
-    given = {name: _recorded(getattr(parsed, name)) for name in params if name not in ("program", "timeout_s")}
+        mask, values = _changed(given, load_scan(written[0]), spec.program)
+    values = values + np.float32(anatomy.background.air)
+    recorded = {name: _recorded(getattr(parsed, name)) for name in params if name not in ("program", "timeout_s")}
     version = version_in(log) or _stated_version(path, spec) or "unknown"
     log = log.replace(str(folder), "")[-LOG_CHARACTERS:]
-    return Edit(mask, values, method, "original", {**given, "program": str(path), "version": version, "log": log})
+    return Edit(mask, values, method, "original", {**recorded, "program": str(path), "version": version, "log": log})
 
 
 def _external_of(method: str) -> ExternalProgram:
@@ -156,14 +159,20 @@ def _recorded(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _with_dark_air(anatomy: HeadAnatomy, path: Path) -> Scan:
+    """Write the scan for a program, which takes 0 for air: as it is where that is so, else with its air at 0."""
+    scan = anatomy.scan.plain()  # few programs read the header's unit
+    if anatomy.image.data is anatomy.scan.data:
+        scan.save(path)
+        return scan
+    scan.save_like(anatomy.image.data, path)
+    return load_scan(path)
+
+
 def _changed(scan: Scan, output: Scan, name: str) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Mask of the voxels that the program changed, on the scan's RAS+ grid, and their new values."""
     if output.shape != scan.shape or not np.allclose(output.affine, scan.affine, atol=0.1):
         msg = f"{name} wrote another grid ({output.shape}; the scan has {scan.shape}): its edit cannot be used"
         raise ExternalToolError(msg)
-    tolerance = 1e-5 * float(np.abs(scan.data).max())
-    if output.stored.dtype.kind in "iu":
-        same = (output.slope, output.inter) == (scan.slope, scan.inter)
-        tolerance = max(tolerance, abs(output.slope) * (0.5 if same else 1.0))
-    mask: NDArray[np.bool_] = np.abs(output.data - scan.data) > tolerance
+    mask: NDArray[np.bool_] = np.abs(output.data - scan.data) > rounding(scan, output)
     return mask, output.data[mask]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from efface.errors import ExternalToolError
+from efface.io.programs import search_path
 
 VERSION = re.compile(r"(?:version|v|\b[a-z_]+)[ :]*v?(\d+\.\d+(?:\.\d+)*)", re.IGNORECASE)
 ASKING_TIMEOUT_S = 60.0
@@ -35,8 +36,9 @@ def run_program(name: str, arguments: list[str], folder: Path, timeout_s: float)
     log_path = folder / "log.txt"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            arguments, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+            arguments, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True, env={**os.environ, "PATH": search_path()},  # what it calls may lie beside it
+        )  # fmt: skip
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:

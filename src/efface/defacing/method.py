@@ -48,7 +48,9 @@ class Workspace:
 class ExternalParams:
     """Parameters of every external program."""
 
-    program: Path | None = field(default=None, metadata={"help": "path of the program; none: search PATH"})
+    program: Path | None = field(
+        default=None, metadata={"help": "path of the program; none: look on PATH, then beside the interpreter"}
+    )
     timeout_s: float = field(
         default=TIMEOUT_S,
         metadata={"help": "the program is stopped after this time", "unit": "s", "positive": True},
@@ -66,7 +68,7 @@ class ExternalProgram:
     Attributes
     ----------
     program
-        Its name on PATH.
+        Its name, as `efface.io.programs` looks for it.
     command
         Makes the arguments of the call.
     install

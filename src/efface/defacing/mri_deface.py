@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
@@ -23,11 +24,13 @@ from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgr
 from efface.errors import AnatomyError, MissingDependencyError
 from efface.spatial import resampling
 from efface.spatial.affine import invert
-from efface.spatial.masks import box_of, distance_mm
 from efface.spatial.types import BoolVolume, FloatVolume
 
 CERTAIN = 0.95
 """Prior probability of brain from which a voxel is used to estimate the intensities of grey and white matter."""
+
+HEMISPHERES = 2
+"""Classes of each tissue whose variances are added."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,23 @@ class Params:
     Attributes
     ----------
     margin_mm
-        Voxels within this distance of a voxel that can be brain do not change (7 voxels of 1 mm in the external
-        program).
+        Voxels in a cube of this half side around a voxel that can be brain do not change (7 voxels of 1 mm in the
+        external program).
     shell_mm
-        In a shell of this thickness around the margin, voxels that look like grey or white matter do not change.
+        In a shell of this thickness around those, voxels that look like grey or white matter do not change.
     distance
-        Mahalanobis distance to grey or white matter up to which a voxel looks like it.
+        Mahalanobis distance to grey or white matter up to which a voxel looks like it (`looks_like_brain`).
     face_prior
         Elsewhere a voxel is removed if its prior probability of face is greater than this.
     """
 
     margin_mm: float = field(
         default=7.0,
-        metadata={"help": "distance to possible brain within which nothing changes", "unit": "mm", "minimum": 0.0},
+        metadata={
+            "help": "half side of the cube around possible brain in which nothing changes",
+            "unit": "mm",
+            "minimum": 0.0,
+        },
     )
     shell_mm: float = field(
         default=7.0,
@@ -64,7 +71,7 @@ class Params:
         default=2.0,
         metadata={
             "help": "Mahalanobis distance up to which an intensity is brain-like",
-            "unit": "standard deviations",
+            "unit": "standard deviations of both hemispheres",
             "minimum": 0.0,
             "finite": False,
         },
@@ -94,32 +101,43 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
 
     Notes
     -----
-    As in the external program, a voxel can be brain where the prior is not zero. The priors are made from
-    development heads (`efface.training.priors`), because the external program's atlases cannot be redistributed.
+    As in the external program, a voxel can be brain where the prior is not zero, and what can be brain is dilated by a
+    cube. The priors are made from development heads (`efface.training.priors`), because the external program's atlases
+    cannot be redistributed.
     """
     scan = anatomy.scan
     to_average = invert(anatomy.average_to_scan)
     brain = resampling.resample(templates.prior("brain"), scan.grid, to_average)
     face = resampling.resample(templates.prior("face"), scan.grid, to_average)
-    to_brain_mm = _distance_to(brain > 0, scan.spacing_mm, params.margin_mm + params.shell_mm)
-    shell = (to_brain_mm > params.margin_mm) & (to_brain_mm <= params.margin_mm + params.shell_mm)
-    keep = (to_brain_mm <= params.margin_mm) | (shell & looks_like_brain(scan.data, brain, params.distance))
+    near = within_cube(brain > 0, params.margin_mm, scan.spacing_mm)
+    shell = within_cube(brain > 0, params.margin_mm + params.shell_mm, scan.spacing_mm) & ~near
+    keep = near | (shell & looks_like_brain(anatomy.image.data, brain, params.distance))
     mask = np.ascontiguousarray((face > params.face_prior) & ~keep)
-    return Edit(mask, 0.0, "mri_deface", params=asdict(params))
+    return Edit(mask, anatomy.background.air, "mri_deface", params=asdict(params))
 
 
-def _distance_to(mask: BoolVolume, spacing_mm: NDArray[np.float64], limit_mm: float) -> NDArray[np.float64]:
-    """Distance to a mask, 0 inside. Beyond `limit_mm` it may be infinite: it is computed in a box around the mask."""
-    to_mask_mm = np.full(mask.shape, np.inf)
-    if mask.any():
-        room = np.ceil(min(limit_mm / float(spacing_mm.min()), max(mask.shape)))
-        at = box_of(mask, 1 + int(room))
-        to_mask_mm[at] = distance_mm(~mask[at], spacing_mm)
-    return to_mask_mm
+def within_cube(mask: BoolVolume, reach_mm: float, spacing_mm: NDArray[np.float64]) -> BoolVolume:
+    """Dilate a mask by a cube, along the axes of the image.
+
+    Parameters
+    ----------
+    mask
+        Of any shape.
+    reach_mm
+        Half the cube's side; whole voxels of it count. Along a diagonal it reaches 1.7 times as far.
+    spacing_mm
+        Size of a voxel, shape (3,).
+    """
+    reach = np.floor(np.minimum(reach_mm / spacing_mm, mask.shape) + 1e-6).astype(int)
+    grown = ndimage.maximum_filter(mask.view(np.uint8), tuple(2 * reach + 1), mode="constant")
+    return np.asarray(grown, dtype=np.bool_)
 
 
 def looks_like_brain(data: FloatVolume, brain: FloatVolume, distance: float) -> BoolVolume:
     """Find voxels whose intensity is within a Mahalanobis distance of grey or white matter.
+
+    The variance is that of both hemispheres added, as in the external program, which adds the covariances of the
+    classes of left and right: twice that of one. A distance of 2 is 2.83 standard deviations of the tissue.
 
     Parameters
     ----------
@@ -129,7 +147,7 @@ def looks_like_brain(data: FloatVolume, brain: FloatVolume, distance: float) -> 
         Prior probability of brain, same shape. Otsu's method splits the intensities where it is at least `CERTAIN`
         into three classes; the upper two are grey and white matter.
     distance
-        In standard deviations.
+        In standard deviations of the added variance.
 
     Raises
     ------
@@ -149,7 +167,7 @@ def looks_like_brain(data: FloatVolume, brain: FloatVolume, distance: float) -> 
         if tissue.size < 100:
             msg = "grey and white matter could not be told apart: check that this is a T1-weighted head"
             raise AnatomyError(msg)
-        similar |= np.abs(data - tissue.mean()) <= distance * tissue.std()
+        similar |= np.abs(data - tissue.mean()) <= distance * np.sqrt(HEMISPHERES) * tissue.std()
     return similar
 
 

@@ -80,7 +80,7 @@ class _Parts:
     at
         The box.
     data, head
-        Of the scan: intensities and head mask.
+        Of the scan: intensities above the air's, and head mask.
     face
         The replaced region: face, ears and the air in front of them.
     surface_mm
@@ -135,7 +135,7 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     values[air] = noise.over(np.zeros(int(air.sum()), np.float32))
     values[parts.at][parts.face] = _new_face(parts, noise, spacing_mm, params.taper_mm)
     mask[parts.at] |= parts.face
-    return Edit(mask, values[mask], "mri_reface", params=asdict(params))
+    return Edit(mask, values[mask] + np.float32(anatomy.background.air), "mri_reface", params=asdict(params))
 
 
 def _fit(anatomy: HeadAnatomy, warp: Warp, coarse: NDArray[np.float32], clear: BoolVolume) -> _Parts:
@@ -154,7 +154,7 @@ def _fit(anatomy: HeadAnatomy, warp: Warp, coarse: NDArray[np.float32], clear: B
     surface_mm = np.full(face.shape, SURFACE_MM, dtype=np.float32)
     surface_mm[points[1] < EARS_BEHIND_MM] = EAR_SURFACE_MM
     shape = _sample(templates.prior("head"), points)
-    return _Parts(at, scan.data[at], anatomy.head[at], face, surface_mm, shape, mean)
+    return _Parts(at, anatomy.image.data[at], anatomy.head[at], face, surface_mm, shape, mean)
 
 
 def _box_around(coarse: BoolVolume, coarse_grid: Grid, grid: Grid) -> Box:
@@ -174,7 +174,7 @@ def _air(anatomy: HeadAnatomy, warp: Warp, coarse: NDArray[np.float32], clear: B
 
 def _best_warp(anatomy: HeadAnatomy) -> Warp:
     """Fit deformations from two initial affines, and return the one that gives the higher correlation."""
-    scan = resampling.block_mean(anatomy.scan.volume, FITTING_MM)
+    scan = resampling.block_mean(anatomy.image, FITTING_MM)
     average = resampling.block_mean(templates.average_head(), FITTING_MM / 2)
     first = anatomy.average_to_scan
     refined = anatomy.registration_mi
@@ -264,7 +264,7 @@ class _Noise:
     """Rician noise of the scan's level, estimated in its air (0 if the air is blanked) and in its tissue."""
 
     def __init__(self, anatomy: HeadAnatomy, air: BoolVolume) -> None:
-        data = anatomy.scan.data
+        data = anatomy.image.data
         sample = data[air & ~anatomy.head]
         blanked = sample.size < 1000 or np.count_nonzero(sample) < (1 - BLANKED) * sample.size
         self.in_air = 0.0 if blanked else float(np.median(sample)) / RAYLEIGH_MEDIAN

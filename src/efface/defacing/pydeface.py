@@ -68,9 +68,9 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     Notes
     -----
     As in the external program, the mask is interpolated trilinearly and not made binary again; at its border
-    intensities fade. The external program registers with FLIRT's correlation ratio, a cost over the whole image.
-    This implementation therefore refines the registration with a cost over the whole image too (mutual information):
-    that puts the mask where the external program puts it. On most heads the refined registration fits the brain
+    intensities fade. The external program's final fit by FLIRT maximises mutual information over the whole image (its
+    search, the correlation ratio). This implementation refines its registration by mutual information (normalised) over
+    the whole image too. On most heads the refined registration fits the brain
     slightly worse than the anatomy's registration, which all other methods use. If the refinement fails, the
     anatomy's registration is used, with a warning.
     """
@@ -81,7 +81,7 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     fill = 1.0 if params.outside == "remove" else 0.0
     removed = resampling.resample(removal, anatomy.scan.grid, invert(average_to_scan), fill=fill)
     mask = removed > NEGLIGIBLE
-    values = anatomy.scan.data[mask] * (1.0 - removed[mask])
+    values = anatomy.image.data[mask] * (1.0 - removed[mask]) + anatomy.background.air
     return Edit(mask, values.astype(np.float32), "pydeface", params=asdict(params), warnings=warnings)
 
 

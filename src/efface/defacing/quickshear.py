@@ -87,7 +87,7 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     for p, height in heights:
         removed[:, p, :height] = True
     mask: BoolVolume = np.ascontiguousarray(orientations.apply_orientation(removed, to_rps))
-    return Edit(mask, 0.0, "quickshear", params=asdict(params))
+    return Edit(mask, anatomy.background.air, "quickshear", params=asdict(params))
 
 
 def profile_edge(profile: BoolVolume) -> BoolVolume:

@@ -1,9 +1,10 @@
-"""Checks of a scan that every method needs: that it is not skull-stripped, and that it has a face."""
+"""Checks of a scan that every method needs: not skull-stripped, in a pose that a person can have, and with a face."""
 
 import numpy as np
 
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.errors import AnatomyError
+from efface.anatomy.head_pose import implausible
+from efface.errors import RegistrationError, StrippedError
 
 SCALP_MM = 6.0
 LEAST_SCALP = 0.15
@@ -16,7 +17,7 @@ def refuse_stripped(anatomy: HeadAnatomy) -> None:
 
     Raises
     ------
-    AnatomyError
+    StrippedError
         If the head outside the brain is smaller than `LEAST_SCALP` of the brain.
     """
     scalp_voxels = np.count_nonzero(anatomy.head & (anatomy.brain_distance_mm > SCALP_MM))
@@ -26,7 +27,25 @@ def refuse_stripped(anatomy: HeadAnatomy) -> None:
             f"the head outside the brain is {scalp_fraction:.0%} of the brain's volume; "
             f"expected at least {LEAST_SCALP:.0%}: the scan is skull-stripped and has no face; give the whole head"
         )
-        raise AnatomyError(msg)
+        raise StrippedError(msg)
+
+
+def pose_warnings(anatomy: HeadAnatomy) -> tuple[str, ...]:
+    """Refuse a scan whose header cannot be right, and warn where the pose of the head is not known.
+
+    Methods that do not use the pose cut where the header has the front: if it lies, they cut the back of the head.
+
+    Raises
+    ------
+    RegistrationError
+        If the head is found in a pose that nobody can have.
+    """
+    pose = anatomy.registration
+    if pose.converged:
+        return ()
+    if pose.reason and pose.reason == implausible(pose.matrix):
+        raise RegistrationError(pose.reason)
+    return (f"the pose of the head could not be confirmed ({pose.reason}): check the header; look at the result",)
 
 
 def missing_face_warnings(anatomy: HeadAnatomy) -> tuple[str, ...]:

@@ -6,10 +6,44 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from typing import BinaryIO
 
 from efface.errors import InputError, OutputError
+
+_ANYONE = 0o666
+_OWNER = 0o600
+_LIMITS: ContextVar[tuple[tuple[int, int], ...]] = ContextVar("efface_limits", default=())
+"""Permission bits and group of the files that what is being written comes from; a thread starts without them."""
+
+
+@contextlib.contextmanager
+def as_private_as(sources: Iterable[Path], *, owner_only: bool = False) -> Iterator[None]:
+    """Let nobody open what the body writes who may not open every one of `sources`; the umask counts as well.
+
+    Parameters
+    ----------
+    sources
+        Files that the outputs are made from; those that do not exist do not count. The owner can always read and write.
+    owner_only
+        Nobody but the owner, whatever the sources are.
+    """
+    found = [(0, -1)] if owner_only else []
+    for path in sources:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append((status.st_mode & _ANYONE, _group_of(status)))
+    token = _LIMITS.set(tuple({*_LIMITS.get(), *found}))
+    try:
+        yield
+    finally:
+        _LIMITS.reset(token)
+
+
+def _group_of(status: os.stat_result) -> int:
+    return status.st_gid
 
 
 def check_output(path: Path, *, force: bool) -> None:
@@ -44,11 +78,27 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> N
         As `check_output`, and if the disk is full or the folder is read-only; nothing is left behind.
     """
     with _placed(Path(path), force=force) as temporary:
+        _create(temporary)
         temporary.write_bytes(data)
 
 
+@contextlib.contextmanager
+def opened_atomically(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
+    """Give a stream to write to under a temporary name; the file is renamed when the body ends without an error.
+
+    Raises
+    ------
+    OutputError
+        As `write_atomically`.
+    """
+    with _placed(path, force=force) as temporary:
+        _create(temporary)
+        with temporary.open("wb") as stream:
+            yield stream
+
+
 def copy_atomically(source: Path, path: Path) -> None:
-    """Copy a file, with its time, under a temporary name, then rename.
+    """Copy a file, with its time and for the same readers, under a temporary name, then rename.
 
     Raises
     ------
@@ -63,7 +113,8 @@ def copy_atomically(source: Path, path: Path) -> None:
     except OSError as error:
         msg = f"{source} cannot be read ({error.strerror}): check its permissions, or fetch it if it is a link"
         raise InputError(msg) from error
-    with stream, _placed(path, force=False) as temporary:
+    with stream, as_private_as([source]), _placed(path, force=False) as temporary:
+        _create(temporary)
         with temporary.open("wb") as copy:
             shutil.copyfileobj(stream, copy, 2**20)
         os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -120,6 +171,21 @@ def _placed(path: Path, *, force: bool) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> None:
+    """Make an empty file that has its permissions before anything is in it."""
+    limits, mode = _LIMITS.get(), _ANYONE
+    for bits, _ in limits:
+        mode &= bits | _OWNER
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        status = os.fstat(descriptor)
+        if any(group != _group_of(status) for _, group in limits) and hasattr(os, "fchmod"):
+            given = status.st_mode & _ANYONE  # the group is another: it may do what everybody may
+            os.fchmod(descriptor, given & (_OWNER | 0o006 | (given & 0o006) << 3))
+    finally:
+        os.close(descriptor)
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

@@ -14,27 +14,25 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from efface.errors import InputError
+from efface.io.absent_content import check_content, why_pointer
+from efface.io.header_geometry import Geometry, in_header_unit, mgh_geometry, nifti_geometry, no_affine
+from efface.spatial.grid_limits import MAXIMUM_VOXELS
 from efface.spatial.types import Affine
 
 MAXIMUM_BYTES = 2**30
-MAXIMUM_VOXELS = 2**28
-"""A larger file is no head scan that could be worked on: 640 voxels a side are 0.4 mm."""
 TRAILING_BYTES = 16 * 2**20
 """What may follow the voxels: tags of MGH files, padding."""
 HEAD_BYTES = 4096
 GZIP_MAGIC = b"\x1f\x8b"
 MAXIMUM_RATIO = 1040
 """gzip makes nothing smaller than a 1032nd."""
-FORM_TOLERANCE_MM = 0.5
-MAXIMUM_MM = 1e5
-"""An affine with a larger number is nonsense."""
-MINIMUM_SPACING_MM = 1e-3
-MINIMUM_INDEPENDENCE = 1e-3
-"""Determinant of the voxel axes, each of length one: 1 where they are perpendicular, 0 where one is lost."""
+BAD_QUATERNION = "w2 should be positive"
+"""What nibabel says of a qform that is no rotation, where there is no sform."""
+MGH_GOOD = slice(28, 30)
+"""Where an MGH header says whether it knows how the head lies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +51,10 @@ class Container:
         Value = stored * slope + inter; 1 and 0 where the file has none.
     is_nifti
         False for MGH.
+    unit_mm
+        How many mm one unit of the header's numbers is: 1,000 in a header in metres.
+    is_plain
+        Whether a program that takes the header's first affine, in mm, finds `affine`.
     """
 
     before: bytes
@@ -62,6 +64,21 @@ class Container:
     slope: float
     inter: float
     is_nifti: bool
+    unit_mm: float = 1.0
+    is_plain: bool = True
+
+    @property
+    def header_affine(self) -> Affine:
+        """Stored voxel index to RAS+, in the header's unit, shape (4, 4)."""
+        return in_header_unit(self.affine, self.unit_mm)
+
+    def encode(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Turn intensities into stored numbers: unscaled, rounded half to even and clipped for integer dtypes."""
+        raw = (np.asarray(values, dtype=np.float64) - self.inter) / self.slope
+        if self.dtype.kind in "iu":
+            limits = np.iinfo(self.dtype)
+            raw = np.clip(np.rint(raw), limits.min, limits.max)
+        return raw.astype(self.dtype)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -77,6 +94,7 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         if not path.is_file():
+            check_content(path)
             msg = f"{path} {_what_is_there(path)}; expected a NIfTI or MGH file: check the path"
             raise InputError(msg)
         with path.open("rb") as file:
@@ -171,8 +189,7 @@ def parse(raw: bytes, name: str) -> tuple[Container, NDArray[Any], list[str]]:
     header = image.header
     shape, dtype = _checked_shape(tuple(int(n) for n in image.shape), name), _dtype(header, name)
     is_nifti = isinstance(image, nib.Nifti1Image)
-    affine, odd = _nifti_affine(header, name) if is_nifti else (np.asarray(image.affine, np.float64), [])
-    _check_affine(affine, name)
+    place = _geometry(image, shape, raw, name)
     # nibabel resets offset and scaling in the header it hands out; the array proxy has the file's own.
     offset = int(image.dataobj.offset)
     size = math.prod(shape) * dtype.itemsize
@@ -186,8 +203,19 @@ def parse(raw: bytes, name: str) -> tuple[Container, NDArray[Any], list[str]]:
     if not stored.flags.aligned:
         stored = stored.copy("F")
     slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
-    container = Container(raw[:offset], raw[offset + size :], dtype, affine, slope or 1.0, inter, is_nifti)
-    return container, stored, [*(f"{name}: {note}" for note in notes), *odd]
+    plain = bool(np.allclose(image.affine, place.affine, rtol=1e-6, atol=1e-4))
+    before, after = raw[:offset], raw[offset + size :]
+    container = Container(before, after, dtype, place.affine, slope or 1.0, inter, is_nifti, place.unit_mm, plain)
+    return container, stored, [f"{name}: {note}" for note in (*notes, *place.warnings)]
+
+
+def _geometry(image: Any, shape: tuple[int, int, int], raw: bytes, name: str) -> Geometry:
+    if isinstance(image, nib.Nifti1Image):
+        header = image.header.copy()
+        stored = type(header)(raw[: len(header.binaryblock)], header.endianness, check=False)
+        header["pixdim"][1:4][stored["pixdim"][1:4] == 0] = 0  # nibabel makes 1 of it, which is a guess
+        return nifti_geometry(header, shape, name)
+    return mgh_geometry(np.asarray(image.affine, np.float64), shape, good=any(raw[MGH_GOOD]), name=name)
 
 
 def as_bytes(container: Container, stored: NDArray[Any]) -> bytes:
@@ -202,6 +230,18 @@ def _header_bytes(raw: bytes) -> int:
     return 348 if raw[344:347] == b"n+1" else 284
 
 
+def header_image(raw: bytes, name: str) -> Any:
+    """The image of a file by the bytes of its header, without voxels; `name` is for messages.
+
+    Raises
+    ------
+    InputError
+        If it is no NIfTI or MGH header.
+    """
+    with _noted([]):
+        return _image(raw, name)
+
+
 def _image(raw: bytes, name: str) -> Any:
     """Let nibabel read the header only; voxels and extensions are never touched here."""
     for image_class, size, field in (
@@ -212,7 +252,10 @@ def _image(raw: bytes, name: str) -> Any:
             return _read_header(image_class, raw[:size] + bytes(4), name)  # four zeros: no extensions
     if len(raw) >= 284 and struct.unpack(">i", raw[:4])[0] == 1:
         return _read_header(nib.MGHImage, raw, name)
-    msg = f"{name} is not a NIfTI (.nii, .nii.gz) or MGH (.mgz) image: convert it first, for example with dcm2niix"
+    why = why_pointer(raw, name) or (
+        "is not a NIfTI (.nii, .nii.gz) or MGH (.mgz) image: convert it first, for example with dcm2niix"
+    )
+    msg = f"{name} {why}"
     raise InputError(msg)
 
 
@@ -240,6 +283,8 @@ def _read_header(image_class: Any, raw: bytes, name: str) -> Any:
         return image_class.from_bytes(raw)
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
+        if reason.startswith(BAD_QUATERNION):
+            raise no_affine(name, "a qform with an invalid quaternion, the sform is not set") from error
         msg = f"{name} has a header that cannot be read ({reason}): copy or convert it again"
         raise InputError(msg) from error
 
@@ -260,46 +305,3 @@ def _dtype(header: Any, name: str) -> np.dtype[Any]:
         msg = f"{name} holds {dtype} voxels; expected one real number a voxel: convert it first"
         raise InputError(msg)
     return dtype
-
-
-@np.errstate(all="ignore")
-def _nifti_affine(header: Any, name: str) -> tuple[Affine, list[str]]:
-    """Use the sform where it is set, else the qform, as nibabel does; warn where the two disagree."""
-    sform, qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
-    if not sform and not qform:
-        msg = f"{name} does not say how the head lies (sform and qform codes are 0): convert it again from DICOM"
-        raise InputError(msg)
-    try:
-        q_affine = np.asarray(header.get_qform(), np.float64) if qform else None
-    except (ValueError, HeaderDataError) as error:
-        if not sform:
-            msg = f"{name} has an invalid qform ({error}): convert it again from DICOM"
-            raise InputError(msg) from error
-        q_affine = None
-    if not sform:
-        return np.asarray(q_affine, np.float64), []
-    affine = np.asarray(header.get_sform(), np.float64)
-    if not qform:
-        return affine, []
-    if q_affine is None or not np.isfinite(q_affine).all():
-        return affine, [f"{name}: the qform is invalid; the sform is used"]
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in header.get_data_shape()[:3]])).reshape(3, -1)
-    apart = float(np.abs((affine - q_affine)[:3, :3] @ corners + (affine - q_affine)[:3, 3:]).max())
-    if apart <= FORM_TOLERANCE_MM:
-        return affine, []
-    return affine, [f"{name}: sform and qform disagree by up to {apart:.1f} mm; the sform is used"]
-
-
-def _check_affine(affine: Affine, name: str) -> None:
-    usable = bool(np.isfinite(affine).all()) and float(np.abs(affine).max()) <= MAXIMUM_MM
-    if usable:
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        usable = bool(spacing.min() >= MINIMUM_SPACING_MM)
-        usable = usable and abs(np.linalg.det(affine[:3, :3] / spacing)) >= MINIMUM_INDEPENDENCE
-    if not usable:
-        numbers = " ".join(f"{number:.4g}" for number in affine[:3].ravel())
-        msg = (
-            f"{name} has a singular or absurd affine; expected a voxel-to-mm matrix with three independent axes; "
-            f"received {numbers}: convert it again from DICOM"
-        )
-        raise InputError(msg)

@@ -19,13 +19,17 @@ from nibabel import orientations
 from numpy.typing import NDArray
 
 from efface.errors import InputError, OutputError
-from efface.io.atomic import check_output, write_atomically
+from efface.io.atomic import as_private_as, check_output, write_atomically
 from efface.io.encoding import compressed, raw_bytes, smallest_dtype, suffix_of
+from efface.io.header_geometry import NIBABEL_UNITS, check_head_sized
 from efface.io.nifti_mgh import Container, as_bytes, parse
 from efface.spatial.affine import apply_affine
 from efface.spatial.types import Affine, FloatVolume, Grid, Volume
 
-MINIMUM_SIDE_VOX = 32
+MINIMUM_SIDE_MM, MINIMUM_SIDE_VOX = 60.0, 16
+"""No brain fits into a thinner slab, and no face is to be seen in fewer slices."""
+ENOUGH_VOX = 32
+"""With so many voxels a side, an image is not refused here: registration says whether it shows a head."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +124,7 @@ class Scan:
 
     def encode(self, values: NDArray[Any]) -> NDArray[Any]:
         """Turn intensities into stored numbers: unscaled, rounded half to even and clipped for integer dtypes."""
-        raw = (np.asarray(values, dtype=np.float64) - self.inter) / self.slope
-        dtype = self.stored.dtype
-        if dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            raw = np.clip(np.rint(raw), limits.min, limits.max)
-        return raw.astype(dtype)
+        return self.container.encode(values)
 
     def with_stored(self, stored: NDArray[Any]) -> "Scan":
         """Return the same file with other voxels (stored orientation and dtype).
@@ -154,7 +153,7 @@ class Scan:
         return kind.from_bytes(data)
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write this scan; the container follows the name (.nii, .nii.gz, .mgz, .mgh).
+        """Write this scan; the container follows the name (.nii, .nii.gz, .mgz, .mgh), permissions those of its file.
 
         Raises
         ------
@@ -168,7 +167,7 @@ class Scan:
             data = as_bytes(self.container, self.stored)
         else:
             data = _converted(self, kind)
-        write_atomically(path, compressed(data, kind), force=force)
+        self._write(path, compressed(data, kind), force=force)
 
     def save_like(self, values: NDArray[Any], path: str | Path, *, force: bool = False) -> None:
         """Write another RAS+ array (mask, labels, map) as NIfTI on this scan's own stored grid.
@@ -187,16 +186,49 @@ class Scan:
         if not kind.startswith(".nii"):
             msg = f"masks and labels are written as .nii or .nii.gz; received {path.name}"
             raise OutputError(msg)
+        image = self._image_like(values)
+        check_output(path, force=force)
+        self._write(path, compressed(image.to_bytes(), kind), force=force)
+
+    def with_values(self, values: NDArray[Any]) -> "Scan":
+        """Return another RAS+ array (shape of `data`) as a scan on this scan's own stored grid, in memory.
+
+        Raises
+        ------
+        InputError
+            If the shape differs, or the values are those of no head scan.
+        """
+        return load_scan(self._image_like(values))
+
+    def _image_like(self, values: NDArray[Any]) -> Any:
         if values.shape != self.shape:
             msg = f"values must have the scan's shape {self.shape}; received {values.shape}"
             raise InputError(msg)
-        stored = self.ras_to_stored(smallest_dtype(values))
-        image = nib.Nifti1Image(stored, self.stored_affine)
-        image.header.set_xyzt_units("mm")
+        return self.image_like(smallest_dtype(values))
+
+    def _write(self, path: Path, data: bytes, *, force: bool) -> None:
+        with as_private_as([] if self.path is None else [self.path]):
+            write_atomically(path, data, force=force)
+
+    def image_like(self, values: NDArray[Any]) -> Any:
+        """Give another RAS+ array, of a dtype that NIfTI has, as a nibabel image on this scan's own stored grid.
+
+        Its affine is in the unit of the scan's header, so that programs that do not read units show it in its place.
+        """
+        affine = self.container.header_affine
+        image = nib.Nifti1Image(self.ras_to_stored(values), affine)
+        image.header.set_xyzt_units(NIBABEL_UNITS[self.container.unit_mm])
         for name in ("set_sform", "set_qform"):
-            getattr(image, name)(self.stored_affine, 1)
-        check_output(path, force=force)
-        write_atomically(path, compressed(image.to_bytes(), kind), force=force)
+            getattr(image, name)(affine, 1)
+        return image
+
+    def plain(self) -> "Scan":
+        """Give this scan if every program finds its voxels where they are; else one with a new header, in mm."""
+        if self.container.is_plain:
+            return self
+        container, stored, _ = parse(_converted(self, ".nii"), str(self.path or "image"))
+        stored.flags.writeable = False
+        return Scan(self.path, container, stored, self.warnings)
 
 
 def load_scan(source: str | Path | Any) -> Scan:
@@ -217,6 +249,8 @@ def load_scan(source: str | Path | Any) -> Scan:
     stored.flags.writeable = False
     scan = Scan(Path(source) if isinstance(source, str | os.PathLike) else None, container, stored, tuple(warnings))
     _check_content(scan, name)
+    x, y, z = stored.shape
+    check_head_sized(Grid((x, y, z), container.affine), name)
     return scan
 
 
@@ -228,10 +262,7 @@ def _decoded(stored: NDArray[Any], slope: float, inter: float) -> FloatVolume:
 
 
 def _check_content(scan: Scan, name: str) -> None:
-    if min(scan.stored.shape) < MINIMUM_SIDE_VOX:
-        shape, least = scan.stored.shape, MINIMUM_SIDE_VOX
-        msg = f"{name} has shape {shape}; expected a whole head, at least {least} voxels a side: give all of it"
-        raise InputError(msg)
+    _check_field_of_view(scan, name)
     if scan.stored.dtype.kind == "f" and not np.isfinite(scan.stored).all():
         bad = np.argwhere(~np.isfinite(scan.stored))
         where = tuple(int(i) for i in bad[0])
@@ -254,6 +285,21 @@ def _check_content(scan: Scan, name: str) -> None:
         what = "empty (all zero)" if low == 0 else f"constant (all {low:g})"
         msg = f"{name} is {what}; expected a head scan: check it, or convert it again"
         raise InputError(msg)
+
+
+def _check_field_of_view(scan: Scan, name: str) -> None:
+    """Refuse a slab: what counts is millimetres, because a whole head can have few slices."""
+    sides_mm = scan.spacing_mm * scan.shape
+    thin = (sides_mm < MINIMUM_SIDE_MM) & (np.array(scan.shape) < ENOUGH_VOX)
+    if not thin.any() and min(scan.shape) >= MINIMUM_SIDE_VOX:
+        return
+    sides = " x ".join(f"{side:.3g}" for side in sides_mm)
+    shape = " x ".join(str(n) for n in scan.shape)
+    msg = (
+        f"{name} shows {sides} mm ({shape} voxels, right x anterior x superior); expected a whole head, at least "
+        f"{MINIMUM_SIDE_MM:.0f} mm and {MINIMUM_SIDE_VOX} voxels a side: give all of it"
+    )
+    raise InputError(msg)
 
 
 def _inverse(ornt: NDArray[Any]) -> NDArray[Any]:

@@ -68,11 +68,22 @@ def _root(*, make: bool = True) -> Path | None:
         with contextlib.suppress(FileExistsError):
             root.mkdir(mode=0o700)
     try:
-        status = root.lstat()
+        return root if make_private(root) else None
     except OSError:
         return None
+
+
+def make_private(folder: Path) -> bool:
+    """Close a folder to everybody else; false where it is no folder of this user.
+
+    Raises
+    ------
+    OSError
+        If it does not exist or cannot be changed.
+    """
+    status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
-        return None
+        return False
     if status.st_mode & 0o077:
-        root.chmod(0o700)
-    return root
+        folder.chmod(0o700)
+    return True

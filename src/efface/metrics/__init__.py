@@ -1,6 +1,6 @@
 """Measures: arrays in, numbers out."""
 
-from efface.metrics.dice import WHOLE_BRAIN, Overlap, compare_labels, dice
+from efface.metrics.dice import POOLED, WHOLE_BRAIN, Overlap, compare_labels, dice
 from efface.metrics.distances import SurfaceDistance, compare_surfaces
 from efface.metrics.table import DEFAULT_MEASURES, MEASURES, MeasureSpec, Value, check_measures, measure
 from efface.metrics.volumes import VolumeChange, volume_changes, volumes_ml
@@ -9,6 +9,7 @@ from efface.statistics.agreement import Agreement, cohen_kappa, fleiss_kappa, ic
 __all__ = [
     "DEFAULT_MEASURES",
     "MEASURES",
+    "POOLED",
     "WHOLE_BRAIN",
     "Agreement",
     "MeasureSpec",

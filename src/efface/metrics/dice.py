@@ -1,7 +1,14 @@
 """Dice of all labels, the nine regions and the whole brain, in one pass over two label images.
 
+The Dice of the whole brain is computed in two ways, because the paper does not say which it means: of the union of all
+labels, to which a voxel that moves from one label to another does not matter, and of all labels pooled, the sum of their
+intersections over the sum of their sizes, to which it does.
+
 References
 ----------
+Gao, Jin, Prince, Carass. "Effects of defacing whole head MRI on neuroanalysis." Proc. SPIE 12032 (2022).
+Crum, Camara, Hill. "Generalized overlap measures for evaluation and validation in medical image analysis." IEEE
+Transactions on Medical Imaging 25 (2006) 1451-1461 (the pooled Dice).
 Dice. "Measures of the amount of ecologic association between species." Ecology 26 (1945) 297-302.
 """
 
@@ -18,7 +25,9 @@ from efface.statistics.undefined import ratio
 
 WHOLE_BRAIN = "whole brain"
 """Union of all 132 labels, ventricles included."""
-LEVELS = ("whole brain", "region", "label")
+POOLED_LEVEL, POOLED = "pooled", "labels pooled"
+"""Level and name of the row that pools all 132 labels."""
+LEVELS = ("whole brain", "pooled", "region", "label")
 
 _STATES = LABEL_IDS[-1] + 2
 _UNKNOWN = _STATES - 1
@@ -32,15 +41,15 @@ class Overlap:
     Attributes
     ----------
     level
-        ``whole brain``, ``region`` or ``label``.
+        ``whole brain``, ``pooled``, ``region`` or ``label``.
     region
-        Its name: one of the nine regions, ``other``, or the label's name.
+        Its name: ``whole brain``, ``labels pooled``, one of the nine regions, ``other``, or the label's name.
     label
         BrainCOLOR id, or None for unions.
     dice
         2 |A and B| / (|A| + |B|); NaN where both are empty, 0 where one is.
     voxels_a, voxels_b, voxels_both
-        Sizes of the region in either, and of what they share.
+        Sizes of the region in either, and of what they share; of ``labels pooled``, voxels with the same label.
     """
 
     level: str
@@ -78,7 +87,7 @@ def compare_labels(a: LabelVolume, b: LabelVolume) -> list[Overlap]:
     Returns
     -------
     list of Overlap
-        Whole brain, the nine regions and ``other``, then the 132 labels.
+        Whole brain, all labels pooled, the nine regions and ``other``, then the 132 labels.
 
     Raises
     ------
@@ -87,9 +96,12 @@ def compare_labels(a: LabelVolume, b: LabelVolume) -> list[Overlap]:
     """
     joint = joint_counts(a, b)
     whole = _overlap(joint, "whole brain", WHOLE_BRAIN, None, LABEL_IDS)
+    same = int(joint.diagonal()[list(LABEL_IDS)].sum())
+    sizes = (whole.voxels_a, whole.voxels_b)
+    pooled = Overlap(POOLED_LEVEL, POOLED, None, dice(same, *sizes), *sizes, same)
     regions = [_overlap(joint, "region", name, None, ids) for name, ids in REGIONS.items()]
     labels = [_overlap(joint, "label", x.name, x.id, (x.id,)) for x in LABELS]
-    return [whole, *regions, *labels]
+    return [whole, pooled, *regions, *labels]
 
 
 def joint_counts(a: LabelVolume, b: LabelVolume) -> NDArray[np.int64]:

@@ -64,7 +64,7 @@ def compare_surfaces(a: LabelVolume, b: LabelVolume, spacing_mm: NDArray[np.floa
     Returns
     -------
     list of SurfaceDistance
-        In the order of `compare_labels`.
+        In the order of `compare_labels`, without that of all labels pooled.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from efface.spatial.types import LabelVolume
 
 @dataclass(frozen=True)
 class Value:
-    """One number: its name, ``whole brain``, ``region`` or ``label``, the region's name, and the number."""
+    """One number: its name, ``whole brain``, ``pooled``, ``region`` or ``label``, the region's name, and the number."""
 
     measure: str
     level: str

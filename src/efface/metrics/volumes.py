@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from efface.metrics.dice import Overlap
+from efface.metrics.dice import POOLED_LEVEL, Overlap
 from efface.segmentation.labels import LABEL_IDS, LABELS, REGIONS
 from efface.spatial.types import LabelVolume
 from efface.statistics.undefined import ratio
@@ -42,7 +42,8 @@ def volume_changes(overlaps: Iterable[Overlap], spacing_mm: NDArray[np.float64])
     Parameters
     ----------
     overlaps
-        Sizes of every region in the two segmentations.
+        Sizes of every region in the two segmentations; that of all labels pooled, which has no volume of its own, is
+        left out.
     spacing_mm
         Voxel edge lengths of the grid they share, shape (3,).
     """
@@ -57,6 +58,7 @@ def volume_changes(overlaps: Iterable[Overlap], spacing_mm: NDArray[np.float64])
             100.0 * ratio(x.voxels_b - x.voxels_a, x.voxels_a),
         )
         for x in overlaps
+        if x.level != POOLED_LEVEL
     ]
 
 
@@ -73,7 +75,7 @@ def volumes_ml(labels: LabelVolume, spacing_mm: NDArray[np.float64]) -> list[tup
     Returns
     -------
     list of (level, region, volume in ml)
-        In the order of `compare_labels`.
+        In the order of `compare_labels`, without that of all labels pooled.
     """
     last = LABEL_IDS[-1]
     counts = np.bincount(np.minimum(labels, last + 1).ravel(), minlength=last + 2)

@@ -8,12 +8,15 @@ Gao, Jin, Prince, Carass. "Effects of defacing whole head MRI on neuroanalysis."
 import functools
 from collections.abc import Mapping
 
-from efface.anatomy import skin
+from efface.anatomy import background, skin, wraparound
 from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.head_pose import is_in_place
+from efface.errors import AnatomyError
+from efface.io.quantisation import rounding
 from efface.io.scan import Scan
 from efface.quality import brain, face, grid_matching, verdict
 from efface.quality.brain import BrainReference, brain_evidence
-from efface.quality.face import FaceSkin, face_evidence, sample_skin
+from efface.quality.face import FaceSkin, face_evidence, recognised_by, sample_skin
 from efface.quality.grid_matching import comparable, on_original_grid
 from efface.quality.verdict import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QualityClass, Verdict
 from efface.spatial.types import Volume
@@ -30,7 +33,7 @@ __all__ = [
     "settings",
 ]
 
-DECIDING_MODULES = (brain, face, grid_matching, verdict, skin)
+DECIDING_MODULES = (background, brain, face, grid_matching, verdict, skin, wraparound)
 """Modules whose constants decide a verdict."""
 NO_FACE = "the original shows no eyes, nose or mouth: only its brain was judged"
 
@@ -41,16 +44,20 @@ class Judge:
     Parameters
     ----------
     anatomy
-        Of the undefaced scan: brain mask and the registration of the average head are used.
+        Of the undefaced scan: brain mask and the registration of the average head are used; where the head wraps around
+        the border of the image, those of the whole head.
     """
 
     def __init__(self, anatomy: HeadAnatomy) -> None:
         self.anatomy = anatomy
-        self._brain = BrainReference(anatomy)
+
+    @functools.cached_property
+    def _brain(self) -> BrainReference:
+        return BrainReference(self.anatomy.whole)
 
     @functools.cached_property
     def _skin(self) -> FaceSkin:
-        return sample_skin(self.anatomy)
+        return sample_skin(self.anatomy.whole)
 
     def verdict(self, defaced: Scan) -> Verdict:
         """Judge a defaced scan.
@@ -65,15 +72,22 @@ class Judge:
         InputError
             If the two do not lie over each other, or are not the same scan.
         AnatomyError, RegistrationError
-            If brain or head were not found in the undefaced scan.
+            If brain or head were not found in the undefaced scan, or it shows a part of the face that cannot be judged.
         """
-        after, moved = on_original_grid(self.anatomy.scan, defaced)
-        after, level, scaled = comparable(self.anatomy, after)
-        brain = brain_evidence(self._brain, after, level)
-        face = face_evidence(self._skin, Volume(after, self.anatomy.scan.affine))
+        wrap, whole = self.anatomy.wrap, self.anatomy.whole
+        own = whole.background
+        placed, moved = on_original_grid(self.anatomy.scan, defaced, own.air)
+        if wrap is not None:  # a nose behind the head is judged in its place
+            placed, moved = wrap.whole(placed), (*moved, wrap.warning)
+        after, level, slope, scaled = comparable(whole, own.signal(placed))
+        tolerance = rounding(self.anatomy.scan, defaced, slope)
+        brain = brain_evidence(self._brain, after, level, tolerance)
+        face = face_evidence(self._skin, Volume(own.image(after), whole.scan.affine))
         verdict = (
             QualityClass.FAILURE_II if brain.failed else QualityClass.FAILURE_I if face.failed else QualityClass.SUCCESS
         )
+        if verdict is QualityClass.SUCCESS:
+            self._refuse_unseen(face)
         none = () if face.changed is not None else (NO_FACE,)
         return Verdict(
             verdict,
@@ -81,10 +95,31 @@ class Judge:
             _sentence(brain, face),
             brain,
             face,
-            self.anatomy.average_to_scan,
+            whole.average_to_scan,
             self._skin.threshold,
-            (*moved, *scaled, *none),
+            (*self.anatomy.warnings, *defaced.warnings, *whole.brain_doubts, *whole.pose_doubts, *moved, *scaled, *none),
         )
+
+    def _refuse_unseen(self, face: FaceEvidence) -> None:
+        """Refuse to call a success what could not be seen: a part of a face without enough skin to follow.
+
+        Raises
+        ------
+        AnatomyError
+            If the landmark network finds such a part in its place in the undefaced scan.
+        """
+        unjudged = [name for name in recognised_by() if face.share(name) is None]
+        if not unjudged:
+            return
+        whole = self.anatomy.whole
+        shown = {mark.name for mark in whole.landmarks if is_in_place(mark, whole.average_to_scan)}
+        unseen = [name for name in unjudged if name in shown]
+        if unseen:
+            msg = (
+                f"the original shows {' and '.join(unseen)}, but too little of the skin around it to judge: the "
+                "field of view probably ends there; look at the result"
+            )
+            raise AnatomyError(msg)
 
 
 def judge(anatomy: HeadAnatomy, defaced: Scan) -> Verdict:

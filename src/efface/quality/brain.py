@@ -34,10 +34,16 @@ class BrainReference:
     Attributes
     ----------
     anatomy
-        Of the undefaced scan; its brain mask is used.
+        Of the undefaced scan; its brain mask is used, and with it the brain that the mask misses: what defaced and what
+        judges may share one mask, and then a hole in it would hide the damage.
     """
 
     anatomy: HeadAnatomy
+
+    @functools.cached_property
+    def brain(self) -> BoolVolume:
+        """The brain mask, with what it misses."""
+        return np.asarray(self.anatomy.brain | self.anatomy.missed_brain)
 
     def depth_mm(self, chosen: BoolVolume) -> NDArray[np.float32]:
         """How deep in the brain mask chosen voxels of its box are, shape (n,); from the face of the edge's voxels."""
@@ -50,7 +56,7 @@ class BrainReference:
 
     @functools.cached_property
     def _padded(self) -> BoolVolume:
-        return np.pad(self.anatomy.brain[box_of(self.anatomy.brain)], 1)
+        return np.pad(self.brain[box_of(self.brain)], 1)
 
     @functools.cached_property
     def _all_depths_mm(self) -> NDArray[np.float64]:
@@ -65,7 +71,7 @@ class BrainReference:
         return cKDTree((np.argwhere(outside) - 1) * self.anatomy.scan.spacing_mm)
 
 
-def brain_evidence(reference: BrainReference, after: FloatVolume, level: float) -> BrainEvidence:
+def brain_evidence(reference: BrainReference, after: FloatVolume, level: float, tolerance: float) -> BrainEvidence:
     """Look for edits in the brain.
 
     Parameters
@@ -73,15 +79,17 @@ def brain_evidence(reference: BrainReference, after: FloatVolume, level: float) 
     reference
         The brain of the undefaced scan.
     after
-        The defaced scan on the original's grid, in its intensities.
+        The defaced scan on the original's grid, in its intensities above its air.
     level
-        Median intensity of the original's brain.
+        Median intensity of the original's brain above its air.
+    tolerance
+        Largest difference that storing again explains; what differs by no more is not edited.
     """
     anatomy = reference.anatomy
-    scan, brain = anatomy.scan, anatomy.brain
+    scan, brain = anatomy.scan, reference.brain
     at = box_of(brain)
-    inside, change = brain[at], np.abs(after[at] - scan.data[at])
-    edited = inside & (change > 0)
+    inside, change = brain[at], np.abs(after[at] - anatomy.signal[at])
+    edited = inside & (change > tolerance)
     really = inside & (change > REAL_CHANGE * level)
     ml = float(np.prod(scan.spacing_mm)) / 1000
     if not really.any():

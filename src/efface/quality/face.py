@@ -38,6 +38,8 @@ FRONT_MM = 40.0
 """Average head y in front of which the face is frontal."""
 LEAST_CM2 = 1.0
 """A feature with less skin is not in the field of view."""
+PLACE_MM = 5.0
+"""To what the place of a feature is rounded: exact places and sizes are measures of the face."""
 SIGHT_MM = 45.0
 LOOKS = ((0.0, 1.0, 0.0), (0.7, 0.7, 0.0), (-0.7, 0.7, 0.0), (0.0, 0.8, -0.6), (1.0, 0.2, 0.0), (-1.0, 0.2, 0.0))
 """Directions in the average head, one of which must be free of head up to `SIGHT_MM`: what is inside is no skin."""
@@ -75,6 +77,11 @@ class FaceSkin:
     front: BoolVolume
 
 
+def recognised_by() -> tuple[str, ...]:
+    """The features of a face that it can be recognised by; ears are reported, and decide nothing."""
+    return tuple(name for name in FACE_FEATURES if name != "ears")
+
+
 def face_evidence(skin: FaceSkin, after: Volume) -> FaceEvidence:
     """Look for what is left of the face.
 
@@ -83,7 +90,7 @@ def face_evidence(skin: FaceSkin, after: Volume) -> FaceEvidence:
     skin
         Of the undefaced scan.
     after
-        The defaced scan on the undefaced scan's grid, in its intensities.
+        The defaced scan on the undefaced scan's grid, in its intensities, with dark air at 0.
     """
     moved = _moved_mm(skin, smoothed(_cropped(after, skin.box), STEP_MM).data)
     features = {part: _feature(skin, moved, member) for part, member in skin.members.items()}
@@ -95,7 +102,7 @@ def face_evidence(skin: FaceSkin, after: Volume) -> FaceEvidence:
 def _decide(features: dict[str, FeatureEvidence], changed: float | None) -> FaceEvidence:
     """Recognisable: two of eyes, nose and mouth are left; or one is, with most of the face around it."""
     unsure = FaceEvidence(False, 0.0, changed, (), features)
-    shares = {name: unsure.share(name) for name in ("eyes", "nose", "mouth")}
+    shares = {name: unsure.share(name) for name in recognised_by()}
     kept = {name: 1 - share for name, share in shares.items() if share is not None}
     if not kept:
         return unsure
@@ -113,9 +120,9 @@ def _feature(skin: FaceSkin, moved: NDArray[np.float64], member: BoolVolume) -> 
     here = moved[member]
     changed = float((here > MOVED_MM).mean())
     centre = apply_affine(skin.grid.affine, skin.points[member].mean(axis=0))
-    x, y, z = (round(float(value), 1) for value in centre)
+    x, y, z = (PLACE_MM * round(float(value) / PLACE_MM) for value in centre)
     place: Point = (x, y, z)
-    return FeatureEvidence(changed < HALF, changed, float(np.median(here)), area_cm2, place)
+    return FeatureEvidence(changed < HALF, changed, float(np.median(here)), float(round(area_cm2)), place)
 
 
 def _box(volume: Volume, average_to_scan: Affine) -> Box:
@@ -139,7 +146,7 @@ def sample_skin(anatomy: HeadAnatomy) -> FaceSkin:
     RegistrationError
         If the average head was not found in the scan.
     """
-    whole, average_to_scan = anatomy.scan.volume, anatomy.average_to_scan
+    whole, average_to_scan = anatomy.image, anatomy.average_to_scan
     threshold = skin_threshold(whole)
     box = _box(whole, average_to_scan)
     volume = _cropped(whole, box)

@@ -21,10 +21,10 @@ LEAST_SAME, LEAST_CORRELATION = 0.3, 0.3
 """Unchanged share of the brain, and correlation inside it: where both are below, these are two different scans."""
 
 
-def on_original_grid(original: Scan, defaced: Scan) -> tuple[FloatVolume, tuple[str, ...]]:
+def on_original_grid(original: Scan, defaced: Scan, air: float) -> tuple[FloatVolume, tuple[str, ...]]:
     """Intensities of the defaced scan on the original's RAS+ grid, and what to warn of.
 
-    A scan that was cropped or padded by whole voxels is put in place; what is missing is 0.
+    A scan that was cropped or padded by whole voxels is put in place; what is missing is air, of the original's level.
 
     Raises
     ------
@@ -46,13 +46,13 @@ def on_original_grid(original: Scan, defaced: Scan) -> tuple[FloatVolume, tuple[
             "resample it onto the original's grid first"
         )
         raise InputError(msg)
-    data = np.zeros(original.shape, dtype=np.float32)
+    data = np.full(original.shape, air, dtype=np.float32)
     theirs = tuple(slice(a - o, b - o) for a, b, o in zip(low, high, offset, strict=True))
     data[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = defaced.data[theirs]
     return data, ("the defaced scan has another field of view than the original: what is missing counts as removed",)
 
 
-def comparable(anatomy: HeadAnatomy, after: FloatVolume) -> tuple[FloatVolume, float, tuple[str, ...]]:
+def comparable(anatomy: HeadAnatomy, after: FloatVolume) -> tuple[FloatVolume, float, float, tuple[str, ...]]:
     """Undo a change of scale of the intensities, if another program made one.
 
     Parameters
@@ -60,14 +60,16 @@ def comparable(anatomy: HeadAnatomy, after: FloatVolume) -> tuple[FloatVolume, f
     anatomy
         Of the original.
     after
-        The defaced scan on the original's grid.
+        The defaced scan on the original's grid, intensities above the original's air.
 
     Returns
     -------
     after
-        In the original's intensities.
+        In the original's intensities, above its air.
     level
-        Median intensity of the original's brain.
+        Median intensity of the original's brain above its air.
+    slope
+        What the intensities were multiplied by; 1 where nothing was undone.
     warnings
         What was undone.
 
@@ -76,22 +78,24 @@ def comparable(anatomy: HeadAnatomy, after: FloatVolume) -> tuple[FloatVolume, f
     InputError
         If the brain in the two is not the same.
     """
-    before = anatomy.scan.data
+    before = anatomy.signal
     x, y = before[anatomy.brain].astype(np.float64), after[anatomy.brain].astype(np.float64)
     level = float(np.median(x))
     if not level > 0:
         msg = (
-            f"the brain's median intensity is {level:g}; expected a T1-weighted head with a bright brain: check the scan"
+            f"the brain's median intensity is {level:g} above the air's; expected a T1-weighted head with a bright "
+            "brain: check the scan"
         )
         raise InputError(msg)
     warnings: tuple[str, ...] = ()
+    undone = 1.0
     if _unchanged(x, y, level) < MOSTLY and y.std() > 0:
         slope, intercept = _line(y, x)
         scaled = slope * y + intercept
         if _unchanged(x, scaled, level) > MOSTLY:
             after = np.asarray(slope * after + intercept, dtype=np.float32)
             warnings = (f"the defaced scan's intensities are others: taken times {slope:.4g}, plus {intercept:.4g}",)
-            y = scaled
+            y, undone = scaled, slope
     same = float((np.abs(x - y) <= REAL_CHANGE * level).mean())
     if same < LEAST_SAME and _correlation(x, y) < LEAST_CORRELATION:
         msg = (
@@ -99,7 +103,7 @@ def comparable(anatomy: HeadAnatomy, after: FloatVolume) -> tuple[FloatVolume, f
             "check that the second was made from the first"
         )
         raise InputError(msg)
-    return after, level, warnings
+    return after, level, undone, warnings
 
 
 def _unchanged(x: NDArray[np.float64], y: NDArray[np.float64], level: float) -> float:

@@ -79,9 +79,9 @@ class FeatureEvidence:
     moved_mm
         Median distance by which it moved; those that vanished count as `VANISHED_MM`.
     area_cm2
-        Its surface in the original.
+        Its surface in the original, rounded to whole cm2.
     centre_mm
-        Its middle.
+        Its middle, rounded to 5 mm: the evidence is shared, and must not measure the face.
     """
 
     left: bool | None

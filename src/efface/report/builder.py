@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from efface._version import __version__
 from efface.bids.derivatives import GroupPaths, UnitPaths
 from efface.defacing import METHODS
-from efface.io.atomic import write_atomically
+from efface.io.atomic import as_private_as, write_atomically
 from efface.metrics.dice import WHOLE_BRAIN
 from efface.report import head_figures, narrative, scan_selection, summary
 from efface.report.chart import chart_data
-from efface.report.dice_figures import GROUPS, figure_bytes, plot_effects, plot_rescans, rescan_groups
+from efface.report.dice_figures import figure_bytes, plot_effects, plot_rescans, rescan_groups
 from efface.report.embed import Picture, png_picture
+from efface.report.headline import headline
 from efface.report.image_loading import DisplayPolicy
 from efface.report.inputs import faces_left, read_tables
 from efface.report.methods_section import Record, bibliography, paragraph, read_record
@@ -30,6 +31,9 @@ from efface.visualization.palette import colour_of, counted, listed, title_of
 
 GALLERY = 12
 """How many of the worst cases the report itself shows; every case is on its scan's page."""
+
+BIDS_DIR, OUT_DIR = "BIDS_DIR", "OUT_DIR"
+"""Stand for the folders in the commands: a report tells no path."""
 
 
 def build_report(out_dir: Path, *, include_originals: bool = False) -> Path:
@@ -56,7 +60,13 @@ def build_report(out_dir: Path, *, include_originals: bool = False) -> Path:
     OutputError
         If the report cannot be written.
     """
-    paths = GroupPaths(out_dir)
+    results = GroupPaths(out_dir).unit_results()
+    with as_private_as(results, owner_only=include_originals):
+        return _build(GroupPaths(out_dir), include_originals=include_originals)
+
+
+def _build(paths: GroupPaths, *, include_originals: bool) -> Path:
+    out_dir = paths.out_dir
     tables = read_tables(out_dir)
     units = units_of(out_dir, tables)
     record = read_record(paths, units)
@@ -92,28 +102,50 @@ def _content(
     return {
         "methods": methods,
         "specs": [METHODS[m] for m in methods],
-        "groups": GROUPS,
+        "groups": summary.ROWS,
         "failures": tables.failures.to_dict("records"),
-        "headline": narrative.headline(tables, methods),
+        "left_out": summary.left_out(tables.left_out),
+        "headline": headline(tables, methods),
         "sentences": narrative.method_sentences(tables, methods),
         "table_one": rows,
         "sources": summary.sources_of(rows),
         "medians": summary.medians(tables.dice, methods),
         "against_rescan": summary.against_rescan(tables.statistics, methods),
+        "halfway": summary.against_rescan(tables.statistics, methods, halfway=True),
         "pairs": summary.pairs(tables.statistics),
+        "own_grids": summary.own_grids(tables, methods),
+        "passed": _passed(tables, methods),
         "chart": chart_data(tables, methods, {u.stem: link_of(u) for u in units}),
         "tables": [n for n in _TABLES if (paths.out_dir / n).is_file()],
         "paragraph": paragraph(record, tables),
         "bibliography": bibliography(record, tables),
-        "command": commands(record.settings, record.raw, paths.out_dir),
+        "command": commands(record.settings, BIDS_DIR, Path(OUT_DIR)),
         "rules": {"typical": scan_selection.TYPICAL_RULE, "worst": scan_selection.WORST_RULE},
         "has_quality": len(tables.quality) > 0,
     }
 
 
+def _passed(tables: Tables, methods: Sequence[str]) -> dict[str, Any] | None:
+    """What the report shows of the scans that passed the quality check with every method; None where there are none."""
+    passed = tables.passed()
+    if passed.dice.empty:
+        return None
+    shown = [m for m in methods if (passed.dice.method == m).any()]
+    return {
+        "scans": passed.dice.scan.nunique(),
+        "methods": shown,
+        "sentences": narrative.method_sentences(passed, shown),
+        "medians": summary.medians(passed.dice, shown),
+        "against_rescan": summary.against_rescan(passed.statistics, shown),
+        "halfway": summary.against_rescan(passed.statistics, shown, halfway=True),
+        "pairs": summary.pairs(passed.statistics),
+        "own_grids": summary.own_grids(passed, shown),
+    }
+
+
 _TABLES = (
-    "dice.tsv", "edits.tsv", "failures.tsv", "volumes.tsv", "distances.tsv", "rescan.tsv", "statistics.tsv", "qc.tsv",
-    "table1.tsv",
+    "dice.tsv", "edits.tsv", "failures.tsv", "volumes.tsv", "distances.tsv", "rescan.tsv", "statistics.tsv",
+    "statistics_passed.tsv", "qc.tsv", "table1.tsv", "rescan_pairs.tsv", "left_out.tsv",
 )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from efface.report.dice_figures import GROUPS, rescan_groups
+from efface.metrics.dice import NINE_REGIONS, POOLED, WHOLE_BRAIN
+from efface.report.dice_figures import rescan_groups
 from efface.segmentation.labels import LABELS
 from efface.study import Tables
 from efface.visualization.palette import colour_of, title_of
@@ -66,7 +67,7 @@ def _tidy(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 def _regions(
     rows: pd.DataFrame, order: Mapping[str, int], groups: Sequence[tuple[str, str | None, str]], digits: int
 ) -> list[dict[str, Any]]:
-    wanted = [*GROUPS]
+    wanted = [WHOLE_BRAIN, POOLED, *NINE_REGIONS]
     if (rows.level == "label").sum() <= MAX_LABEL_NUMBERS:
         wanted += [label.name for label in LABELS]
     rows = rows[rows.scan.isin(order) & (rows.region.isin(wanted))]

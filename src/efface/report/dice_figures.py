@@ -13,11 +13,13 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from efface.metrics.dice import NINE_REGIONS, WHOLE_BRAIN
-from efface.visualization.palette import colour_of, counted, title_of
+from efface.visualization.palette import RESCAN_TITLES, colour_of, counted, title_of
 
 __all__ = ["GROUPS", "figure_bytes", "new_figure", "plot_effects", "plot_rescans", "rescan_groups"]
 
 GROUPS = (WHOLE_BRAIN, *NINE_REGIONS)
+REGISTERED = ("rescan-1-2", "rescan-2-1")
+"""Rescans in which one session is registered to the other."""
 DPI = 200
 STYLE = {
     "svg.hashsalt": "efface", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
@@ -89,11 +91,11 @@ def rescan_groups(rescan: pd.DataFrame, methods: Sequence[str]) -> list[tuple[st
     A title names the transform of the registration only where several were run.
     """
     rows = rescan[["method", "implementation"]].drop_duplicates()
-    transforms = rows[rows.method.str.startswith("rescan")].implementation.unique()
+    transforms = rows[rows.method.isin(REGISTERED)].implementation.unique()
     found: list[tuple[str, str, str]] = []
-    for method in (*methods, "rescan-1-2", "rescan-2-1", "resampled"):
+    for method in (*methods, *RESCAN_TITLES):
         for implementation in rows[rows.method == method].implementation:
-            many = method.startswith("rescan") and len(transforms) > 1
+            many = method in REGISTERED and len(transforms) > 1
             title = f"{title_of(method)}, {implementation}" if many else title_of(method)
             found.append((method, implementation, title))
     return found

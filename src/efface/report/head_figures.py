@@ -14,6 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from efface.anatomy.background import above_air, dark_air
 from efface.anatomy.skin import Surface, head_surface
 from efface.anatomy.templates import average_head
 from efface.bids.derivatives import UnitPaths
@@ -27,8 +28,10 @@ from efface.report.image_loading import (
     camera_pose,
     load_comparison,
     load_original,
+    reason_of,
 )
 from efface.segmentation.labels import LABELS, REGIONS
+from efface.spatial.grid_limits import check_voxels
 from efface.spatial.masks import largest_component
 from efface.spatial.types import BoolVolume, FloatVolume, LabelVolume, Volume
 from efface.visualization.face_rendering import BACKGROUND, render_view
@@ -69,12 +72,12 @@ def method_panels(paths: UnitPaths, methods: Sequence[str], policy: DisplayPolic
     threshold: float | None = None
     if policy.originals:
         try:
-            before = load_original(next(p for p in map(paths.defaced, methods) if p.is_file()))
-            surface = head_surface(before.volume)
+            before = load_original(paths, next(m for m in methods if paths.defaced(m).is_file()))
+            surface = head_surface(dark_air(before))
             threshold = surface.threshold
             found["before"] = _panels(before, paths, methods, surface)
         except (EffaceError, StopIteration) as error:
-            found["before"] = (Panel(None, str(error)),) * 2
+            found["before"] = (Panel(None, reason_of(error, paths)),) * 2
     else:
         found["before"] = _average_panels()
     for method in methods:
@@ -83,10 +86,10 @@ def method_panels(paths: UnitPaths, methods: Sequence[str], policy: DisplayPolic
             continue
         try:
             after = load_scan(paths.defaced(method))
-            surface = head_surface(after.volume, threshold=threshold)
+            surface = head_surface(dark_air(after), threshold=threshold)
             found[method] = _panels(after, paths, methods, surface)
         except EffaceError as error:
-            found[method] = (Panel(None, str(error)),) * 2
+            found[method] = (Panel(None, reason_of(error, paths)),) * 2
     return found
 
 
@@ -94,7 +97,7 @@ def _panels(scan: Scan, paths: UnitPaths, methods: Sequence[str], surface: Surfa
     pose = camera_pose(paths, tuple(methods), scan)
     face = render_view(surface, FACE_VIEW, pose, size_px=FACE_PX)
     centre = np.linalg.inv(scan.affine) @ pose @ _MIDDLE
-    return Panel(_sagittal(scan.volume, centre[:3])), Panel(face)
+    return Panel(_sagittal(Volume(above_air(scan), scan.affine), centre[:3])), Panel(face)
 
 
 @functools.cache
@@ -171,7 +174,7 @@ def worst_case(paths: UnitPaths, method: str, segmenter: str, dice: float, polic
     try:
         seen = load_comparison(paths, method, segmenter, policy)
     except EffaceError as error:
-        return Worst(method, paths.stem, dice, "", (Panel(None, str(error)),) * 3)
+        return Worst(method, paths.stem, dice, "", (Panel(None, reason_of(error, paths)),) * 3)
     axis, index = _most_changed(seen)
     box = _box(seen, axis)
     panels = tuple(Panel(picture) for picture in _pictures(seen, axis, index, box))
@@ -249,6 +252,7 @@ def _tinted(picture: NDArray[np.float32], masks: Mapping[str, NDArray[np.bool_]]
 def _square(picture: NDArray[np.float32], rows_per_column: float) -> Picture:
     """Stretch rows so that pixels are square, nearest neighbour."""
     count = max(1, round(picture.shape[0] * rows_per_column))
+    check_voxels((count, picture.shape[1]), "drawing a slice")
     rows = np.minimum((np.arange(count) / rows_per_column).astype(int), picture.shape[0] - 1)
     return np.asarray(np.clip(picture[rows], 0, 255), dtype=np.uint8)
 

@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from efface.anatomy.background import above_air
+from efface.bids.dataset_links import original_of, raw_folder
 from efface.bids.derivatives import ORIGINAL, UnitPaths, recipe_of
+from efface.bids.shareable import shareable
+from efface.defacing.outward import REGION
 from efface.errors import EffaceError, InputError
+from efface.io.absent_content import why_absent
 from efface.io.json_files import read_object
 from efface.io.label_images import load_labels, load_mask
 from efface.io.scan import Scan, load_scan
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, LabelVolume
+from efface.study import provenance
 from efface.visualization.camera import pose_of_brain, stored_pose
 from efface.visualization.slices import Views
 
@@ -49,20 +55,22 @@ def method_views(paths: UnitPaths, method: str, policy: DisplayPolicy) -> tuple[
         return None, FACE_LEFT
     path = paths.defaced(method)
     if not path.is_file():
-        return None, "there is no defaced scan"
+        absent = why_absent(path)
+        return None, f"{path} {absent}" if absent else "there is no defaced scan"
     try:
         after = load_scan(path)
         mask = load_mask(paths.mask(method), after)
         brain = load_mask(paths.brain(), after) if paths.brain().is_file() else None
-        before = load_original(path).data if policy.originals else None
+        before = above_air(load_original(paths, method)) if policy.originals else None
     except EffaceError as error:
-        return None, str(error)
+        return None, reason_of(error, paths)
     if before is not None and before.shape != after.shape:
         return None, "the original has changed since it was defaced"
-    if before is None and read_sidecar(path).get("Implementation") == "original":
-        # An original program's edit is "the voxels that changed": in a scan with empty air, the silhouette of the face.
+    recipe = read_sidecar(path).get(provenance.KEY)
+    if before is None and (not isinstance(recipe, dict) or recipe.get("region") != REGION):
+        # Masks of earlier versions can have the front of the removed face.
         mask = np.zeros_like(mask)
-    return Views(before, after.data, mask, brain, after.spacing_mm), ""
+    return Views(before, above_air(after), mask, brain, after.spacing_mm), ""
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -70,19 +78,25 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     return read_object(recipe_of(path))
 
 
-def load_original(defaced: Path) -> Scan:
-    """Open the scan that `defaced` was made from, by its record.
+def reason_of(error: Exception, paths: UnitPaths) -> str:
+    """Why something cannot be shown, without absolute paths: reports are mailed around."""
+    raw = raw_folder(paths.out_dir) or paths.out_dir
+    return str(shareable(str(error), bids_dir=raw, out_dir=paths.out_dir))
+
+
+def load_original(paths: UnitPaths, method: str) -> Scan:
+    """Open the scan that a method's defaced scan was made from, by its record.
 
     Raises
     ------
     InputError
         If the record does not say, or the file is not there any more.
     """
-    sources = read_sidecar(defaced).get("Sources")
-    if not isinstance(sources, list) or not sources:
-        msg = f"{recipe_of(defaced)} does not name the original: run the study again"
+    path, why = original_of(paths.defaced(method), paths.out_dir)
+    if path is None:
+        msg = f"{why}: run the study again"
         raise InputError(msg)
-    return load_scan(str(sources[0]))
+    return load_scan(path)
 
 
 def near_brain(brain: BoolVolume, affine: Affine) -> BoolVolume:
@@ -99,7 +113,8 @@ class Comparison:
     Attributes
     ----------
     before, after
-        Intensities; where originals may not be shown, `before` is 0 beyond the surroundings of the brain.
+        Intensities above the air's; where originals may not be shown, `before` is 0 beyond the surroundings of the
+        brain.
     labels_before, labels_after
         BrainCOLOR ids.
     brain
@@ -125,9 +140,9 @@ def load_comparison(paths: UnitPaths, method: str, segmenter: str, policy: Displ
         If a file is missing or does not fit the others.
     """
     after = load_scan(paths.defaced(method))
-    before = load_original(paths.defaced(method))
+    before = load_original(paths, method)
     if before.shape != after.shape:
-        msg = f"{before.path} has changed since it was defaced: run the study again"
+        msg = f"{before.path or 'the original'} has changed since it was defaced: run the study again"
         raise InputError(msg)
     brain = load_mask(paths.brain(), after)
     labels = []
@@ -138,10 +153,10 @@ def load_comparison(paths: UnitPaths, method: str, segmenter: str, policy: Displ
             msg = f"{paths.segmentation(which, segmenter)} is not on the scan's grid: run the study again"
             raise InputError(msg)
         labels.append(ras)
-    seen = before.data
+    seen = above_air(before)
     if not policy.originals:
         seen = np.where(near_brain(brain, after.affine), seen, 0).astype(np.float32)
-    return Comparison(seen, after.data, labels[0], labels[1], brain, after.affine)
+    return Comparison(seen, above_air(after), labels[0], labels[1], brain, after.affine)
 
 
 def camera_pose(paths: UnitPaths, methods: tuple[str, ...], scan: Scan) -> Affine:

@@ -1,18 +1,18 @@
 """The methods paragraph of a report: what was done, in words that can be pasted into a paper, with its references."""
 
 import importlib.resources
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from efface.bids.derivatives import GroupPaths, UnitPaths
+from efface.bids.shareable import shareable
 from efface.defacing import METHODS
 from efface.errors import InputError
+from efface.io.json_files import parse_json
 from efface.report.image_loading import read_sidecar
-from efface.segmentation import SEGMENTERS
+from efface.segmentation import SEGMENTERS, described
 from efface.study import Tables
 from efface.visualization.palette import counted, listed
 
@@ -25,8 +25,6 @@ class Record:
     ----------
     settings
         What ``dataset_description.json`` keeps under ``Efface``.
-    raw
-        The data set.
     made_by
         Version of efface that computed the results.
     versions
@@ -39,7 +37,6 @@ class Record:
     """
 
     settings: dict[str, Any]
-    raw: str
     made_by: str
     versions: dict[str, list[str]]
     inputs: dict[str, str]
@@ -65,9 +62,8 @@ def read_record(paths: GroupPaths, units: Sequence[UnitPaths]) -> Record:
         If the description is not efface's.
     """
     try:
-        content = json.loads(paths.description.read_text(encoding="utf-8"))
-        settings = dict(content["Efface"])
-        raw = unquote(urlparse(content["DatasetLinks"]["raw"]).path)
+        content = parse_json(paths.description.read_bytes())
+        settings = dict(shareable(dict(content["Efface"]), bids_dir=paths.out_dir, out_dir=paths.out_dir))
         made_by = str(content["GeneratedBy"][0]["Version"])
         methods = [str(m) for m in settings["Methods"]]
         str(settings["Segmenter"])
@@ -89,7 +85,6 @@ def read_record(paths: GroupPaths, units: Sequence[UnitPaths]) -> Record:
                 versions.setdefault(str(package), set()).add(str(version))
     return Record(
         settings,
-        raw,
         made_by,
         {name: sorted(found) for name, found in versions.items()},
         inputs,
@@ -106,38 +101,80 @@ def paragraph(record: Record, tables: Tables) -> str:
         f"{listed([_method(record, m) for m in record.methods])}. {_implementation(record)} {_protection(record)}",
         f"The brain was segmented before and after defacing into 132 BrainCOLOR labels {_segmenter(record)}.",
         "The effect of defacing was measured as the Dice coefficient [@dice1945] between the two segmentations, for the "
-        "whole brain, nine regions and all labels.",
+        "whole brain (the union of all labels, and all labels pooled), nine regions and all labels.",
     ]
     if len(tables.volumes):
         said.append("Signed changes of volume were measured in ml and in percent of the original.")
     if len(tables.distances):
         said.append("The 95 % Hausdorff distance and the mean surface distance were measured in mm.")
-    rescans = tables.rescan[tables.rescan.method.str.startswith("rescan-")]
+    rescans = tables.rescan[tables.rescan.method.isin(("rescan-1-2", "rescan-2-1"))]
     if len(rescans):
         kinds = listed(sorted(rescans.implementation.unique()))
         said.append(
             f"As a yardstick, the two sessions of {counted(rescans.subject.nunique(), 'subject')} were registered to "
             f"each other ({kinds}, weighted by the brain mask) and their segmentations compared in the same way."
         )
-    tests = set(tables.statistics.test)
-    if "summary" in tests:
-        said.append("Intervals are bootstrap intervals over subjects.")
-    if "wilcoxon" in tests:
+    halfway = tables.rescan[tables.rescan.method == "rescan-halfway"]
+    if len(halfway):
         said.append(
-            "Methods were compared by Friedman tests and paired Wilcoxon signed-rank tests, corrected by Holm's method "
-            "[@holm1979]."
+            f"The two sessions of {counted(halfway.subject.nunique(), 'subject')} were each resampled once into the "
+            "space half-way between them (rigid registration, weighted by the brain mask) and compared there."
         )
-    if "noninferiority" in tests:
+    if (tables.rescan.method == "unregistered").any():
         said.append(
-            "Whether the effect of a method is smaller than that of a rescan was tested by a one-sided paired Wilcoxon "
-            "test of each subject's effect against that of the subject's own rescan."
+            "Without registration or resampling, volumes of the two sessions were compared, each segmented on its own "
+            "grid."
         )
+    said += _statistics(tables)
     if len(tables.failures):
         said.append(
             f"{counted(tables.failures.scan.nunique(), 'scan')} could not be processed completely and "
             f"{'is' if tables.failures.scan.nunique() == 1 else 'are'} listed with the reason."
         )
     return " ".join(said)
+
+
+def _statistics(tables: Tables) -> list[str]:
+    """What was tested and how, as far as there is a result: an interval, or a p value."""
+    statistics = tables.statistics
+    tested = statistics[statistics.p.notna()]
+    tests, between = set(tested.test), set(tested[tested.method != "rescan"].test)
+    said = []
+    if statistics.low[statistics.test == "summary"].notna().any():
+        said.append("Intervals of medians are bootstrap intervals over subjects.")
+    used = [words for test, words in _BETWEEN_METHODS.items() if test in between]
+    if used:
+        said.append(f"Methods were compared by {listed(used)}.")
+    if "superiority" in tests:
+        said.append(
+            "Whether the effect of a method is smaller than that of a rescan was tested by a one-sided paired Wilcoxon "
+            "test of each subject's effect against that of the subject's own rescan, at 5 %, and so was whether it is "
+            "larger (two-sided error 10 %)."
+        )
+    if "tost" in tests:
+        said.append(
+            "Whether the mean volume is unchanged was tested by two one-sided t tests [@schuirmann1987]; the margin, "
+            "the lower end of the interval of the median absolute change between rescans, comes from the same subjects."
+        )
+    if tests:
+        said.append(
+            "p values were corrected by Holm's method [@holm1979], first for the whole brain over all methods, then for "
+            "the regions of each method behind its test on the whole brain."
+        )
+    passed = tables.passed().dice
+    if len(passed):
+        said.append(
+            f"All results were also computed on the {counted(passed.scan.nunique(), 'scan')} that passed the quality "
+            "check with every method, as by Gao et al. [@gao2023]."
+        )
+    return said
+
+
+_BETWEEN_METHODS = {
+    "friedman": "Friedman tests",
+    "wilcoxon": "paired Wilcoxon signed-rank tests",
+    "mixed model": "linear mixed models with a random intercept for each subject",
+}
 
 
 def _method(record: Record, name: str) -> str:
@@ -168,7 +205,16 @@ def _segmenter(record: Record) -> str:
     if record.segmenter not in SEGMENTERS:
         return f"by {record.segmenter} (unknown to this version of efface; cite its paper)"
     segmenter = SEGMENTERS[record.segmenter]
-    return f"({segmenter.summary}) [{'; '.join(f'@{key}' for key in segmenter.citations)}]"
+    return f"({_works(record)}) [{'; '.join(f'@{key}' for key in segmenter.citations)}]"
+
+
+def _works(record: Record) -> str:
+    """How the segmenter works with the parameters of the study; in general, where this version does not know them."""
+    stored = record.settings.get("SegmenterParameters") or {}
+    try:
+        return described(record.segmenter, dict(stored.get(record.segmenter) or {}))
+    except (InputError, AttributeError, TypeError, ValueError):
+        return SEGMENTERS[record.segmenter].summary
 
 
 def bibliography(record: Record, tables: Tables) -> str:

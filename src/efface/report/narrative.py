@@ -6,61 +6,8 @@ import pandas as pd
 
 from efface.metrics.dice import NINE_REGIONS, WHOLE_BRAIN
 from efface.study import Tables
-from efface.visualization.palette import counted, listed, title_of
-
-SMALLER, LARGER = "smaller than a rescan", "larger than a rescan"
-
-
-def headline(tables: Tables, methods: Sequence[str]) -> list[str]:
-    """The result as a whole: the methods in order, and the yardstick."""
-    whole = _unions(tables.dice)
-    whole = whole[whole.region == WHOLE_BRAIN]
-    medians = whole.groupby("method").value.median().reindex(list(methods)).dropna()
-    medians = medians.sort_values(ascending=False, kind="stable")
-    said = []
-    if len(medians) > 1:
-        best, worst = str(medians.index[0]), str(medians.index[-1])
-        said.append(
-            f"Over {counted(whole.scan.nunique(), 'scan')} of {counted(whole.subject.nunique(), 'subject')}, the median "
-            f"whole-brain Dice before and after defacing lies between {medians.iloc[-1]:.4f} ({title_of(worst)}) and "
-            f"{medians.iloc[0]:.4f} ({title_of(best)})."
-        )
-    said += _yardstick(tables, medians)
-    failed = tables.failures.scan.nunique()
-    if failed:
-        said.append(f"Something failed on {counted(failed, 'scan')}: see Failures.")
-    return said
-
-
-def _yardstick(tables: Tables, medians: "pd.Series[float]") -> list[str]:
-    rescans = _unions(tables.rescan)
-    rescans = rescans[(rescans.measure == "dice") & (rescans.region == WHOLE_BRAIN)]
-    again = rescans[rescans.method.str.startswith("rescan-")]
-    if again.empty:
-        return []
-    said = []
-    for transform, rows in again.groupby("implementation"):
-        said.append(
-            f"The yardstick, the same person scanned again: median whole-brain Dice between sessions "
-            f"({transform} registration) {rows.value.median():.4f} in {counted(rows.subject.nunique(), 'subject')}."
-        )
-    affine = again[again.implementation == "affine"]
-    yardstick = (affine if len(affine) else again).value.median()
-    below = [title_of(str(m)) for m in medians.index if medians[m] < yardstick]
-    if len(medians):
-        verdict = (
-            f"Defacing moved the whole brain more than that with {listed(below)}."
-            if below
-            else "No method moved the whole brain as much as that."
-        )
-        said.append(verdict)
-    control = rescans[rescans.method == "resampled"]
-    if len(control):
-        said.append(
-            f"Resampling alone, with no second scan, gives {control.value.median():.4f}: that much of the difference "
-            "between sessions comes from interpolation."
-        )
-    return said
+from efface.study.comparisons import HALFWAY_REFERENCE
+from efface.visualization.palette import counted, title_of
 
 
 def method_sentences(tables: Tables, methods: Sequence[str]) -> list[str]:
@@ -111,28 +58,36 @@ def _region(dice: pd.DataFrame) -> str:
 
 
 def _against_rescan(statistics: pd.DataFrame, method: str) -> str:
-    """In how many regions the effect is smaller than a rescan's: by the test, or described where it had too few."""
+    """Where the effect is smaller than a rescan's, by the verdicts; described only, where there are too few subjects."""
     rows = statistics[
-        (statistics.test == "noninferiority")
+        (statistics.test == "superiority")
         & (statistics.measure == "dice")
-        & (statistics.level == "region")
-        & statistics.region.isin(NINE_REGIONS)
+        & statistics.region.isin((WHOLE_BRAIN, *NINE_REGIONS))
+        & (statistics.level != "label")
         & (statistics.method == method)
     ]
+    registered = rows[rows.reference != HALFWAY_REFERENCE]
+    rows = registered if len(registered) else rows
     rows = rows[rows.reference == "rescan (affine)"] if (rows.reference == "rescan (affine)").any() else rows
-    if rows.empty:
+    if rows.effect.isna().all():
         return ""
-    decided = rows[rows.verdict != ""]
-    if len(decided):
-        smaller, larger = (int((decided.verdict == v).sum()) for v in (SMALLER, LARGER))
-        more = f", larger in {larger}" if larger else ""
-        return f" Its effect is smaller than a rescan's in {smaller} of {len(rows)} regions{more} (Holm-corrected)."
-    effects = rows.dropna(subset=["effect"])
-    if effects.empty:
-        return ""
-    cheaper = int((effects.effect < 0).sum())
-    subjects = counted(int(effects.n.max()), "subject")
-    return f" In {cheaper} of {len(effects)} regions its median effect is below a rescan's (not tested: {subjects})."
+    subjects = counted(int(rows.n.max()), "subject")
+    said = [
+        f"{verdict} {_places(rows, part)}" for verdict, part in rows[rows.verdict != ""].groupby("verdict", sort=False)
+    ]
+    untested = rows[(rows.verdict == "") & rows.effect.notna()]
+    below = untested[untested.effect < 0]
+    if len(untested):
+        said.append(f"median effect below a rescan's {_places(untested, below) or 'nowhere'} (not tested)")
+    corrected = " (Holm-corrected)" if (rows.verdict != "").any() else ""
+    return f" Against a rescan of the same {subjects}{corrected}: {'; '.join(said)}."
+
+
+def _places(rows: pd.DataFrame, part: pd.DataFrame) -> str:
+    """Write which of the rows are meant: the whole brain, and how many of the regions."""
+    regions, mine = (int((frame.region != WHOLE_BRAIN).sum()) for frame in (rows, part))
+    places = ["on the whole brain"] if (part.region == WHOLE_BRAIN).any() else []
+    return " and ".join([*places, *([f"in {mine} of {regions} regions"] if mine else [])])
 
 
 def _volumes(tables: Tables, method: str) -> str:

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def write_pages(
         return ScanEntry(unit.stem, link_of(unit), tuple(cases), bool(failures))
 
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(one, units))
+        # A thread starts without the limits on permissions that hold here.
+        return list(pool.map(lambda unit, here: here.run(one, unit), units, [copy_context() for _ in units]))
 
 
 def remove_old_pages(out_dir: Path, units: Sequence[UnitPaths]) -> None:

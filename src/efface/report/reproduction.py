@@ -22,9 +22,9 @@ def commands(settings: Mapping[str, Any], raw: str, out_dir: Path) -> str:
     settings
         What ``dataset_description.json`` keeps under ``Efface``.
     raw
-        Path of the data set.
+        Path of the data set, or what stands for it.
     out_dir
-        Output of the study.
+        Output of the study, or what stands for it.
 
     Returns
     -------
@@ -51,8 +51,13 @@ def participant_command(run: Mapping[str, Any], raw: str, out_dir: Path) -> str:
     words += ["--segmenter", ",".join(run.get("Segmenters") or [run["Segmenter"]])]
     for key, option in (("Original", "--original"), ("Measures", "--measures")):
         words += [option, ",".join(run[key])] if run.get(key) else []
-    for key, option in (("Rescan", "--rescan"), ("Header", "--header"), ("SlantWeights", "--slant-weights")):
+    for key, option in (
+        ("Rescan", "--rescan"), ("RescanPairs", "--rescan-pairs"), ("Header", "--header"),
+        ("SlantWeights", "--slant-weights"),
+    ):  # fmt: skip
         words += [option, str(run[key])] if run.get(key) else []
+    words += ["--keep-rescans"] if run.get("KeepRescans") else []
+    words += [word for key in run.get("SidecarKeep") or () for word in ("--sidecar-keep", key)]
     words += ["--step-limit", f"{run['StepLimit']:g}"] if run.get("StepLimit") else []
     words += ["--bids-filter", json.dumps({"t1w": run["BidsFilter"]})] if run.get("BidsFilter") else []
     for key, option in (("ProtectBrain", "--protect-brain"), ("SkipBidsValidation", "--skip-bids-validation")):
@@ -76,8 +81,12 @@ def _python(run: Mapping[str, Any], raw: str, out_dir: Path) -> str:
         "originals": tuple(run.get("Original") or ()),
         "segmenter_params": dict(run.get("SegmenterParameters") or {}),
     }
-    for key, name in (("Rescan", "rescan"), ("Header", "header"), ("StepLimit", "step_limit_s")):
-        settings |= {name: run[key]} if run.get(key) else {}
+    stored = (
+        ("Rescan", "rescan"), ("RescanPairs", "rescan_pairs"), ("Header", "header"), ("StepLimit", "step_limit_s"),
+        ("KeepRescans", "keep_rescans"),
+    )  # fmt: skip
+    settings |= {name: run[key] for key, name in stored if run.get(key)}
+    settings |= {"sidecar_keep": tuple(run["SidecarKeep"])} if run.get("SidecarKeep") else {}
     settings |= {"measures": tuple(run["Measures"])} if run.get("Measures") else {}
     chosen = {"subjects": run.get("ParticipantLabels") or [], "sessions": run.get("SessionLabels") or []}
     options = [f"validate={not run.get('SkipBidsValidation')}"]

@@ -6,17 +6,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from efface.metrics.dice import WHOLE_BRAIN
-from efface.report.dice_figures import GROUPS
+from efface.metrics.dice import NINE_REGIONS, POOLED, WHOLE_BRAIN
 from efface.study import Tables
+from efface.study.comparisons import HALFWAY_REFERENCE, OWN_REFERENCE
+from efface.study.native_volumes import UNREGISTERED
 
 SOURCES = ("automatic", "manual")
+ROWS = (WHOLE_BRAIN, POOLED, *NINE_REGIONS)
+"""Of the tables of numbers: both readings of the whole brain's Dice, and the nine regions."""
 
 
 def table_one(tables: Tables, methods: Sequence[str]) -> list[dict[str, Any]]:
     """Counts a method: what was defaced, what failed to run, what reached the brain, and the quality classes.
 
-    ``classes`` maps each source that the study has (automatic, manual) to Success, Failure I, Failure II and their sum.
+    ``failed`` of the runs gave no defaced scan; they are among Failure I, as in the paper. ``classes`` maps each source
+    that the study has (automatic, manual) to Success, Failure I, Failure II and their sum.
     """
     rows = []
     for method in methods:
@@ -28,7 +32,9 @@ def table_one(tables: Tables, methods: Sequence[str]) -> list[dict[str, Any]]:
             if len(found):
                 first = found.iloc[0]
                 classes[source] = [int(first[c]) for c in ("success", "failure_i", "failure_ii", "scans")]
-        failed = tables.failures[tables.failures.method == method].scan.nunique()
+        counted = tables.table1[(tables.table1.method == method) & (tables.table1.source == SOURCES[0])]
+        unrun = tables.failures[(tables.failures.method == method) & (tables.failures.measure == "deface")]
+        failed = int(counted.failed_runs.iloc[0]) if len(counted) else unrun.scan.nunique()
         rows.append(
             {
                 "method": method,
@@ -48,31 +54,67 @@ def sources_of(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [source for source in SOURCES if any(source in row["classes"] for row in rows)]
 
 
+def left_out(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """What of the folder is not part of the study: kind, reason, and number of scans."""
+    kinds = table[["what", "reason"]].drop_duplicates().itertuples(index=False, name=None)
+    return [
+        {"what": what, "reason": reason, "scans": table[(table.what == what) & (table.reason == reason)].scan.nunique()}
+        for what, reason in kinds
+    ]
+
+
 def medians(dice: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Median and quartiles for every method and group; None where there is no value."""
+    """Median and quartiles for every method and row of `ROWS`; None where there is no value."""
     rows = []
     unions = dice[dice.level != "label"]
     for method in methods:
         row: dict[str, Any] = {"method": method}
-        for group in GROUPS:
+        for group in ROWS:
             values = unions[(unions.method == method) & (unions.region == group)].value.dropna()
             row[group] = None if values.empty else np.percentile(values, (50, 25, 75)).tolist()
         rows.append(row)
     return rows
 
 
-def against_rescan(statistics: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the tests against the rescan, one a region.
+def against_rescan(statistics: pd.DataFrame, methods: Sequence[str], *, halfway: bool = False) -> list[dict[str, Any]]:
+    """Rows of the tests against the rescan (with `halfway`, of sessions resampled half-way), one a region.
 
     For each method a cell (effect, low, high, p, verdict, reason), or None.
     """
-    chosen = statistics[(statistics.test == "noninferiority") & (statistics.measure == "dice")]
+    chosen = statistics[(statistics.test == "superiority") & (statistics.measure == "dice")]
+    chosen = chosen[(chosen.reference == HALFWAY_REFERENCE) == halfway]
     rows = []
-    for region in GROUPS:
-        mine = chosen[(chosen.region == region) & chosen.level.isin(["region", "whole brain"])]
+    for region in ROWS:
+        mine = chosen[(chosen.region == region) & (chosen.level != "label")]
         cells = [_cell(mine[mine.method == method]) for method in methods]
         if any(cells):
             rows.append({"region": region, "cells": cells})
+    return rows
+
+
+def own_grids(tables: Tables, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the volumes without any resampling, one a region; empty where they were not measured.
+
+    ``sessions`` is the median size of the change between sessions in percent, each on its own grid, and ``cells`` that
+    of each method in the same subjects, with the verdict of the test; None where there is no value.
+    """
+    changes = tables.rescan[tables.rescan.measure == "volume_change_percent"].dropna(subset=["value"])
+    changes = changes[changes.level != "label"]
+    tested = tables.statistics[
+        (tables.statistics.test == "superiority") & (tables.statistics.reference == OWN_REFERENCE)
+    ].set_index(["region", "method"])
+    rows = []
+    for region in (WHOLE_BRAIN, *NINE_REGIONS):
+        mine = changes[changes.region == region]
+        sessions = mine[mine.method == UNREGISTERED]
+        cells: list[dict[str, Any] | None] = []
+        for method in methods:
+            values = mine[(mine.method == method) & mine.subject.isin(sessions.subject)].value
+            found = tested.loc[[(region, method)]].iloc[0] if (region, method) in tested.index else None
+            said = "" if found is None else str(found.verdict) or str(found.reason)
+            cells.append({"size": float(values.abs().median()), "said": said} if len(values) else None)
+        if len(sessions):
+            rows.append({"region": region, "sessions": float(sessions.value.abs().median()), "cells": cells})
     return rows
 
 
@@ -92,5 +134,5 @@ def pairs(statistics: pd.DataFrame) -> list[dict[str, Any]]:
         (statistics.test == "wilcoxon") & (statistics.measure == "dice") & (statistics.region == WHOLE_BRAIN)
     ]
     chosen = chosen[chosen.method != "rescan"]
-    columns = ["method", "reference", "n", "effect", "low", "high", "p_corrected", "reason"]
+    columns = ["method", "reference", "n", "effect", "low", "high", "p_corrected", "reason", "verdict"]
     return [dict(zip(columns, row, strict=True)) for row in chosen[columns].itertuples(index=False, name=None)]

@@ -6,6 +6,9 @@ from typing import Any
 
 from efface.quality.verdict import VANISHED_MM
 
+LARGEST = 1e12
+"""No measure of a head is larger."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -32,27 +35,27 @@ def evidence_lines(content: Mapping[str, Any]) -> list[Line]:
 
 
 def _brain(brain: Mapping[str, Any]) -> list[Line]:
-    damaged, edited = _number(brain.get("damaged_ml")), _number(brain.get("edited_ml"))
+    damaged, edited = number_in(brain.get("damaged_ml")), number_in(brain.get("edited_ml"))
     if damaged is None:
         return []
     if not damaged:
         edge = f"; {edited:.2f} ml changed within the mask's uncertain edge" if edited else ""
         return [Line(f"brain: no damage{edge}", failed=False)]
-    deepest, where = _number(brain.get("deepest_mm")), brain.get("where")
+    deepest, where = number_in(brain.get("deepest_mm")), brain.get("where")
     text = f"brain: {damaged:.2f} ml damaged"
     text += f", up to {deepest:.1f} mm deep" if deepest is not None else ""
-    text += f", {where}" if where else ""
+    text += f", {where}" if where and isinstance(where, str) else ""
     return [Line(text, bool(brain.get("failed")), _point(brain.get("centre_mm")))]
 
 
 def _face(face: Mapping[str, Any]) -> list[Line]:
     lines = []
-    changed = _number(face.get("changed"))
+    changed = number_in(face.get("changed"))
     if changed is not None:
         text = f"face: {changed:.0%} of its surface changed"
         lines.append(Line(text, bool(face.get("failed")) and not face.get("left")))
     for name, feature in _object(face.get("features")).items():
-        share, moved = _number(_object(feature).get("changed")), _number(_object(feature).get("moved_mm"))
+        share, moved = number_in(_object(feature).get("changed")), number_in(_object(feature).get("moved_mm"))
         if share is None:
             lines.append(Line(f"{name}: not in the original", failed=False))
             continue
@@ -69,11 +72,16 @@ def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def number_in(value: Any) -> float | None:
+    """A finite number of a JSON file; None for anything else, NaN and numbers that no float holds included."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
+        return None
+    return float(value)
 
 
 def _point(value: Any) -> tuple[float, float, float] | None:
-    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
-        return (float(value[0]), float(value[1]), float(value[2]))
-    return None
+    numbers = [number_in(v) for v in value] if isinstance(value, list) else []
+    if len(numbers) != 3 or None in numbers:
+        return None
+    x, y, z = (float(v or 0) for v in numbers)
+    return (x, y, z)

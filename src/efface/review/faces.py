@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from efface.anatomy.background import dark_air
 from efface.anatomy.skin import Surface, head_surface
 from efface.errors import InputError
-from efface.io.json_files import read_object
 from efface.io.scan import load_scan
 from efface.review.cases import ReviewCase
+from efface.review.evidence import number_in
 from efface.spatial.affine import apply_affine
 from efface.spatial.types import Affine
 from efface.visualization.camera import stored_pose
@@ -43,7 +44,9 @@ class Faces:
             If there is no such picture, or the scan cannot be read.
         """
         if when not in WHEN or view not in VIEWS:
-            msg = f"a face is seen {' or '.join(WHEN)}, from one of {', '.join(VIEWS)}; received {when}, {view}"
+            msg = (
+                f"a face is seen {' or '.join(WHEN)}, from one of {', '.join(VIEWS)}; received {when[:80]}, {view[:80]}"
+            )
             raise InputError(msg)
         key = (case.id, case.image, when)
         with self._lock:
@@ -57,8 +60,8 @@ class Faces:
     def _surface(self, case: ReviewCase, key: Key) -> tuple[Surface, Affine]:
         if key in self._surfaces:
             return self._surfaces[key]
-        evidence = read_object(case.evidence)
-        threshold = evidence.get("surface_threshold")
+        evidence = case.evidence_content()
+        threshold = number_in(evidence.get("surface_threshold"))
         when = key[2]
         path = case.defaced if when == "after" else case.original()[0]
         if path is None:
@@ -66,9 +69,9 @@ class Faces:
         if when == "after" and threshold is None and case.original()[0] is not None:
             # Both are drawn at the original's threshold: what is cut away must not move it.
             before, pose = self._surface(case, (*key[:2], "before"))
-            surface = head_surface(load_scan(path).volume, threshold=before.threshold)
+            surface = head_surface(dark_air(load_scan(path)), threshold=before.threshold)
         else:
-            surface = head_surface(load_scan(path).volume, threshold=threshold)
+            surface = head_surface(dark_air(load_scan(path)), threshold=threshold)
             pose = pose_of(evidence, surface)
         _keep(self._surfaces, key, (surface, pose), KEPT_SURFACES)
         return surface, pose

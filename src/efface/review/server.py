@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-import secrets
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +12,12 @@ from pathlib import Path
 import uvicorn
 
 from efface.errors import InputError
+from efface.io.scratch import private_temporary_folder
+from efface.review.access import Access
 from efface.review.app import make_app
 from efface.review.session import Session
 
 LOOPBACK = "127.0.0.1"
-TOKEN_BYTES = 24
 
 
 def serve(
@@ -33,7 +34,7 @@ def serve(
     Parameters
     ----------
     out_dir
-        Output of a study.
+        Output of a study, or a shared data set.
     port
         0 takes a free one.
     reviewer
@@ -43,7 +44,7 @@ def serve(
     open_browser
         Open the page in the browser of this desktop, if there is one.
     say
-        Is given the address.
+        Is given the address, which works once; and a new one, for another browser, each time one was used.
 
     Returns
     -------
@@ -55,17 +56,19 @@ def serve(
     InputError
         If there is nothing to review, or the port cannot be used.
     """
-    session = Session(out_dir, blind, reviewer)
-    token = secrets.token_urlsafe(TOKEN_BYTES)
-    with _listen(port) as listener:
-        url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/{token}/"
+    with contextlib.ExitStack() as stack:
+        session = Session(out_dir, blind, reviewer, stack.enter_context(private_temporary_folder()))
+        listener = stack.enter_context(_listen(port))
+        home = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+        access = Access(lambda path: say(home + path))
         config = uvicorn.Config(
-            make_app(session, token), log_level="warning", access_log=False, lifespan="off", ws="none",
-            server_header=False, timeout_graceful_shutdown=1,
+            make_app(session, access), log_level="warning", access_log=False, lifespan="off", ws="none",
+            server_header=False, timeout_graceful_shutdown=1, proxy_headers=False,
         )  # fmt: skip
+        url = home + access.path
         say(url)
         if open_browser and _has_desktop():
-            webbrowser.open(url)
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()  # some wait until it is closed
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
     return session

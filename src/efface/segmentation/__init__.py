@@ -22,6 +22,7 @@ __all__ = [
     "Provenance",
     "Segmenter",
     "data_digest",
+    "described",
     "region_of",
     "segment",
 ]
@@ -80,6 +81,25 @@ def data_digest(name: str = DEFAULT_SEGMENTER, params: Mapping[str, Any] | None 
     """
     segmenter, parsed = _parsed(name, params)
     return segmenter.data(parsed)
+
+
+def described(name: str, params: Mapping[str, Any] | None = None) -> str:
+    """Say in the words of a paper how a segmenter works with these parameters; without citations.
+
+    Parameters
+    ----------
+    name
+        A key of `SEGMENTERS`.
+    params
+        Parameters of the segmenter by name, as text or as Python values.
+
+    Raises
+    ------
+    InputError
+        If there is no segmenter of that name, or a parameter is unknown or wrong.
+    """
+    segmenter, parsed = _parsed(name, params)
+    return segmenter.described(parsed) if segmenter.described else segmenter.summary
 
 
 def _parsed(name: str, params: Mapping[str, Any] | None) -> tuple[Segmenter, Params]:

@@ -68,9 +68,8 @@ def log_bias_field(values: FloatVolume, mask: BoolVolume, spacing_mm: NDArray[np
     if np.count_nonzero(small_mask) < MINIMUM_MASK_VOX or small[small_mask].mean() <= 0:
         return None
     log_field = _log_field(small, small_mask, spacing_mm * step)
-    at = [((np.arange(n) - k // 2) / k).astype(np.float32) for k, n in zip(step, values.shape, strict=True)]
-    full: NDArray[np.float32] = ndimage.map_coordinates(
-        log_field, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest"
+    full: NDArray[np.float32] = ndimage.affine_transform(
+        log_field, 1 / step, -(step // 2) / step, values.shape, order=1, mode="nearest"
     )
     return full
 

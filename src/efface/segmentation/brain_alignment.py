@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface.anatomy.brain_extraction import USABLE_BRAIN_ML
@@ -92,8 +93,8 @@ def align(brain: Volume, mask: BoolVolume, initial: Affine | None, template: Vol
     mask
         Brain mask, same shape.
     initial
-        Scan mm to template mm to start from, shape (4, 4). If the result does not fit well, or with None, poses are
-        searched.
+        Scan mm to template mm to start from, shape (4, 4). If the result does not fit well, or with None, it starts
+        from matched centres, and then poses are searched.
     template
         T1-like image of the brain.
 
@@ -108,7 +109,8 @@ def align(brain: Volume, mask: BoolVolume, initial: Affine | None, template: Vol
         If the template does not fit the brain.
     """
     tried = []
-    for start in [initial, None] if initial is not None else [None]:
+    centred = pose_by_centre(mask, brain.affine, template)
+    for start in [centred, None] if initial is None else [initial, centred, None]:
         tried.append(register_affine(brain, template, weight=mask, initial=start, minimum_score=MINIMUM_AFFINE_SCORE))
         if tried[-1].converged and tried[-1].score >= CONFIDENT_AFFINE_SCORE:
             break
@@ -120,6 +122,33 @@ def align(brain: Volume, mask: BoolVolume, initial: Affine | None, template: Vol
         )
         raise RegistrationError(msg)
     return best.matrix
+
+
+def pose_by_centre(mask: BoolVolume, affine: Affine, template: Volume) -> Affine:
+    """Shift the centre of a brain to that of the template.
+
+    Parameters
+    ----------
+    mask
+        Brain mask.
+    affine
+        Its voxel to RAS+ mm, shape (4, 4).
+    template
+        Brain of the template; 0 outside.
+
+    Returns
+    -------
+    numpy.ndarray
+        Scan mm to template mm, shape (4, 4).
+    """
+    shift = np.eye(4)
+    shift[:3, 3] = _centre_mm(template.data > 0, template.affine) - _centre_mm(mask, affine)
+    return shift
+
+
+def _centre_mm(mask: BoolVolume, affine: Affine) -> NDArray[np.float64]:
+    centre: NDArray[np.float64] = affine[:3, :3] @ np.array(ndimage.center_of_mass(mask)) + affine[:3, 3]
+    return centre
 
 
 def initial_pose(anatomy: "HeadAnatomy", warnings: list[str]) -> Affine | None:
@@ -135,11 +164,14 @@ def initial_pose(anatomy: "HeadAnatomy", warnings: list[str]) -> Affine | None:
     Returns
     -------
     numpy.ndarray or None
-        Scan mm to template mm, shape (4, 4); None if the average head does not fit the scan.
+        Scan mm to template mm, shape (4, 4); None if the scan shows a brain without a head, or the average head does not
+        fit it.
     """
+    if anatomy.shows_brain_alone:
+        return None
     try:
         average_to_scan = anatomy.average_to_scan
     except RegistrationError as error:
-        warnings.append(f"the average head does not fit the scan, so the pose of the brain was searched: {error}")
+        warnings.append(f"the average head does not fit the scan, so the brain was aligned without it: {error}")
         return None
     return np.asarray(AVERAGE_TO_TEMPLATE @ invert(average_to_scan), dtype=np.float64)

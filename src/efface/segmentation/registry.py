@@ -11,7 +11,7 @@ from efface.parameters import Params
 from efface.segmentation.atlas.params import AtlasParams
 from efface.segmentation.labels import Labels
 from efface.segmentation.slant.params import SlantParams
-from efface.segmentation.slant.weights_folder import folder_in_use, weights_digest
+from efface.segmentation.slant.weights_folder import folder_in_use, is_whole_brain, weights_digest
 
 if TYPE_CHECKING:
     from efface.anatomy.head_anatomy import HeadAnatomy
@@ -40,6 +40,8 @@ class Segmenter:
         ``run(anatomy, params)`` returns the labels.
     data
         ``data(params)`` returns the data that decide its result: a SHA-256 or a package version by name.
+    described
+        ``described(params)`` says in the words of a paper what did the work, without citations; None for `summary`.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Segmenter:
     params: "type[Params]"
     run: "Callable[[HeadAnatomy, Any], Labels]"
     data: Callable[[Any], Mapping[str, str]]
+    described: Callable[[Any], str] | None = None
 
 
 def _slant(anatomy: "HeadAnatomy", params: SlantParams) -> Labels:
@@ -59,7 +62,16 @@ def _slant(anatomy: "HeadAnatomy", params: SlantParams) -> Labels:
 
 def _slant_data(params: SlantParams) -> dict[str, str]:
     weights = {"weights": weights_digest(folder_in_use(params))}
-    return weights | _package_versions(*TEMPLATE_PACKAGES) if params.align else weights
+    return weights if params.align == "no" else weights | _package_versions(*TEMPLATE_PACKAGES)
+
+
+def _slant_described(params: SlantParams) -> str:
+    aligned = ", aligned by the whole head" if params.align == "head" else ""
+    if params.weights:
+        return f"SLANT, the 27 published networks on overlapping tiles{aligned}"
+    if is_whole_brain(params):
+        return f"SLANT as re-implemented in efface: one network of our own for the whole brain, at 1 mm{aligned}"
+    return f"SLANT as re-implemented in efface: 27 networks of our own on overlapping tiles, at 2 mm{aligned}"
 
 
 def _atlas(anatomy: "HeadAnatomy", params: AtlasParams) -> Labels:
@@ -89,11 +101,12 @@ SEGMENTERS: Mapping[str, Segmenter] = MappingProxyType(
             Segmenter(
                 name="slant",
                 title="SLANT",
-                summary="27 networks on overlapping tiles (SLANT)",
+                summary="one network for the whole brain at 1 mm, or the 27 tile networks of SLANT",
                 citations=("huo2019", "klein2010"),
                 params=SlantParams,
                 run=_slant,
                 data=_slant_data,
+                described=_slant_described,
             ),
             Segmenter(
                 name="atlas",

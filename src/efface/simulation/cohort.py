@@ -104,7 +104,7 @@ def make_cohort(out_dir: Path, *, people: int = 4, sessions: int = 2, seed: int 
 def _is_complete(out_dir: Path, parameters: dict[str, Any]) -> bool:
     """Whether the recipe, which is written last, has these parameters and all of its files are still there."""
     try:
-        recipe = json.loads((out_dir / "derivatives" / "truth" / "recipe.json").read_text())
+        recipe = json.loads((out_dir / "derivatives" / "truth" / "recipe.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return False
     files = {out_dir / name: size for name, size in recipe.get("files", {}).items()}
@@ -116,7 +116,7 @@ def _is_complete(out_dir: Path, parameters: dict[str, Any]) -> bool:
 def _prepare_folder(out_dir: Path, truth: Path) -> None:
     """Clear an older or unfinished cohort of ours; refuse a folder with anything else in it."""
     try:
-        ours = json.loads((out_dir / "dataset_description.json").read_text()).get("Name") == NAME
+        ours = json.loads((out_dir / "dataset_description.json").read_text(encoding="utf-8-sig")).get("Name") == NAME
     except (OSError, ValueError, AttributeError):
         ours = False
     try:

@@ -31,6 +31,11 @@ POSES, REFINED = 12, 5
 A head without a face can look more like the average head when it lies on its back than upright, as long as only
 rotations are tried; so the best few would often be one wrong pose, found several times.
 """
+IN_VIEW = 0.99
+DARK = 0.1
+"""Normalised intensity below which a voxel is air."""
+MINIMUM_OVERLAP = 0.25
+"""Share of the fixed object that must be in view: a correlation over less says nothing."""
 DIFFERENT_MM = 20.0
 """Root mean square distance over the head between poses that count as different."""
 
@@ -43,7 +48,10 @@ def rms_distance_mm(a: Affine, b: Affine, points_mm: NDArray[np.float64]) -> flo
 
 @dataclass(frozen=True)
 class ImagePair:
-    """Fixed and moving image at one resolution, with normalised intensities, and the weight of the fixed voxels."""
+    """Fixed and moving image at one resolution, with normalised intensities, and the weight of the fixed voxels.
+
+    Only places that both images show are compared: what is outside the moving image's field of view is unknown.
+    """
 
     fixed: Volume
     moving: Volume
@@ -67,18 +75,36 @@ class ImagePair:
             "fixed": to_sitk(self.fixed),
             "moving": to_sitk(self.moving),
             "gate": to_sitk(Volume(self.weight, self.fixed.affine)),
+            "view": to_sitk(self.view),
             "found": None,
         }
         command = (
-            f"-i fixed moving -gm gate -a -dof {dof} -m {cost} -n {iterations} -ia {{matrix}} -o found "
+            f"-i fixed moving -gm gate -mm view -a -dof {dof} -m {cost} -n {iterations} -ia {{matrix}} -o found "
             "-jitter 0 -noise 0 -threads 1"
         )
         return np.asarray(run_greedy(command, images, "found", initial), dtype=np.float64)
 
+    @property
+    def view(self) -> Volume:
+        """The moving image's field of view: ones."""
+        return Volume(np.ones(self.moving.data.shape, np.float32), self.moving.affine)
+
+    def shown(self, matrix: Affine) -> FloatVolume:
+        """Weight of the fixed voxels that are in the moving image's field of view."""
+        return np.where(resample(self.view, self.fixed.grid, matrix) > IN_VIEW, self.weight, np.float32(0))
+
+    def overlap(self, matrix: Affine) -> float:
+        """Share of the fixed object, by weight, that is in the moving image's field of view."""
+        object_weight = self.weight * (self.fixed.data > DARK)
+        return float((self.shown(matrix) * (self.fixed.data > DARK)).sum() / max(float(object_weight.sum()), 1.0))
+
     def correlation(self, matrix: Affine) -> float:
-        """Weighted correlation of the fixed image and the moving image through an affine."""
+        """Weighted correlation of the two images through an affine, where both have voxels; -1 where few have."""
+        weight = self.shown(matrix)
+        if self.overlap(matrix) < MINIMUM_OVERLAP:
+            return -1.0
         moved = resample(self.moving, self.fixed.grid, matrix)
-        weight = self.weight / self.weight.sum()
+        weight = weight / weight.sum()
         a = self.fixed.data - float((self.fixed.data * weight).sum())
         b = moved - float((moved * weight).sum())
         spread = float(np.sqrt((weight * a * a).sum() * (weight * b * b).sum()))

@@ -34,6 +34,8 @@ RIVALS = 3
 CONVERGED_SCORE = 0.65
 """Correlation of the average head with a registered scan: 0.78 to 0.90 on the development heads."""
 MAX_STRETCH = 1.5
+WHOLE = 0.7
+"""Share of the fixed object in view from which its stretch along each axis can be found."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,11 @@ class AffineResult:
     reason
         Empty when converged, else one line with the number and its limit.
     dof
-        Degrees of freedom: 6 or 12.
+        Degrees of freedom: 6, 7 or 12.
     starts
         How many initial poses were tried.
+    by
+        Another program that found the matrix; empty for our own registration.
     """
 
     matrix: Affine
@@ -62,6 +66,7 @@ class AffineResult:
     reason: str
     dof: int
     starts: int
+    by: str = ""
 
 
 def register_affine(
@@ -145,6 +150,51 @@ def _rivals_apart(matrices: list[Affine], dof: int, coarse: ImagePair, discrimin
     if len(rivals) < 2:
         return matrices
     return sorted(rivals, key=lambda matrix: fit_of_both(matrix, dof, coarse, discriminating), reverse=True)
+
+
+def register_near(
+    fixed: Volume, moving: Volume, initial: Affine, *, minimum_score: float = CONVERGED_SCORE
+) -> AffineResult:
+    """Register from a start within about 30 mm and 30 degrees, with as many degrees of freedom as the images hold.
+
+    Parameters
+    ----------
+    fixed, moving
+        The two images, RAS+ affines; `moving` may show a part of `fixed` only.
+    initial
+        Fixed mm to moving mm.
+    minimum_score
+        Correlation below which the result counts as not converged.
+
+    Notes
+    -----
+    Where less than `WHOLE` of the fixed object is in view, the head keeps its proportions (7 degrees of freedom): half
+    a head does not say how it is stretched.
+    """
+    coarse = ImagePair.prepare(fixed, moving, None, COARSE_MM)
+    fine = ImagePair.prepare(fixed, moving, None, FINE_MM)
+    for dof in (12, 7):
+        matrix = fine.fit(coarse.fit(initial, dof, "50"), dof, "50")
+        if fine.overlap(matrix) >= WHOLE:
+            break
+    return _judged(matrix, fine, minimum_score, dof, 1)
+
+
+def judge_affine(
+    fixed: Volume, moving: Volume, matrix: Affine, *, minimum_score: float = CONVERGED_SCORE
+) -> AffineResult:
+    """Give an affine that was found elsewhere the verdict that our own have: correlation and stretch.
+
+    Parameters
+    ----------
+    fixed, moving
+        The two images, RAS+ affines.
+    matrix
+        Fixed mm to moving mm, shape (4, 4).
+    minimum_score
+        Correlation below which the result counts as not converged.
+    """
+    return _judged(matrix, ImagePair.prepare(fixed, moving, None, FINE_MM), minimum_score, 12, 1)
 
 
 def refine_affine(

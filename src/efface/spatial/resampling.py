@@ -100,7 +100,8 @@ def warp_points(warp: Warp, grid: Grid) -> NDArray[np.float64]:
 def block_mean(volume: Volume, mm: float) -> Volume:
     """Average blocks of whole voxels so that the spacing is about `mm`; the affine follows."""
     # Just under the half, so that the rounding errors of an oblique affine do not change the step (5 mm of 2 mm).
-    step = np.maximum(1, np.round(mm / volume.grid.spacing_mm - 1e-4)).astype(int)
+    step = np.maximum(1, np.round(mm / volume.grid.spacing_mm - 1e-4))
+    step = np.minimum(step, volume.data.shape).astype(int)  # one block an axis, however small its voxels
     padded = np.pad(volume.data, [(0, int(-n % s)) for n, s in zip(volume.data.shape, step, strict=True)], mode="edge")
     x, y, z = (n // s for n, s in zip(padded.shape, step, strict=True))
     blocks = padded.reshape(x, step[0], y, step[1], z, step[2])

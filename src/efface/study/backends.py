@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from efface.errors import ClusterError, InputError, MissingDependencyError
+from efface.io.absent_content import check_content
 
 MEMORY_GB = 3.0
 """Peak memory of one worker on a 1 mm scan."""
@@ -32,6 +33,12 @@ QUIET: Mapping[str, Any] = {
     "distributed.deploy.lost-worker-timeout": "1h",  # a worker may take long to start again on a busy machine
     "distributed.logging.distributed": "critical",
 }
+DASHBOARD = "127.0.0.1:0"
+"""Where the dashboard is: on this machine only, on a free port."""
+NO_PAGES: Mapping[str, Any] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+"""dask opens its web servers in any case; without a route they answer nothing but "not found"."""
+
+log = logging.getLogger(__name__)
 
 
 class Backend(Protocol):
@@ -77,10 +84,13 @@ class Local:
         Number of workers.
     memory_gb
         Memory of each worker, above which it is killed; None divides the free memory among them.
+    dashboard
+        Serve dask's dashboard on this machine. It has no password.
     """
 
     jobs: int
     memory_gb: float | None = None
+    dashboard: bool = False
 
     def at_most(self, tasks: int) -> "Local":
         """Return the same backend with no more workers than there are tasks."""
@@ -97,16 +107,18 @@ class Local:
         memory_gb = self.memory_gb or max(MEMORY_GB, (free_gb or 0) / self.jobs)
         libraries = dict.fromkeys(ENVIRONMENT, str(threads))
         before = {name: os.environ.get(name) for name in libraries}
-        config = {**QUIET, "distributed.nanny.pre-spawn-environ": libraries}
+        config = {**QUIET, **_pages(dashboard=self.dashboard), "distributed.nanny.pre-spawn-environ": libraries}
         try:
             with dask.config.set(config), _quiet(), _scratch() as scratch:
                 cluster = distributed.LocalCluster(
                     n_workers=self.jobs, threads_per_worker=1, processes=True, memory_limit=int(memory_gb * 2**30),
-                    dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL, host="127.0.0.1", security=True,
+                    dashboard_address=DASHBOARD, scheduler_kwargs={"dashboard": self.dashboard},
+                    silence_logs=logging.CRITICAL, host="127.0.0.1", security=True,
                     local_directory=str(scratch), worker_class=distributed.Nanny,
                 )  # fmt: skip
                 with cluster, distributed.Client(cluster, set_as_default=False) as client:
                     _prepare(client, threads)
+                    _tell(client, dashboard=self.dashboard)
                     yield client
         finally:
             for name, value in before.items():  # dask sets them here so that new processes inherit them
@@ -161,11 +173,14 @@ class Batch:
         Number of jobs to submit.
     options
         Options of dask-jobqueue: ``cores``, ``memory``, ``processes``, ``queue``, ``account``, ``walltime`` and so on.
+    dashboard
+        Serve dask's dashboard on this machine. It has no password.
     """
 
     system: str
     jobs: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    dashboard: bool = False
 
     def at_most(self, tasks: int) -> "Batch":
         """Return the same backend with no more jobs than there are tasks."""
@@ -182,28 +197,45 @@ class Batch:
         if shutil.which(program) is None:
             msg = f"--cluster {self.system} needs {program} on PATH: run it where jobs are submitted"
             raise MissingDependencyError(msg)
-        options = dict(self.options)
-        threads = max(1, int(options.get("cores", 1)) // int(options.get("processes", 1)))
-        exports = [f"export {name}={threads}" for name in (*ENVIRONMENT, "EFFACE_THREADS")]
-        options["job_script_prologue"] = [*options.get("job_script_prologue", ()), *exports]
-        options["worker_extra_args"] = [*options.get("worker_extra_args", ()), "--nthreads", "1"]
-        allowed = {**QUIET, "distributed.scheduler.allowed-failures": 3}  # jobs may be preempted
+        allowed = {
+            **QUIET,
+            **_pages(dashboard=self.dashboard),
+            "distributed.scheduler.allowed-failures": 3,
+        }  # jobs may be preempted
         with dask.config.set(allowed), _quiet():
             try:
-                cluster = getattr(dask_jobqueue, kind)(**options)
+                cluster = getattr(dask_jobqueue, kind)(**self._cluster_options())
             except (TypeError, ValueError) as error:
                 msg = f"the batch jobs cannot be described ({error}): see --cluster-config in the documentation"
                 raise InputError(msg) from error
             with cluster, distributed.Client(cluster, set_as_default=False) as client:
                 cluster.scale(jobs=self.jobs)
                 _prepare(client)
+                _tell(client, dashboard=self.dashboard)
                 yield client
+
+    def _cluster_options(self) -> dict[str, Any]:
+        """The user's options, with our limits of threads, and without web pages in the workers."""
+        options = dict(self.options)
+        threads = max(1, int(options.get("cores", 1)) // int(options.get("processes", 1)))
+        exports = [f"export {name}={threads}" for name in (*ENVIRONMENT, "EFFACE_THREADS")]
+        exports.append("export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'")
+        options["job_script_prologue"] = [*options.get("job_script_prologue", ()), *exports]
+        options["worker_extra_args"] = [*options.get("worker_extra_args", ()), "--nthreads", "1", "--no-dashboard"]
+        scheduler = {"dashboard_address": DASHBOARD, **(options.get("scheduler_options") or {})}
+        options["scheduler_options"] = {**scheduler, "dashboard": self.dashboard}
+        return options
 
 
 def backend_of(
-    where: str | None, jobs: int | None = None, *, memory_gb: float | None = None, config: Path | None = None
+    where: str | None,
+    jobs: int | None = None,
+    *,
+    memory_gb: float | None = None,
+    config: Path | None = None,
+    dashboard: bool = False,
 ) -> Backend:
-    """Make the backend that ``--cluster``, ``--jobs``, ``--memory`` and ``--cluster-config`` describe.
+    """Make the backend that ``--cluster``, ``--jobs``, ``--memory``, ``--cluster-config``, ``--dashboard`` describe.
 
     Parameters
     ----------
@@ -215,6 +247,8 @@ def backend_of(
         Memory of each worker on this machine.
     config
         YAML file with options of dask-jobqueue.
+    dashboard
+        Serve dask's dashboard, without a password, on this machine.
 
     Raises
     ------
@@ -231,17 +265,20 @@ def backend_of(
         msg = f"--cluster-config goes with --cluster {'|'.join(BATCH_SYSTEMS)}; received {where or 'none'}"
         raise InputError(msg)
     if where is None:
-        return Local(jobs or default_jobs(), memory_gb)
+        return Local(jobs or default_jobs(), memory_gb, dashboard)
     if memory_gb is not None:
         msg = "--memory is for workers on this machine: say it where the cluster's workers are started"
         raise InputError(msg)
     if where in BATCH_SYSTEMS:
-        return Batch(where, jobs or 1, _options(config) if config else {})
+        return Batch(where, jobs or 1, _options(config) if config else {}, dashboard)
     if "://" not in where:
         msg = f"--cluster must be tcp://HOST:PORT, or one of {', '.join(BATCH_SYSTEMS)}; received {where}"
         raise InputError(msg)
     if jobs is not None:
         msg = f"--jobs is for workers that efface starts; those of {where} run already: leave it out"
+        raise InputError(msg)
+    if dashboard:
+        msg = f"--dashboard is for a scheduler that efface starts; that of {where} runs already: leave it out"
         raise InputError(msg)
     return Remote(where)
 
@@ -249,9 +286,10 @@ def backend_of(
 def _options(path: Path) -> dict[str, Any]:
     import yaml
 
+    check_content(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         msg = f"{path} cannot be read as YAML ({' '.join(str(error).split())[:120]}): the documentation has an example"
         raise InputError(msg) from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
@@ -264,6 +302,15 @@ def _prepare(client: Any, threads: int | None = None) -> None:
     from efface.study.worker import WorkerSetup
 
     client.register_plugin(WorkerSetup(threads))
+
+
+def _pages(*, dashboard: bool) -> Mapping[str, Any]:
+    return {} if dashboard else NO_PAGES
+
+
+def _tell(client: Any, *, dashboard: bool) -> None:
+    if dashboard:
+        log.warning("dashboard, for everybody on this machine, without a password: %s", client.dashboard_link)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,24 @@
-"""Rows of statistics.tsv: what is compared with what, the finding, and Holm's correction over families of tests."""
+"""Rows of statistics.tsv: what is compared with what, the finding, and the correction for many tests.
+
+The whole brain is tested first, and is the gate of the regions (serial gatekeeping).
+
+References
+----------
+Holm. "A simple sequentially rejective multiple test procedure." Scandinavian Journal of Statistics 6 (1979) 65-70.
+Dmitrienko, Tamhane. "Gatekeeping procedures with clinical trial applications." Pharmaceutical Statistics 6 (2007)
+171-180.
+"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from efface.statistics.inference import Finding, holm
-from efface.study.resampled_scans import RESAMPLED
+from efface.metrics.dice import POOLED_LEVEL, WHOLE_BRAIN
+from efface.statistics.inference import Alternative, Finding, holm, smallest_p
+from efface.study.native_volumes import OWN_GRIDS
+from efface.study.resampled_scans import RESAMPLED, RESAMPLED_HALFWAY
+from efface.study.settings import HALFWAY
 
 ALPHA = 0.05
 SUMMARY, FRIEDMAN, WILCOXON, MIXED_MODEL, ICC, TOST = (
@@ -16,11 +29,23 @@ SUMMARY, FRIEDMAN, WILCOXON, MIXED_MODEL, ICC, TOST = (
     "icc(2,1)",
     "tost",
 )
-SUPERIORITY = "noninferiority"
-"""Value of the column ``test`` for a paired one-sided superiority test; the name is kept from earlier versions."""
+SUPERIORITY = "superiority"
+"""Whether a method costs less than a rescan: one-sided, paired, without a margin."""
+PRIMARY = (WHOLE_BRAIN, POOLED_LEVEL)
+"""Levels that are tested first. The first of them is the gate of the other levels."""
 SMALLER, LARGER, UNDECIDED = "smaller than a rescan", "larger than a rescan", "not decided"
 EQUIVALENT, NOT_SHOWN = "equivalent", "not shown"
+CANNOT = "cannot be decided"
+"""Start of the verdict where so few subjects cannot decide a question, whatever their values."""
+CONFOUNDED = "the yardstick cannot decide: resampling alone costs as much as the rescan"
+"""Verdict on methods where the control, which is no rescan, costs at least what the rescan costs."""
 RESCAN = "rescan"
+CONTROLS = (RESAMPLED, RESAMPLED_HALFWAY)
+"""What is only resampled, on a session's own grid and half-way between the sessions."""
+OWN_REFERENCE = f"{RESCAN} ({OWN_GRIDS})"
+"""Reference of volumes that need no registration."""
+HALFWAY_REFERENCE = f"{RESCAN} ({HALFWAY})"
+"""Reference of sessions that are both resampled once."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +89,13 @@ class StatisticsRow:
     quartiles
         Of a summary.
     margin
-        For `SUPERIORITY`, the median cost of the subjects' rescans, for information; for `TOST`, the equivalence margin.
+        Of `TOST`.
     opposite_p
         For `SUPERIORITY`, p of the opposite one-sided test.
-    family, corrected, verdict
+    family, corrected, opposite_corrected, verdict
         Set by `correct`.
+    reachable
+        Set by `correct`: the smallest corrected p that so many subjects can reach.
     """
 
     comparison: Comparison
@@ -81,7 +108,15 @@ class StatisticsRow:
     opposite_p: float = math.nan
     family: str = ""
     corrected: float = math.nan
+    opposite_corrected: float = math.nan
+    reachable: float = 0.0
     verdict: str = ""
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that the test can give with so many subjects; 0 where there is no such limit."""
+        sides: dict[str, Alternative] = {SUPERIORITY: "less", WILCOXON: "two-sided"}
+        return smallest_p(self.finding.n, sides[self.test]) if self.test in sides else 0.0
 
     def cells(self) -> tuple[Any, ...]:
         """Return the cells in the order of `efface.study.records.STATISTICS`."""
@@ -95,29 +130,89 @@ class StatisticsRow:
 
 
 def correct(rows: list[StatisticsRow]) -> None:
-    """Correct all p by Holm's method within families, and set the verdicts.
+    """Correct all p for many tests, whole brain first, and set the verdicts.
 
-    A family is all rows of one test of one measure on one level; questions about rescans are families for each kind of
-    registration, and the control has its own.
+    A family of the whole brain is all rows of one test of one measure: all methods, or all pairs of methods. A family of
+    regions (or labels) is the regions of one method, or of one pair; its gate is the row that asks the same of the whole
+    brain, and no region's corrected p is smaller than that row's. Both are corrected by Holm's method. Questions about
+    rescans are families for each kind of registration, and the control has its own.
     """
+    gates = {_question(row): row for row in rows if row.comparison.level == PRIMARY[0]}
     families: dict[str, list[StatisticsRow]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.comparison.level not in PRIMARY):
         if not math.isnan(row.finding.p):
             families.setdefault(_family(row), []).append(row)
     for name, members in families.items():
-        corrected = holm([row.finding.p for row in members])
-        opposite = holm([row.opposite_p for row in members])
-        for row, p, other in zip(members, corrected, opposite, strict=True):
-            row.corrected, row.family = p, f"{name}: {len(members)} test{'' if len(members) == 1 else 's'}"
-            if row.test == SUPERIORITY:
-                row.verdict = SMALLER if p < ALPHA else LARGER if other < ALPHA else UNDECIDED
-            elif row.test == TOST:
-                row.verdict = EQUIVALENT if p < ALPHA else NOT_SHOWN
+        first = members[0]
+        gate = None if first.comparison.level in PRIMARY else gates.get(_question(first))
+        _correct_family(members, gate)
+        for row in members:
+            row.family = f"{name}: {len(members)} test{'' if len(members) == 1 else 's'}"
+            row.family += ", after the whole brain" if gate is not None else ""
+            row.verdict = _verdict(row)
+    _refuse_confounded(rows)
+
+
+def _refuse_confounded(rows: Sequence[StatisticsRow]) -> None:
+    """Give no verdict on methods where resampling alone costs as much as the rescan, tested or not.
+
+    The moving session is interpolated once, the fixed and the defaced scan never; half-way, both sessions are. Where
+    interpolation explains the whole rescan, a method that is below it is below an interpolation. Sessions on their own
+    grids are not interpolated.
+    """
+    compared = [row for row in rows if row.test in (SUPERIORITY, TOST)]
+    confounded = {
+        _yardstick(row.comparison)
+        for row in compared
+        if row.test == SUPERIORITY
+        and row.comparison.method in CONTROLS
+        and row.finding.effect >= 0
+        and row.comparison.reference != OWN_REFERENCE
+    }
+    for row in compared:
+        if row.comparison.method not in CONTROLS and _yardstick(row.comparison) in confounded:
+            row.verdict = CONFOUNDED
+
+
+def _yardstick(about: Comparison) -> tuple[str, ...]:
+    return (about.measure, about.level, about.region, about.reference)
+
+
+def _correct_family(members: Sequence[StatisticsRow], gate: StatisticsRow | None) -> None:
+    """Set the corrected p of a family's rows, none smaller than what its gate has; a gate without a p stays shut."""
+    shut, least = 0.0, 0.0
+    if gate is not None:
+        found = [p for p in (gate.corrected, gate.opposite_corrected) if not math.isnan(p)]
+        shut, least = min(found, default=1.0), gate.reachable
+    p = holm([row.finding.p for row in members])
+    opposite = holm([row.opposite_p for row in members])
+    reachable = holm([row.smallest_p for row in members])  # corrected p grow with every p of the family
+    for row, one, other, reached in zip(members, p, opposite, reachable, strict=True):
+        row.corrected = max(one, shut)
+        row.opposite_corrected = other if math.isnan(other) else max(other, shut)
+        row.reachable = max(reached, least)
+
+
+def _verdict(row: StatisticsRow) -> str:
+    """What the corrected p of a row say."""
+    if row.reachable >= ALPHA:
+        return f"{CANNOT} with {row.finding.n} subjects"
+    if row.test == SUPERIORITY:
+        return SMALLER if row.corrected < ALPHA else LARGER if row.opposite_corrected < ALPHA else UNDECIDED
+    if row.test == TOST:
+        return EQUIVALENT if row.corrected < ALPHA else NOT_SHOWN
+    return ""
+
+
+def _question(row: StatisticsRow) -> tuple[str, ...]:
+    """What a row asks, wherever it asks it."""
+    about = row.comparison
+    return (row.test, about.measure, about.method, about.implementation, about.reference)
 
 
 def _family(row: StatisticsRow) -> str:
     about = row.comparison
     compared = about.reference if row.test in (SUPERIORITY, TOST) else "methods"
-    if about.method in (RESCAN, RESAMPLED):
-        compared = f"{about.method}, {about.reference}"
+    if about.method in (RESCAN, *CONTROLS) or about.level not in PRIMARY:
+        compared = ", ".join(x for x in (about.method, about.implementation, about.reference) if x)
     return f"{row.test}, {about.measure}, {about.level}, {compared}"

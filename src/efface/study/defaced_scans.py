@@ -1,23 +1,29 @@
 """Defaced scans in a study: read from an earlier run where their recipe is the same, otherwise made now."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.bids.shareable import names_only
 from efface.defacing import apply_edit, plan
+from efface.defacing.outward import REGION
 from efface.errors import AnatomyError
-from efface.io.deidentify import Sidecar, strip_identifying_header
+from efface.io.deidentify import strip_identifying_header
 from efface.io.label_images import load_mask
 from efface.io.scan import Scan, load_scan
+from efface.io.sidecar import Sidecar
 from efface.metrics.table import Value
 from efface.spatial.types import BoolVolume
 from efface.study import provenance
 from efface.study.segmentations import brain_of
 from efface.study.steps import StepContext, recipe_for
+
+LOG = "log"
+"""Parameter of an edit: what an external program printed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +35,7 @@ class DefacedScan:
     scan
         The defaced scan.
     mask
-        Changed voxels, on the scan's RAS+ grid.
+        Edited region, on the scan's RAS+ grid, see `efface.defacing.outward`.
     """
 
     scan: Scan
@@ -70,19 +76,19 @@ def defaced(context: StepContext, anatomy: HeadAnatomy, method: str) -> DefacedS
             protect_brain=settings.protect_brain,
         )
         scan, removed = strip_identifying_header(apply_edit(anatomy.scan, edit), settings.header)
-        sidecar, odd = Sidecar.of(context.source.path, path, settings.header)
+        sidecar = Sidecar.of(context.source.path, path, settings.header, settings.sidecar_keep)
         anatomy.scan.save_like(edit.mask, mask_path, force=True)
         with provenance.writing(path, recipe) as record:
             scan.save(path, force=True)
-            record |= sidecar.content if sidecar else {}
+            record |= sidecar.with_method(method, edit.implementation).content
             record |= {
-                "Sources": [str(context.source.path)],
+                "Sources": [context.uri],
                 "SkullStripped": False,
                 "Implementation": edit.implementation,
-                "Parameters": dict(edit.params),
-                "Warnings": [*anatomy.warnings, *edit.warnings, *odd],
+                "Parameters": context.shareable(_recorded(edit.params)),
+                "Warnings": context.shareable([*anatomy.warnings, *edit.warnings, *sidecar.warnings]),
                 "RemovedFromHeader": list(removed),
-                "RemovedFromSidecar": list(sidecar.removed) if sidecar else [],
+                "RemovedFromSidecar": list(sidecar.removed),
             }
     return DefacedScan(scan, edit.mask)
 
@@ -115,17 +121,25 @@ def edited_volumes(context: StepContext, anatomy: HeadAnatomy, mask: BoolVolume)
     yield Value("edited_brain_ml", "", "", in_brain * voxel_ml)
 
 
+def _recorded(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters without what an external program printed: it may name user, machine and date."""
+    return names_only({name: value for name, value in params.items() if name != LOG})
+
+
 def _recipe(context: StepContext, scan: Scan, method: str) -> dict[str, Any]:
     settings = context.settings
+    given = dict(settings.method_params.get(method, {}))
     recipe = recipe_for(
-        scan,
+        scan.sha256,
         method=method,
         protect_brain=settings.protect_brain,
-        params=dict(settings.method_params.get(method, {})),
+        params=names_only(given),
         implementation=settings.implementation(method),
         header=settings.header,
+        sidecar_keep=sorted(settings.sidecar_keep),
         data_sha256=provenance.defacing_data(),
+        region=REGION,
     )
     if method in settings.originals:
-        recipe["external_version"] = provenance.external_version(method, recipe["params"].get("program"))
+        recipe["external_version"] = provenance.external_version(method, given.get("program"))
     return recipe

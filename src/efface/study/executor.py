@@ -11,12 +11,14 @@ import math
 import pickle
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from efface.bids.shareable import without_paths
 from efface.errors import ClusterError, OutputError
 from efface.study.backends import Backend, Local, available_cores, default_jobs
 
@@ -200,7 +202,8 @@ def _failed(task: Task, error: BaseException) -> Outcome:
     """Return the outcome of a task that raised an error; an error that ends the whole run is raised again."""
     if isinstance(error, OutputError | ClusterError):
         raise error
-    log.error("%s: unexpected error", task.name, exc_info=error)  # a bug in one scan must not lose the others
+    trace = without_paths("".join(traceback.format_exception(error)))
+    log.error("%s: unexpected error\n%s", task.name, trace)  # a bug in one scan must not lose the others
     return task.lost(f"unexpected {type(error).__name__}: {error}")
 
 

@@ -9,15 +9,16 @@ from typing import Any, ClassVar, NamedTuple
 
 from efface.bids.derivatives import RescanPaths, UnitPaths, recipe_of
 from efface.bids.query import T1wScan
+from efface.bids.shareable import shareable
 from efface.errors import EffaceError, OutputError
-from efface.io.atomic import make_folder, remove_leftovers, write_atomically
+from efface.io.atomic import as_private_as, make_folder, remove_leftovers, write_atomically
 from efface.io.scan import Scan, load_scan
 from efface.study import provenance
 from efface.study.executor import Outcome
 from efface.study.records import JobRows, RowLabels, rows_to_tsv
 from efface.study.settings import Settings
 from efface.study.steps import StepContext, paths_of
-from efface.study.watchdog import stop_notes
+from efface.study.watchdog import remove_empty_notes, stop_notes
 
 INPUT = "input_sha256"
 LOAD = "load"
@@ -77,6 +78,10 @@ class Job(ABC):
         """Return what decides its results besides the scans' content, as JSON holds it."""
 
     @abstractmethod
+    def chosen(self) -> dict[str, Any]:
+        """Return the part of the recipe that the study's settings decide."""
+
+    @abstractmethod
     def outputs(self) -> Outputs:
         """List the files of the finished job besides its table."""
 
@@ -106,11 +111,17 @@ class Job(ABC):
         OutputError
             If results cannot be written. Every other expected error becomes a row with a reason.
         """
+        with as_private_as(source.path for source in self.sources):
+            return self._run()
+
+    def _run(self) -> Outcome:
         contexts = [StepContext.of(source, self.settings) for source in self.sources]
         for folder in (self.results.parent, *(context.paths.folder / "anat" for context in contexts)):
             make_folder(folder)
             remove_leftovers(folder)
-        rows, states, recipe = JobRows(self.name, self.label), self.input_states(), None
+        for context in contexts:
+            remove_empty_notes(context.paths.folder, context.source.stem)
+        rows, states, recipe = JobRows(self.name, self.label, self._cleaned), self.input_states(), None
         try:
             scans = [_load(context) for context in contexts]
         except OutputError:
@@ -130,9 +141,10 @@ class Job(ABC):
     def lost(self, reason: str) -> Outcome:
         """Write the rows of a job whose process died, or that raised an unexpected error."""
         make_folder(self.results.parent)
-        rows = JobRows(self.name, self.label)
+        rows = JobRows(self.name, self.label, self._cleaned)
         self.fail_all(rows, self.whole, reason)
-        return self._finish(rows, None, [], [])
+        with as_private_as(source.path for source in self.sources):
+            return self._finish(rows, None, [], [])
 
     def is_up_to_date(self) -> bool:
         """Whether everything is there, made from these very files by these very settings; no scan is opened."""
@@ -157,6 +169,9 @@ class Job(ABC):
         """Sizes and modification times of the scans' files."""
         return [provenance.state_of(source) for source in self.sources]
 
+    def _cleaned(self, reason: str) -> str:
+        return str(shareable(reason, bids_dir=self.settings.bids_dir, out_dir=self.settings.out_dir))
+
     def _finish(
         self, rows: JobRows, recipe: dict[str, Any] | None, contexts: Sequence[StepContext], states: list[list[int]]
     ) -> Outcome:
@@ -164,6 +179,8 @@ class Job(ABC):
         with provenance.writing(self.results, None if rows.failures else recipe) as record:
             write_atomically(self.results, rows_to_tsv(rows.rows), force=True)
             record[provenance.STATE] = states
+        if rows.failures:
+            provenance.mark_failed(self.results, self.chosen())
         seconds = {(c.source.stem, step): s for c in contexts for step, s in c.timer.seconds.items()}
         shown = {step if len(contexts) == 1 else f"{stem} {step}": s for (stem, step), s in seconds.items()}
         write_atomically(self.timing, json.dumps(shown, indent=2).encode(), force=True)

@@ -2,16 +2,23 @@
 
 import contextlib
 import logging
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from efface.bids.derivatives import GroupPaths
+from efface.bids.derivatives import GroupPaths, private_folder
 from efface.errors import InputError, OutputError
 from efface.io.atomic import cannot_write
+from efface.io.scratch import make_private
 
 log = logging.getLogger(__name__)
 
 LOCK = ".efface.lock"
+UNDEFACED = re.compile(
+    r"\.?sub-.+_desc-(resampled|rescan(rigid|affine|deformable)|halfway(resampled)?)_T1w\.(json|nii\.gz)(\.[0-9a-f]{8}\.tmp)?"
+)
+"""Sessions resampled for ``--rescan``, and what was being written of them when a run was killed."""
 
 
 def make_output_folder(bids_dir: Path, out_dir: Path) -> None:
@@ -37,6 +44,54 @@ def make_output_folder(bids_dir: Path, out_dir: Path) -> None:
     if path.is_file() and "efface" not in path.read_text(encoding="utf-8", errors="replace"):
         msg = f"{out_dir} holds another data set (its dataset_description.json is not efface's): choose another folder"
         raise OutputError(msg)
+
+
+def make_private_folder(out_dir: Path) -> None:
+    """Make the folder for what shows an undefaced face, beside the output folder; only this user can open it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made, or belongs to somebody else.
+    """
+    folder = private_folder(out_dir)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        is_private = make_private(folder)
+    except OSError as error:
+        msg = f"private folder {folder} cannot be made ({error.strerror}): choose another output folder, or leave out "
+        raise OutputError(msg + "--keep-rescans") from error
+    if not is_private:
+        msg = f"{folder} is for undefaced scans, but is no folder of yours: remove it, or leave out --keep-rescans"
+        raise OutputError(msg)
+
+
+def remove_undefaced(out_dir: Path) -> int:
+    """Remove undefaced scans that earlier versions left in the output folder, and return how many there were.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be removed.
+    """
+    count = 0
+    for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
+        for folder in out_dir.glob(pattern):
+            for path in sorted(map(folder.joinpath, os.listdir(folder))):  # noqa: PTH208 - names alone are faster
+                if UNDEFACED.fullmatch(path.name):
+                    _remove(path)
+                    count += path.suffix != ".json"
+    if count:
+        log.warning("%d undefaced scans of an earlier version were removed from %s", count, out_dir.name)
+    return count
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"{path} shows an undefaced face and cannot be removed ({error.strerror}): remove it"
+        raise OutputError(msg) from error
 
 
 @contextlib.contextmanager

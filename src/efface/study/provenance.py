@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from efface import segmentation
 from efface._version import __version__
+from efface.anatomy import second_registration
 from efface.bids.derivatives import recipe_of
 from efface.bids.query import T1wScan
 from efface.defacing import external
@@ -19,20 +21,22 @@ from efface.io.json_files import read_object
 
 KEY, STATE = "Recipe", "InputState"
 """Keys of the JSON: what decides a result; and size and time of its input, to recognise the file without opening it."""
+ATTEMPTED = "Attempted"
+"""Key of the JSON beside a table in which something failed: the settings of that run. The table counts as not made."""
 UNFINISHED: Mapping[str, Any] = {"Status": "unfinished", KEY: {}}
 NOT_INSTALLED = "not installed"
 DATA = Path(__file__).parents[1] / "data"
 DEFACING_FILES = ("*.pt", "*.nii.gz")
-"""The network that finds facial landmarks, and the priors."""
-PRIOR_FILES = ("*.nii.gz",)
-WEIGHT_FILES = ("*.pt", "*.pth", "*.json", "*.npz", "*/finetune_out/models/*.pth")
+"""The networks that find facial landmarks and the pose of the head, and the priors."""
 _PACKAGES = ("picsl-greedy", "deepbet", "pydeface", "deepmriprep", "SimpleITK", "torch", "scipy", "numpy")
 
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """Versions of efface and of the packages whose code or data decide a result."""
-    return {"efface": __version__, **{name: metadata.version(name) for name in _PACKAGES}}
+    """Versions of efface and of the packages whose code or data decide a result; niimath where it is installed."""
+    second = second_registration.installed_version()
+    found = {"efface": __version__, **{name: metadata.version(name) for name in _PACKAGES}}
+    return {**found, second_registration.PACKAGE: second} if second else found
 
 
 @functools.cache
@@ -60,23 +64,37 @@ def data_digest(folder: Path, patterns: tuple[str, ...]) -> str:
 
 
 def defacing_data() -> str:
-    """Digest of the embedded files that decide an edit or a verdict: priors and landmark network."""
+    """Digest of the embedded files that decide an edit or a verdict: priors, landmark network and pose network."""
     return data_digest(DATA, DEFACING_FILES)
 
 
 def segmentation_data(segmenter: str, params: Mapping[str, Any]) -> str:
-    """Digest of the files that decide a segmentation: weights (embedded or from a folder) or priors.
+    """Digest of the data that decide a segmentation, as the segmenter's own record names them; once a process.
 
     Parameters
     ----------
     segmenter
         A name in `efface.segmentation.SEGMENTERS`.
     params
-        Its parameters; ``weights`` and ``compact`` name folders.
+        Its parameters; those of SLANT may name folders of weights.
+
+    Returns
+    -------
+    str
+        SHA-256 over names and values of what `efface.segmentation.data_digest` says, 64 hexadecimal digits.
+
+    Raises
+    ------
+    InputError, DataPackageError
+        As `efface.segmentation.data_digest`; nothing is remembered then.
     """
-    if segmenter != "slant":
-        return data_digest(DATA, PRIOR_FILES)
-    return data_digest(Path(params.get("weights") or params.get("compact") or DATA / "slant"), WEIGHT_FILES)
+    return _segmentation_data(segmenter, json.dumps(params, sort_keys=True, default=str))
+
+
+@functools.cache
+def _segmentation_data(segmenter: str, params: str) -> str:
+    found = segmentation.data_digest(segmenter, json.loads(params))
+    return hashlib.sha256(json.dumps(dict(found), sort_keys=True).encode()).hexdigest()
 
 
 @functools.cache
@@ -88,7 +106,7 @@ def external_version(method: str, program: str | Path | None = None) -> str:
     method
         A name in `efface.defacing.METHODS`.
     program
-        Path of the program; None looks on PATH.
+        Path of the program; None looks for it as `efface.defacing.external.find_program` does.
     """
     try:
         return external.external_version(method, external.find_program(method, program))
@@ -127,8 +145,13 @@ def as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def state_of(source: T1wScan) -> list[int]:
     """Size (bytes) and modification time (ns) of a scan's file; zeros where it cannot be accessed."""
+    return state_of_file(source.path)
+
+
+def state_of_file(path: Path) -> list[int]:
+    """Size (bytes) and modification time (ns) of a file; zeros where it cannot be accessed."""
     try:
-        status = source.path.stat()
+        status = path.stat()
     except OSError:
         return [0, 0]
     return [status.st_size, status.st_mtime_ns]
@@ -153,6 +176,11 @@ def write_recipe(path: Path, recipe: Mapping[str, Any], /, **more: Any) -> None:
 def mark_unfinished(path: Path) -> None:
     """Write a recipe that matches no other: until a new one is written, `path` counts as not made."""
     _write(path, UNFINISHED)
+
+
+def mark_failed(path: Path, settings: Mapping[str, Any]) -> None:
+    """Mark `path` unfinished, like `mark_unfinished`, with the settings by which it was tried."""
+    _write(path, {**UNFINISHED, ATTEMPTED: as_json(settings)})
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ readers skip and count it, and the next rating starts on a new line.
 
 import json
 import os
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from filelock import FileLock, Timeout
 
 from efface.bids.derivatives import UnitPaths
 from efface.errors import InputError, OutputError
+from efface.io.absent_content import check_content
+from efface.io.json_files import parse_json
 from efface.quality.verdict import QualityClass
 
 VERDICTS = tuple(verdict.value for verdict in QualityClass)
@@ -87,6 +90,21 @@ class RatingLog:
         kept = {(rating.reviewer, *rating.case): rating for rating in self.ratings}
         return {key: rating for key, rating in kept.items() if rating.verdict != TAKEN_BACK}
 
+    @property
+    def blind(self) -> dict[tuple[str, str, str], Rating]:
+        """The latest blind rating by (reviewer, scan, method); it stays where the reviewer changed it after a look.
+
+        Blind is a rating that was given before the automatic verdict was shown. One that was withdrawn is not there.
+        """
+        kept: dict[tuple[str, str, str], Rating] = {}
+        for rating in self.ratings:
+            key = (rating.reviewer, *rating.case)
+            if rating.verdict == TAKEN_BACK:
+                kept.pop(key, None)
+            elif not rating.automatic_shown:
+                kept[key] = rating
+        return kept
+
 
 def ratings_path(out_dir: Path) -> Path:
     """File with the ratings of a study."""
@@ -102,6 +120,7 @@ def read_ratings(out_dir: Path) -> RatingLog:
         If the file exists and cannot be opened.
     """
     path = ratings_path(out_dir)
+    check_content(path)
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -116,9 +135,18 @@ def read_ratings(out_dir: Path) -> RatingLog:
 
 def current_ratings(out_dir: Path) -> list[Rating]:
     """Return the ratings that count: the latest of each reviewer on each defaced scan, of the image as it is now."""
+    return _of_present_images(out_dir, read_ratings(out_dir).last.values())
+
+
+def blind_ratings(out_dir: Path) -> list[Rating]:
+    """Return the latest blind ratings (`RatingLog.blind`) of the images as they are now: kappa is computed from them."""
+    return _of_present_images(out_dir, read_ratings(out_dir).blind.values())
+
+
+def _of_present_images(out_dir: Path, ratings: Iterable[Rating]) -> list[Rating]:
     images: dict[tuple[str, str], str] = {}
     kept = []
-    for rating in read_ratings(out_dir).last.values():
+    for rating in ratings:
         if rating.case not in images:
             images[rating.case] = fingerprint(_defaced(out_dir, rating))
         if not is_stale(rating, images[rating.case]):
@@ -143,7 +171,12 @@ def append_rating(out_dir: Path, rating: Rating) -> None:
     """
     check_reviewer(rating.reviewer)
     if rating.verdict not in (*VERDICTS, TAKEN_BACK):
-        msg = f"a verdict must be one of {', '.join(VERDICTS)}, or empty to withdraw it; received {rating.verdict!r}"
+        msg = (
+            f"a verdict must be one of {', '.join(VERDICTS)}, or empty to withdraw it; received {rating.verdict[:80]!r}"
+        )
+        raise InputError(msg)
+    if unwanted := [character for character in rating.note if _is_unwanted(character)]:
+        msg = f"a note must be text without control characters; received U+{ord(unwanted[0]):04X} in it: remove it"
         raise InputError(msg)
     if len(rating.note) > LONGEST_NOTE:
         msg = f"a note can have {LONGEST_NOTE} characters; received {len(rating.note)}: shorten it"
@@ -171,7 +204,10 @@ def check_reviewer(name: str) -> str:
         If it is empty, too long, has spaces around it, or contains characters that do not print.
     """
     if not name or name != name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
-        msg = f"a reviewer's name must have 1 to {LONGEST_NAME} printable characters, no space around; received {name!r}"
+        short = name[:80]
+        msg = (
+            f"a reviewer's name must have 1 to {LONGEST_NAME} printable characters, no space around; received {short!r}"
+        )
         raise InputError(msg)
     return name
 
@@ -182,7 +218,7 @@ def fingerprint(path: Path) -> str:
         with path.open("rb") as file:
             file.seek(-8, os.SEEK_END)
             return file.read(8).hex()
-    except OSError:
+    except (OSError, ValueError):  # no file of that name is possible
         return ""
 
 
@@ -217,13 +253,16 @@ def _sync_folder(folder: Path) -> None:
 
 
 _REQUIRED = ("time", "reviewer", "subject", "session", "scan", "method", "verdict")
+_NAMES = ("subject", "session", "scan", "method")
+"""Parts of paths."""
+_FREE = ("time", "reviewer", "note", "image")
 _TYPES: Mapping[str, type] = {f.name: bool if f.name == "automatic_shown" else str for f in fields(Rating)}
 
 
 def _parsed(line: bytes) -> Rating | None:
     """Return the rating of one line, or None where it is not valid."""
     try:
-        content: Any = json.loads(line)
+        content: Any = parse_json(line)
     except ValueError:
         return None
     if not isinstance(content, dict) or any(name not in content for name in _REQUIRED):
@@ -231,7 +270,20 @@ def _parsed(line: bytes) -> Rating | None:
     known = {name: value for name, value in content.items() if name in _TYPES}
     if any(not isinstance(value, _TYPES[name]) for name, value in known.items()):
         return None
+    if any(not known[name].isprintable() or "/" in known[name] for name in _NAMES):
+        return None
+    known |= {name: _healed(known[name]) for name in _FREE if name in known}
     return Rating(**known) if known["verdict"] in (*VERDICTS, TAKEN_BACK) else None
+
+
+def _healed(text: str) -> str:
+    """Text that every page, table and log can hold; an earlier version has stored notes that none can."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_unwanted(c) else c for c in text)
+
+
+def _is_unwanted(character: str) -> bool:
+    """Whether it is half a surrogate pair, or a control character other than the ends of lines and tabs."""
+    return unicodedata.category(character) in ("Cs", "Cc") and character not in "\t\n\r"
 
 
 def _defaced(out_dir: Path, rating: Rating) -> Path:

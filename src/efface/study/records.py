@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from efface.errors import EffaceError, InputError, OutputError, one_line
+from efface.io.absent_content import check_content
 from efface.io.atomic import write_atomically
 from efface.metrics.table import Value
 
@@ -35,7 +36,7 @@ class Row:
         ``edited_ml``, ``edited_head_ml``, ``edited_brain_ml``, or a number of `efface.metrics.MEASURES` (``dice``); for
         a failure, the step that failed.
     level, region
-        ``whole brain``, ``region`` or ``label``, and its name.
+        ``whole brain``, ``pooled`` (Dice only), ``region`` or ``label``, and its name.
     value
         The number; NaN where undefined or failed.
     status, reason
@@ -78,12 +79,15 @@ class JobRows:
         For messages.
     label
         Gives the first columns of a row from its method and segmenter; an empty segmenter is the study's main one.
+    clean
+        Makes a reason fit to be shared.
     rows
         All rows so far.
     """
 
     job_name: str
     label: Callable[[str, str], RowLabels]
+    clean: Callable[[str], str] = str
     rows: list[Row] = field(default_factory=list)
 
     @property
@@ -98,6 +102,7 @@ class JobRows:
 
     def fail(self, method: str, step: str, reason: str, segmenter: str = "") -> None:
         """Add a row that says what failed and why."""
+        reason = self.clean(reason)
         log.warning("%s", one_line(f"{self.job_name}: {step} of {method} failed: {reason}"))
         first = _cells(self.label(method, segmenter))
         self.rows.append(Row(*first, step, "", "", math.nan, FAILED, reason))
@@ -134,14 +139,14 @@ STATISTICS = (
 )  # fmt: skip
 """Columns of statistics.tsv; `efface.study.statistics_table` describes them."""
 TEXT_COLUMNS = frozenset(f.name for f in fields(Row) if f.type is str) | {
-    "reference", "test", "effect_is", "family", "verdict",
+    "reference", "test", "effect_is", "family", "verdict", "what",
 }  # fmt: skip
 
 
 def rows_to_tsv(rows: Iterable[Row]) -> bytes:
     """Format rows as a table; numbers with six significant digits, missing values as ``n/a``."""
     lines = ["\t".join(COLUMNS)]
-    lines += ["\t".join(_cell(value) for value in astuple(row)) for row in rows]
+    lines += ["\t".join(cell(value) for value in astuple(row)) for row in rows]
     return ("\n".join(lines) + "\n").encode(errors=UNENCODABLE)
 
 
@@ -154,7 +159,7 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
         If it cannot be written.
     """
     text_columns = [name for name in frame.columns if name in TEXT_COLUMNS]
-    shown = frame.assign(**{name: frame[name].map(_cell) for name in text_columns})
+    shown = frame.assign(**{name: frame[name].map(cell) for name in text_columns})
     lines = shown.to_csv(
         sep="\t", index=False, na_rep=NOT_AVAILABLE, float_format="%.6g", lineterminator="\n",
         quoting=csv.QUOTE_NONE, escapechar="\\",
@@ -170,8 +175,11 @@ def read_table(path: Path) -> pd.DataFrame:
     InputError
         If the file cannot be read as such a table.
     """
+    check_content(path)
     try:
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
+        frame = pd.read_csv(
+            path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8-sig"
+        )
         for name in frame.columns:
             if name in TEXT_COLUMNS:
                 frame[name] = frame[name].replace(NOT_AVAILABLE, "")
@@ -197,7 +205,8 @@ def require_columns(frame: pd.DataFrame, path: Path, columns: Sequence[str]) -> 
         raise InputError(msg)
 
 
-def _cell(value: str | float) -> str:
+def cell(value: str | float) -> str:
+    """One cell of a table: printable, in one line, ``n/a`` where there is nothing; numbers with six digits."""
     if isinstance(value, float):
         return NOT_AVAILABLE if math.isnan(value) else f"{value:.6g}"
     words = " ".join(str(value).split())

@@ -5,19 +5,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from efface.bids.dataset_links import note_place
 from efface.bids.filters import BidsFilter
 from efface.bids.query import T1wScan, find_scans
 from efface.errors import InputError
-from efface.io.atomic import remove_leftovers
+from efface.io.atomic import as_private_as, remove_leftovers
+from efface.study import provenance
 from efface.study.backends import Backend, backend_of
 from efface.study.executor import Executor, Outcome
+from efface.study.halfway_job import HalfwayJob
 from efface.study.job import Job
-from efface.study.output_folder import make_output_folder, only_run
+from efface.study.output_folder import make_output_folder, make_private_folder, only_run, remove_undefaced
 from efface.study.records import Row
-from efface.study.rescan_job import RescanJob, pairs_of
+from efface.study.rescan_job import RescanJob
 from efface.study.scan_job import ScanJob
-from efface.study.settings import NO_RESCAN, Settings
+from efface.study.session_pairs import (
+    NoRescan,
+    SessionPair,
+    check_pairs,
+    find_pairs,
+    load_pairs,
+    warn_of_intervals,
+)
+from efface.study.settings import HALFWAY, NO_RESCAN, Settings
 from efface.study.stored_settings import options_of, write_description
+from efface.study.study_record import StudyRecord
 from efface.study.tables import Tables, collect
 
 
@@ -145,7 +157,10 @@ class Study:
         Raises
         ------
         InputError
-            If the data set cannot be used, `jobs` is not positive, or both `jobs` and `cluster` are given.
+            If the data set, the table of pairs or a folder of weights cannot be used, `jobs` is not positive, or both
+            `jobs` and `cluster` are given.
+        DataPackageError
+            If a package with the data of a segmenter is not installed.
         OutputError
             If results cannot be written, or another run is writing to the same folder.
         ClusterError
@@ -156,16 +171,47 @@ class Study:
             raise InputError(msg)
         backend = cluster or backend_of(None, jobs)
         sources = self.scans(subjects, sessions)
+        found = self._find_pairs(sources, subjects, sessions)
+        for segmenter in self.settings.segmenters:  # missing weights end the run before the first scan
+            provenance.segmentation_data(segmenter, self.settings.segmenter_params.get(segmenter, {}))
         make_output_folder(self.settings.bids_dir, self.settings.out_dir)
         with only_run(self.settings.out_dir):
             remove_leftovers(self.settings.out_dir)
+            remove_undefaced(self.settings.out_dir)
+            if self.settings.keep_rescans:
+                make_private_folder(self.settings.out_dir)
             self._prepare_output(subjects, sessions)
-            return self._run(sources, backend, progress)
+            record = StudyRecord(self.settings.bids_dir, self.settings.out_dir)
+            with as_private_as(source.path for source in sources):
+                record.add_scans(sources, subjects, sessions)
+                record.add_pairs(found, subjects, sessions)
+            warn_of_intervals(found)
+            pairs = [one for one in found if isinstance(one, SessionPair)]
+            return self._run(sources, pairs, backend, progress)
 
-    def _run(self, sources: Sequence[T1wScan], backend: Backend, progress: Progress | None) -> Summary:
+    def _find_pairs(
+        self, sources: Sequence[T1wScan], subjects: Sequence[str], sessions: Sequence[str]
+    ) -> list[SessionPair | NoRescan]:
+        """Find the rescans of a run, by the table of pairs where one is given."""
+        if self.settings.rescan == NO_RESCAN:
+            return []
+        chosen = None
+        if self.settings.rescan_pairs is not None:
+            chosen = load_pairs(self.settings.rescan_pairs)
+            complete = self.scans(subjects) if sessions else sources
+            check_pairs(chosen, complete, {label.removeprefix("sub-") for label in subjects})
+        return find_pairs(sources, chosen)
+
+    def _run(
+        self,
+        sources: Sequence[T1wScan],
+        pairs: Sequence[SessionPair],
+        backend: Backend,
+        progress: Progress | None,
+    ) -> Summary:
         scan_jobs = [ScanJob(source, self.settings) for source in sources]
-        pairs = pairs_of(sources) if self.settings.rescan != NO_RESCAN else []
-        rescan_jobs = [RescanJob(pair, self.settings) for pair in pairs]
+        kind = HalfwayJob if self.settings.rescan == HALFWAY else RescanJob
+        rescan_jobs = [kind(pair, self.settings) for pair in pairs]
         if progress:
             progress.start(len(scan_jobs) + len(rescan_jobs))
         outcomes: dict[str, Outcome] = {}
@@ -198,6 +244,7 @@ class Study:
             self.settings, bids_filter=self.bids_filter, subjects=subjects, sessions=sessions, validate=self.validate
         )
         write_description(self.settings, options)
+        note_place(self.settings.bids_dir, self.settings.out_dir)
 
 
 def _outcomes(executor: Executor, jobs: Sequence[Job]) -> Iterator[Outcome]:

@@ -8,8 +8,11 @@ from efface import quality
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.bids.derivatives import ORIGINAL, UnitPaths
 from efface.bids.query import T1wScan
+from efface.bids.shareable import names_only
+from efface.defacing.outward import REGION
 from efface.io.scan import Scan
 from efface.metrics import measure
+from efface.metrics.dice import LEVELS
 from efface.quality import Judge
 from efface.spatial.types import LabelVolume
 from efface.study import provenance
@@ -20,6 +23,9 @@ from efface.study.segmentations import segmented
 from efface.study.settings import Settings
 from efface.study.steps import StepContext, paths_of
 from efface.study.verdicts import judged
+
+DEFACE, QC, SEGMENT = "deface", "qc", "segment"
+"""Names of the steps, in rows of failures."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,13 @@ class ScanJob(Job):
         before = dict(_segmented_by_all(context, anatomy, ORIGINAL, self.settings.segmenters, rows))
         for method in self.settings.methods:
             result = None
-            with rows.failing(method, "deface"):
+            with rows.failing(method, DEFACE):
                 made = defaced(context, anatomy, method)
                 rows.add(method, edited_volumes(context, anatomy, made.mask))
                 result = made
             if result is None:
                 continue
-            with rows.failing(method, "qc"):
+            with rows.failing(method, QC):
                 judged(context, judge, result.scan, method)
             for segmenter, labels in _segmented_by_all(context, HeadAnatomy(result.scan), method, list(before), rows):
                 rows.add(method, measure(before[segmenter], labels, scan.spacing_mm, self.settings.measures), segmenter)
@@ -79,13 +85,8 @@ class ScanJob(Job):
         segmentation_data = {name: provenance.segmentation_data(name, params[name]) for name in params}
         return provenance.as_json(
             {
-                "methods": list(settings.methods),
-                "segmenters": params,
-                "protect_brain": settings.protect_brain,
-                "originals": list(settings.originals),
-                "measures": list(settings.measures),
-                "header": settings.header,
-                "params": {name: dict(values) for name, values in settings.method_params.items()},
+                **self.chosen(),
+                "levels": list(LEVELS),
                 "versions": dict(provenance.versions()),
                 "data_sha256": {"defacing": provenance.defacing_data(), **segmentation_data},
                 "external_versions": {
@@ -93,8 +94,23 @@ class ScanJob(Job):
                     for name in settings.originals
                 },
                 "check": dict(quality.settings()),
+                "region": REGION,
             }
         )
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the part of the recipe that the study's settings decide."""
+        settings = self.settings
+        return {
+            "methods": list(settings.methods),
+            "segmenters": {name: names_only(params) for name, params in self.segmenter_params.items()},
+            "protect_brain": settings.protect_brain,
+            "originals": list(settings.originals),
+            "measures": list(settings.measures),
+            "header": settings.header,
+            "sidecar_keep": sorted(settings.sidecar_keep),
+            "params": {name: names_only(values) for name, values in settings.method_params.items()},
+        }
 
     def outputs(self) -> Outputs:
         """List images with a recipe (segmentations, defaced scans), and brain mask, edit masks and verdicts."""
@@ -120,7 +136,7 @@ def _segmented_by_all(
     """Segment one image by several segmenters; one that fails is a row, and the others go on."""
     for segmenter in segmenters:
         labels = None
-        with rows.failing(description, "segment", segmenter):
+        with rows.failing(description, SEGMENT, segmenter):
             labels = segmented(context, anatomy, description, segmenter)
         if labels is not None:
             yield segmenter, labels

@@ -12,9 +12,11 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from efface.anatomy.background import air_level
 from efface.errors import RegistrationError
 from efface.io.scan import Scan
-from efface.spatial.registration import register_affine, register_deformable
+from efface.spatial.grid_limits import check_voxels
+from efface.spatial.registration import AffineResult, register_affine, register_deformable
 from efface.spatial.resampling import Warp, block_mean, resample
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
 
@@ -61,18 +63,37 @@ def align(fixed: Scan, moving: Scan, brain: BoolVolume, transform: str) -> Align
     RegistrationError
         If the registration did not converge.
     """
-    dof = 6 if transform == "rigid" else 12
-    found = register_affine(fixed.volume, moving.volume, dof=dof, weight=brain, finest_mm=FINEST_MM)
-    if not found.converged:
-        msg = f"the sessions could not be registered to each other: {found.reason}; check that both show one person"
-        raise RegistrationError(msg)
+    found = register_sessions(fixed, moving, brain, dof=6 if transform == "rigid" else 12)
     through: Affine | Warp = found.matrix
     record: dict[str, Any] = {"Transform": transform, "FixedToMoving": found.matrix.tolist(), "Score": found.score}
     if transform == "deformable":
         through = _deformable(fixed, moving, brain, found.matrix)
         inside = np.linalg.norm(through.displacement[brain], axis=-1)
         record["DisplacementInBrainMm"] = {"mean": float(inside.mean()), "largest": float(inside.max())}
-    return Aligned(resample(moving.volume, fixed.grid, through, order=INTERPOLATION), record)
+    air = air_level(moving.data)
+    return Aligned(resample(moving.volume, fixed.grid, through, order=INTERPOLATION, fill=air), record)
+
+
+def register_sessions(fixed: Scan, moving: Scan, brain: BoolVolume, *, dof: int) -> AffineResult:
+    """Register one session to another, weighted by the brain mask.
+
+    Parameters
+    ----------
+    fixed, moving, brain
+        As for `align`.
+    dof
+        6 (rigid) or 12 (affine).
+
+    Raises
+    ------
+    RegistrationError
+        If the registration did not converge.
+    """
+    found = register_affine(fixed.volume, moving.volume, dof=dof, weight=brain, finest_mm=FINEST_MM)
+    if not found.converged:
+        msg = f"the sessions could not be registered to each other: {found.reason}; check that both show one person"
+        raise RegistrationError(msg)
+    return found
 
 
 def resample_and_back(scan: Scan) -> Aligned:
@@ -81,23 +102,38 @@ def resample_and_back(scan: Scan) -> Aligned:
     Differences between its segmentation and the scan's own are due to interpolation alone. It is interpolated twice and
     a registered rescan once, so it is an upper bound for the effect of resampling on a rescan.
     """
+    turn = control_turn(scan)
+    air = air_level(scan.data)
+    there = resample(scan.volume, padded(scan.grid), turn, order=INTERPOLATION, fill=air)
+    back = np.asarray(np.linalg.inv(turn), dtype=np.float64)
+    values = resample(Volume(there, padded(scan.grid).affine), scan.grid, back, order=INTERPOLATION, fill=air)
+    return Aligned(values, {"Transform": "resample", "ThereAndBack": turn.tolist()})
+
+
+def control_turn(scan: Scan) -> Affine:
+    """The control's small rigid transform about the centre of the scan, mm, (4, 4), seeded from its intensities."""
     rng = np.random.default_rng(scan.seed)
     axis, shift = rng.standard_normal(3), rng.standard_normal(3)
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_rotvec(axis / np.linalg.norm(axis) * np.deg2rad(CONTROL_DEG)).as_matrix()
     centre = scan.affine[:3, :3] @ ((np.array(scan.shape) - 1) / 2) + scan.affine[:3, 3]
     turn[:3, 3] = centre - turn[:3, :3] @ centre + shift / np.linalg.norm(shift) * CONTROL_MM
-    there = resample(scan.volume, _padded(scan.grid), turn, order=INTERPOLATION)
-    back = np.asarray(np.linalg.inv(turn), dtype=np.float64)
-    values = resample(Volume(there, _padded(scan.grid).affine), scan.grid, back, order=INTERPOLATION)
-    return Aligned(values, {"Transform": "resample", "ThereAndBack": turn.tolist()})
+    return turn
 
 
-def _padded(grid: Grid) -> Grid:
+def padded(grid: Grid) -> Grid:
+    """The grid with `PAD_MM` more on every side.
+
+    Raises
+    ------
+    InputError
+        If it would be too large.
+    """
     pad = np.ceil(PAD_MM / grid.spacing_mm).astype(int)
     affine = grid.affine.copy()
     affine[:3, 3] = grid.affine[:3, 3] - grid.affine[:3, :3] @ pad
     x, y, z = (int(n + 2 * p) for n, p in zip(grid.shape, pad, strict=True))
+    check_voxels((x, y, z), "resampling the scan and back")
     return Grid((x, y, z), affine)
 
 

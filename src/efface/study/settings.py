@@ -15,7 +15,8 @@ from efface.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
 TRANSFORMS = ("rigid", "affine", "deformable")
 """How one session can be registered to the other."""
 NO_RESCAN = "none"
-RESCANS = (*TRANSFORMS, NO_RESCAN)
+HALFWAY = "halfway"
+RESCANS = (*TRANSFORMS, HALFWAY, NO_RESCAN)
 STEP_LIMIT_S = 7200.0
 """Every step takes minutes at most; an external program has its own, shorter limit."""
 
@@ -35,7 +36,7 @@ class Settings:
     segmenter
         A name in `efface.segmentation.SEGMENTERS`: the main one, which tables, figures and the report describe.
     protect_brain
-        Keep the brain out of every edit. Off by default: the study measures the methods as published.
+        Keep the brain out of every edit. Off by default, because the published programs protect nothing.
     method_params
         Parameters of each method, by its name.
     originals
@@ -47,9 +48,17 @@ class Settings:
     measures
         Names in `efface.metrics.MEASURES`; ``dice`` is always among them.
     rescan
-        One of `RESCANS`: how a subject's sessions are registered to each other, or ``none``.
+        One of `RESCANS`: how a subject's sessions are registered to each other; ``halfway`` samples both
+        half-way between them (rigid); or ``none``.
+    rescan_pairs
+        Table of the two sessions of each subject (`efface.study.session_pairs.load_pairs`); None finds them by dates and
+        labels.
     header
         ``scrub`` removes text that may identify a person from headers and sidecars of defaced scans; ``keep`` keeps it.
+    sidecar_keep
+        Keys of the sidecars to keep besides the acquisition parameters.
+    keep_rescans
+        Keep the resampled scans of `rescan`, which are undefaced, in a private folder beside `out_dir`.
     step_limit_s
         Time limit of a step of a scan (one method, one segmentation and so on), seconds; a step that exceeds it is
         stopped and becomes a failed row.
@@ -72,7 +81,10 @@ class Settings:
     segmenter_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     measures: tuple[str, ...] = DEFAULT_MEASURES
     rescan: str = "affine"
+    rescan_pairs: Path | None = None
     header: str = SCRUB
+    sidecar_keep: tuple[str, ...] = ()
+    keep_rescans: bool = False
     step_limit_s: float = STEP_LIMIT_S
 
     @property
@@ -87,7 +99,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("bids_dir", "out_dir"):
             object.__setattr__(self, name, _path(name, getattr(self, name)))
-        for name in ("methods", "originals", "also", "measures"):
+        if self.rescan_pairs is not None:
+            object.__setattr__(self, "rescan_pairs", _path("rescan_pairs", self.rescan_pairs))
+        for name in ("methods", "originals", "also", "measures", "sidecar_keep"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
         for name in ("method_params", "segmenter_params"):
             _check_mapping(name, getattr(self, name))
@@ -101,6 +115,10 @@ class Settings:
             raise InputError(msg)
         if self.rescan not in RESCANS:
             msg = f"rescan must be one of {', '.join(RESCANS)}; received {self.rescan}"
+            raise InputError(msg)
+        if self.rescan_pairs is not None and self.rescan == NO_RESCAN:
+            kinds = ", ".join((*TRANSFORMS, HALFWAY))
+            msg = f"pairs of rescans go with a registration ({kinds}); received rescan none: leave one out"
             raise InputError(msg)
 
     def _check_methods(self) -> None:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from efface.bids.dataset_links import uri_of
 from efface.bids.derivatives import UnitPaths
 from efface.bids.query import T1wScan
-from efface.io.scan import Scan
+from efface.bids.shareable import shareable
 from efface.study import provenance
 from efface.study.settings import Settings
 from efface.study.watchdog import StepTimer
@@ -39,12 +40,21 @@ class StepContext:
         """Where the scan's outputs are."""
         return paths_of(self.source, self.settings)
 
+    @property
+    def uri(self) -> str:
+        """BIDS URI of the scan."""
+        return uri_of(self.source.path, self.settings.bids_dir)
+
+    def shareable(self, value: Any) -> Any:
+        """Remove absolute paths from what is written beside the results (`efface.bids.shareable`)."""
+        return shareable(value, bids_dir=self.settings.bids_dir, out_dir=self.settings.out_dir)
+
 
 def paths_of(source: T1wScan, settings: Settings) -> UnitPaths:
     """Outputs of one scan."""
     return UnitPaths(settings.out_dir, source.subject, source.session, source.stem)
 
 
-def recipe_for(scan: Scan, **what: Any) -> dict[str, Any]:
-    """Return what decides a result made from this scan: `what`, the scan's content, and the versions of all software."""
-    return {**what, "input_sha256": scan.sha256, "versions": dict(provenance.versions())}
+def recipe_for(sha256: str, **what: Any) -> dict[str, Any]:
+    """Return what decides a result made from a scan: `what`, the scan's hash, and the versions of all software."""
+    return {**what, "input_sha256": sha256, "versions": dict(provenance.versions())}

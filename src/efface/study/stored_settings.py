@@ -13,11 +13,14 @@ Original               list of text                   ``--original``: methods wh
 Segmenter              text                           the first of ``--segmenter``
 Segmenters             list of text                   ``--segmenter``, all of them
 SegmenterParameters    object of objects, by name     of the segmenters, ``weights`` of SLANT among them
-SlantWeights           text or null                   ``--slant-weights``, absolute path
+SlantWeights           text or null                   ``--slant-weights``, name of the folder
 ProtectBrain           boolean                        ``--protect-brain``
 Measures               list of text                   ``--measures``
 Rescan                 text                           ``--rescan``
+RescanPairs            text or null                   ``--rescan-pairs``, name of the file
+KeepRescans            boolean                        ``--keep-rescans``
 Header                 text                           ``--header``
+SidecarKeep            list of text                   ``--sidecar-keep``
 StepLimit              number                         ``--step-limit``, seconds
 BidsFilter             object or null                 ``--bids-filter``: lists of values by short entity name;
                                                       its JSON text is a valid ``--bids-filter``
@@ -26,6 +29,9 @@ SessionLabels          list of text                   ``--session-label``; empty
 SkipBidsValidation     boolean                        ``--skip-bids-validation``
 Runs                   list of objects                all runs, each with the keys above; the latest is the last
 =====================  =============================  ============================================================
+
+No absolute path is stored: of files and folders in parameters only the names, and of the data set a relative link
+(`efface.bids.dataset_links`).
 
 Consecutive runs that differ in ``ParticipantLabels`` only are one entry of ``Runs`` with the labels of all of them. A
 run that repeats an earlier one replaces it. So running the entries in order makes the study again, and a study that is
@@ -38,9 +44,12 @@ from pathlib import Path
 from typing import Any
 
 from efface._version import __version__
+from efface.bids.dataset_links import RAW, link_to
 from efface.bids.derivatives import GroupPaths
 from efface.bids.filters import BidsFilter
+from efface.bids.shareable import names_only, shareable
 from efface.io.atomic import write_atomically
+from efface.io.json_files import parse_json
 from efface.study.settings import Settings
 
 LABELS, RUNS = "ParticipantLabels", "Runs"
@@ -75,7 +84,10 @@ def options_of(
         "ProtectBrain": settings.protect_brain,
         "Measures": list(settings.measures),
         "Rescan": settings.rescan,
+        "RescanPairs": str(settings.rescan_pairs) if settings.rescan_pairs else None,
+        "KeepRescans": settings.keep_rescans,
         "Header": settings.header,
+        "SidecarKeep": list(settings.sidecar_keep),
         "MethodParameters": {name: dict(params) for name, params in settings.method_params.items()},
         "Original": list(settings.originals),
         "SlantWeights": dict(settings.segmenter_params.get("slant", {})).get("weights") or None,
@@ -103,19 +115,29 @@ def write_description(settings: Settings, options: Mapping[str, Any]) -> None:
         If it cannot be written.
     """
     path = GroupPaths(settings.out_dir).description
-    plain = json.loads(json.dumps(options, default=str))
-    runs = add_run(_stored_runs(path), plain)
-    raw = settings.bids_dir.resolve().as_uri()
+    plain = shareable(_names_of_files(options), bids_dir=settings.bids_dir, out_dir=settings.out_dir)
+    runs = add_run([_names_of_files(run) for run in _stored_runs(path)], plain)
+    raw = link_to(settings.bids_dir, settings.out_dir)
     content = {
         "Name": "efface: defacing and its effects",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "efface", "Version": __version__}],
         "SourceDatasets": [{"URL": raw}],
-        "DatasetLinks": {"raw": raw},
+        "DatasetLinks": {RAW: raw},
         KEY: {**runs[-1], RUNS: runs},
     }
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode(), force=True)
+
+
+def _names_of_files(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the names of files and folders in place of their paths."""
+    nested = {key: options.get(key) or {} for key in ("MethodParameters", "SegmenterParameters")}
+    files = names_only({key: options[key] for key in ("SlantWeights", "RescanPairs") if key in options})
+    parameters = {
+        key: {name: names_only(own) for name, own in of.items()} for key, of in nested.items() if key in options
+    }
+    return {**options, **files, **parameters}
 
 
 def add_run(runs: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -148,7 +170,7 @@ def _covers(labels: Sequence[str], others: Sequence[str]) -> bool:
 def _stored_runs(path: Path) -> list[dict[str, Any]]:
     """Return the runs that an earlier description lists; none where there is no such list."""
     try:
-        runs = json.loads(path.read_text(encoding="utf-8"))[KEY][RUNS]
+        runs = parse_json(path.read_bytes())[KEY][RUNS]
         return [dict(run) for run in runs if LABELS in run]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -7,8 +7,9 @@ from typing import Any
 
 from efface import quality
 from efface.io.atomic import write_atomically
+from efface.io.json_files import read_object
 from efface.io.scan import Scan
-from efface.quality import Judge, Verdict
+from efface.quality import Judge
 from efface.study import provenance
 from efface.study.steps import StepContext, recipe_for
 
@@ -36,7 +37,7 @@ def judged(context: StepContext, judge: Judge, defaced: Scan, method: str) -> No
     """
     path, source = context.paths.quality(method), context.source
     recipe = recipe_for(
-        judge.anatomy.scan,
+        judge.anatomy.scan.sha256,
         defaced_sha256=defaced.sha256,
         check=dict(quality.settings()),
         data_sha256=provenance.defacing_data(),
@@ -46,19 +47,15 @@ def judged(context: StepContext, judge: Judge, defaced: Scan, method: str) -> No
     about = {"subject": source.subject, "session": source.session or "", "scan": source.stem, "method": method}
     about["implementation"] = context.settings.implementation(method)
     with context.timer.step(f"qc {method}"):
-        write_verdict(path, judge.verdict(defaced), about, recipe)
+        write_verdict(path, context.shareable(judge.verdict(defaced).to_json()), about, recipe)
 
 
 def is_judged(path: Path, recipe: Mapping[str, Any]) -> bool:
     """Whether a verdict made by exactly this recipe is there."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and provenance.is_same(content.get(provenance.KEY), provenance.as_json(recipe))
+    return provenance.is_same(read_object(path).get(provenance.KEY), provenance.as_json(recipe))
 
 
-def write_verdict(path: Path, verdict: Verdict, about: Mapping[str, str], recipe: Mapping[str, Any]) -> None:
+def write_verdict(path: Path, verdict: Mapping[str, Any], about: Mapping[str, str], recipe: Mapping[str, Any]) -> None:
     """Write verdict and evidence, with the defaced scan they are about and how they were made.
 
     Raises
@@ -66,5 +63,5 @@ def write_verdict(path: Path, verdict: Verdict, about: Mapping[str, str], recipe
     OutputError
         If the file cannot be written.
     """
-    content = {**verdict.to_json(), "unit": dict(about), provenance.KEY: recipe}
+    content = {**verdict, "unit": dict(about), provenance.KEY: recipe}
     write_atomically(path, (json.dumps(content, indent=2, default=str) + "\n").encode(), force=True)

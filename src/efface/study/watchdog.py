@@ -106,11 +106,32 @@ def stop_notes(folder: Path, stem: str) -> list[Path]:
     stem
         The scan's BIDS name up to its suffix.
     """
+    with contextlib.suppress(OSError):
+        return [path for path in _notes(folder, stem) if path.stat().st_size]
+    return []
+
+
+def remove_empty_notes(folder: Path, stem: str) -> None:
+    """Remove notes of steps that were under way when an earlier process of one scan died, or could not write any more.
+
+    No step of the scan may be under way. A step whose result was written already is not begun again, so that its note
+    would stay for ever.
+
+    Parameters
+    ----------
+    folder, stem
+        As for `stop_notes`.
+    """
+    with contextlib.suppress(OSError):  # a folder that cannot be written to is said where something must be written
+        for path in _notes(folder, stem):
+            if not path.stat().st_size:
+                path.unlink(missing_ok=True)
+
+
+def _notes(folder: Path, stem: str) -> list[Path]:
     # A step's name is written in letters and digits only, so an entity (``acq-...``) is never taken for one.
     pattern = re.compile(rf"\.{re.escape(stem)}_[^\W_]+{re.escape(ENDING)}")
-    with contextlib.suppress(OSError):
-        return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name) and path.stat().st_size)
-    return []
+    return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
 
 
 def _forget(path: Path) -> None:

@@ -27,6 +27,7 @@ from efface.anatomy.landmark_network import CLASSES, LandmarkNet, feature_probab
 from efface.anatomy.landmarks import find_landmarks
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.io.atomic import write_atomically
+from efface.io.untrusted import refusing
 from efface.spatial.resampling import resample
 from efface.spatial.types import FloatVolume, Volume
 from efface.training.feature_examples import AVERAGE, SIDE, SMALL_SIDE, Head, example, label_centres, prepare
@@ -112,6 +113,11 @@ def train(
         The network to start from; None for random weights.
     seed
         Decides the weights it starts from, and every example.
+
+    Raises
+    ------
+    InputError
+        If there is a checkpoint that cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
@@ -121,12 +127,7 @@ def train(
         network.load_state_dict(start.state_dict())
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # a third faster
     optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=1e-4)
-    first, steps = 0, schedule.steps
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = int(state["step"])
+    first, steps = _resumed(checkpoint, network, optimiser), schedule.steps
     network.train()
     started, sums = time.perf_counter(), np.zeros(CLASSES)
     for step in range(first, steps):
@@ -262,6 +263,17 @@ def table(scores: Sequence[Score]) -> str:
     lines.append("rows reference, columns predicted, 5 mm voxels: " + " ".join(names))
     lines += [f"{name:6} " + " ".join(f"{n:8d}" for n in row) for name, row in zip(names, confusion, strict=True)]
     return "\n".join(lines)
+
+
+def _resumed(checkpoint: Path, network: LandmarkNet, optimiser: torch.optim.Optimizer) -> int:
+    """Take up the state of a checkpoint, and return its step; 0 where there is none."""
+    if not checkpoint.is_file():
+        return 0
+    with refusing(f"checkpoint {checkpoint}", "one of `efface train defacer`: remove it to begin again"):
+        state = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"])
 
 
 def _save(state: dict[str, object], path: Path) -> None:

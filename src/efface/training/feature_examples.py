@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from efface.anatomy import templates
 from efface.anatomy.head_mask import head_mask
-from efface.anatomy.landmark_network import GRID_MM, normalised
+from efface.anatomy.head_networks import normalised
+from efface.anatomy.landmark_network import GRID_MM
 from efface.anatomy.landmarks import EXPECTED
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.spatial.masks import largest_component

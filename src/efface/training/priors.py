@@ -23,7 +23,8 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.templates import FEATURE_LABELS, PRIOR_GRID
 from efface.bids.query import find_scans
 from efface.errors import EffaceError
-from efface.io.atomic import write_atomically
+from efface.io.array_files import read_arrays
+from efface.io.atomic import as_private_as, write_atomically
 from efface.io.scan import load_scan
 from efface.spatial import registration, resampling
 from efface.spatial.masks import largest_component
@@ -89,7 +90,8 @@ def label_heads(bids_dir: Path, cache: Path) -> Iterator[LabelledHead]:
         path = cache / f"{source.stem}.npz"
         try:
             if not path.is_file():
-                _locate(source.path).save(path)
+                with as_private_as([source.path]):
+                    _locate(source.path).save(path)
             yield label_head(Located.load(path), source.stem)
         except EffaceError as error:
             log.warning("%s left out: %s", source.stem, error)
@@ -128,10 +130,17 @@ class Located:
 
     @classmethod
     def load(cls, path: Path) -> "Located":
-        """Read it back."""
-        with np.load(path) as stored:
-            volume = Volume(stored["data"], stored["affine"])
-            return cls(volume, stored["head"], stored["brain"], stored["points"], stored["average_to_scan"])
+        """Read it back.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
+        names = ("data", "affine", "head", "brain", "points", "average_to_scan")
+        expected = "a file of `efface train priors`: remove it, and run the same command again"
+        data, affine, *rest = read_arrays(path, names, what="located head", expected=expected).values()
+        return cls(Volume(data, affine), *rest)
 
 
 def _locate(path: Path) -> Located:

@@ -17,7 +17,8 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.templates import prior as average_prior
 from efface.bids.query import find_scans
 from efface.errors import EffaceError, InputError
-from efface.io.atomic import write_atomically
+from efface.io.array_files import read_arrays
+from efface.io.atomic import as_private_as, write_atomically
 from efface.io.label_images import load_labels
 from efface.io.scan import load_scan
 from efface.segmentation.atlas.atlas_prior import CORTEX, GROUPS, load_prior
@@ -34,6 +35,7 @@ from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, LabelVol
 
 log = logging.getLogger(__name__)
 
+EXPECTED = "a file of `efface train slant prepare`: remove it, and run that again"
 ATLAS = "atlas"
 """Name of the head made from the BrainCOLOR atlas."""
 UNPROVEN = "_unproven"
@@ -117,7 +119,8 @@ def prepare(
         if not found or target.exists():
             continue
         try:
-            save_head(target, prepare_head(source.path, found[0], name, bias=bias))
+            with as_private_as([source.path]):  # the cache holds the head itself
+                save_head(target, prepare_head(source.path, found[0], name, bias=bias))
         except EffaceError as error:
             log.warning("%s left out: %s", source.stem, error)
     if not (cache / f"{ATLAS}.npz").exists():
@@ -221,14 +224,14 @@ def load_head(cache: Path, name: str) -> TrainingHead:
     Raises
     ------
     InputError
-        If it is not there.
+        If it is not there, or cannot be read.
     """
     path = cache / f"{name}.npz"
     if not path.is_file():
         msg = f"no head {name} in {cache}: run `efface train slant prepare` first"
         raise InputError(msg)
-    with np.load(path) as file:
-        return TrainingHead(name, file["image"], file["brain"], file["labels"], file["quantiles"], file["to_scan"])
+    names = ("image", "brain", "labels", "quantiles", "to_scan")
+    return TrainingHead(name, *read_arrays(path, names, what="head", expected=EXPECTED).values())
 
 
 def folds(names: list[str], count: int = 5) -> list[tuple[list[str], list[str]]]:

@@ -23,6 +23,7 @@ import torch
 
 from efface.errors import InputError
 from efface.io.atomic import write_atomically
+from efface.io.untrusted import refusing
 from efface.segmentation.slant.unet import CLASSES, TileNet
 from efface.training.slant_sampler import Sampler
 
@@ -148,7 +149,8 @@ def fit(
     recipe = {"stage": stage, "seed": seed, "schedule": asdict(schedule), "amounts": asdict(sampler.amounts)}
     run = _Run(stage, network, schedule)
     if path.exists():
-        run.resume(_load_checkpoint(path, recipe))
+        with refusing(f"checkpoint {path}", "one of `efface train slant`: remove it to begin again"):
+            run.resume(_load_checkpoint(path, recipe))
     run.begin()
     saved_at = time.monotonic()
     while run.step < min(schedule.steps, stop_after if stop_after is not None else schedule.steps):

@@ -8,6 +8,7 @@ from typing import Any
 
 from efface.errors import InputError
 from efface.io.atomic import write_atomically
+from efface.io.json_files import parse_json
 from efface.training import slant_data as data
 from efface.training.augment import Amounts
 
@@ -104,7 +105,7 @@ def read_split(out: Path) -> Split:
         msg = f"{out} holds no training run (no split.json): run `efface train slant pretrain` first"
         raise InputError(msg)
     try:
-        raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        raw: Mapping[str, Any] = parse_json(path.read_bytes())
         heads = tuple(raw["train"]), tuple(raw["held"])
         return Split(raw["fold"], *heads, raw["stripped"], raw["seed"], raw["faceless"])
     except (ValueError, KeyError, TypeError) as error:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from efface.errors import InputError
+from efface.io.array_files import read_array
 from efface.io.atomic import write_atomically
 from efface.io.label_images import load_labels
 from efface.metrics.dice import compare_labels
@@ -291,5 +292,5 @@ def _load(cache: Path, out: Path) -> Loaded:
     held = [data.load_head(cache, name) for name in split.held]
     prior_path = out / WEIGHTS / LABEL_PRIOR
     prior = load_label_prior(prior_path, EMBEDDED) if prior_path.exists() else data.count_labels(heads)
-    face = torch.from_numpy(np.load(cache / "face.npy").astype(np.float32))
-    return Loaded(split, heads, held, data.mean_quantiles(heads), prior, face)
+    face = read_array(cache / "face.npy", what="face probability", expected=data.EXPECTED).astype(np.float32)
+    return Loaded(split, heads, held, data.mean_quantiles(heads), prior, torch.from_numpy(face))

@@ -12,6 +12,9 @@ from efface.anatomy.templates import prior
 from efface.errors import AnatomyError
 from efface.spatial.types import Affine, BoolVolume
 
+FURTHEST_MM = 1e4
+POSE_VOLUMES = (0.1, 10.0)
+"""Between these the volume of a head relates to the average head's; a stored pose beyond them is damaged."""
 _ORIENTATIONS = [
     np.eye(3)[list(order)] * np.array(signs)[:, None]
     for order in itertools.permutations(range(3))
@@ -71,7 +74,9 @@ def stored_pose(evidence: Mapping[str, Any]) -> Affine | None:
     """Average head mm to scan mm from a verdict's JSON, shape (4, 4); None where it holds no usable one."""
     try:
         pose = np.asarray(evidence.get("from_average"), dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    usable = pose.shape == (4, 4) and np.isfinite(pose).all() and np.linalg.det(pose[:3, :3]) > 0
-    return pose if usable else None
+    if pose.shape != (4, 4) or not (np.abs(pose) <= FURTHEST_MM).all():  # NaN is not either
+        return None
+    low, high = POSE_VOLUMES
+    return pose if low < np.linalg.det(pose[:3, :3]) < high else None

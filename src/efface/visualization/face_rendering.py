@@ -4,8 +4,8 @@ A `Surface` is where a smoothed scan crosses one threshold. Rays go from a camer
 pose in the scan, to the first crossing. Structures behind it, such as sinuses, are hidden; those that defacing exposed
 are shown. To compare a scan before and after defacing, give both the same pose and the first one's threshold::
 
-    before = head_surface(original.volume)
-    after = head_surface(defaced.volume, threshold=before.threshold)
+    before = head_surface(dark_air(original))
+    after = head_surface(dark_air(defaced), threshold=before.threshold)
     pictures = [render_view(surface, "frontal", average_to_scan) for surface in (before, after)]
 
 References

@@ -6,10 +6,24 @@ from types import MappingProxyType
 from efface.defacing import METHODS
 
 RESCAN_TITLES: Mapping[str, str] = MappingProxyType(
-    {"rescan-1-2": "Rescan 1→2", "rescan-2-1": "Rescan 2→1", "resampled": "Resampled only"}
+    {
+        "rescan-1-2": "Rescan(1-2)",
+        "rescan-2-1": "Rescan(2-1)",
+        "resampled": "Resampled only",
+        "rescan-halfway": "Rescan, half-way",
+        "resampled-halfway": "Resampled only, half-way",
+        "unregistered": "Sessions, own grids",
+    }
 )
 RESCAN_COLOURS: Mapping[str, str] = MappingProxyType(
-    {"rescan-1-2": "#1b1b1b", "rescan-2-1": "#555555", "resampled": "#8a8a8a"}
+    {
+        "rescan-1-2": "#1b1b1b",
+        "rescan-2-1": "#555555",
+        "resampled": "#8a8a8a",
+        "rescan-halfway": "#3a3a3a",
+        "resampled-halfway": "#9a9a9a",
+        "unregistered": "#b0b0b0",
+    }
 )
 """Greys: rescans are the yardstick, not a method."""
 REGION_COLOURS: Mapping[str, str] = MappingProxyType(

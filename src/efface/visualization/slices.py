@@ -23,11 +23,11 @@ class Views:
     Attributes
     ----------
     before
-        The original, or None where it may not be shown.
+        The original, intensities above its air's, or None where it may not be shown.
     after
-        The defaced scan.
+        The defaced scan, likewise.
     mask
-        Voxels changed.
+        Edited region.
     brain
         Brain mask of the original, or None.
     spacing_mm

@@ -11,7 +11,8 @@ from scipy import ndimage
 import average_head
 import phantom
 from efface.anatomy import landmark_network, templates
-from efface.anatomy.landmark_network import GRID_MM, feature_probabilities, network_grid, normalised
+from efface.anatomy.head_networks import normalised
+from efface.anatomy.landmark_network import GRID_MM, feature_probabilities, network_grid
 from efface.anatomy.landmarks import EXPECTED, FacialLandmark, find_landmarks, missing
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.errors import DataPackageError

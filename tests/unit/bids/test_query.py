@@ -159,3 +159,87 @@ def test_the_index_of_two_thousand_subjects_reads_no_folder_per_scan(tmp_path, m
     monkeypatch.setattr(os, "scandir", lambda *where: listings.append(where) or listed(*where))
     assert len(find_scans(root, validate=False)) == 2000
     assert 0 < len(listings) <= 5 * 2000
+
+
+# What is no scan to deface
+
+
+def left(root, **options):
+    return [s.stem for s in find_scans(root, validate=False, **options)]
+
+
+BIDSIGNORE = {
+    "a subject": ("sub-01/", ["sub-02", "sub-03_acq-bad"]),
+    "a subject at the root only": ("/sub-01/\n/anat/", ["sub-02", "sub-03_acq-bad"]),
+    "names": ("*_acq-bad_*", ["sub-01", "sub-02"]),
+    "everything but one": ("sub-*/\n!sub-02/", ["sub-02"]),
+    "any depth": ("**/sub-03*", ["sub-01", "sub-02"]),
+    "a comment, an empty line and spaces": ("# sub-01/\n\n  \nsub-02/  \n", ["sub-01", "sub-03_acq-bad"]),
+    "a byte order mark and lines of Windows": ("\ufeffsub-01/\r\nsub-02/\r\n", ["sub-03_acq-bad"]),
+    "nothing": ("", ["sub-01", "sub-02", "sub-03_acq-bad"]),
+}
+
+
+@pytest.fixture
+def three(tmp_path):
+    return touch(tmp_path, *(f"{stem[:6]}/anat/{stem}_T1w.nii.gz" for stem in ("sub-01", "sub-02", "sub-03_acq-bad")))
+
+
+@pytest.mark.parametrize("case", BIDSIGNORE)
+def test_what_bidsignore_names_is_no_part_of_the_data_set(three, caplog, case):
+    text, expected = BIDSIGNORE[case]
+    (three / ".bidsignore").write_bytes(text.encode())
+    assert left(three) == expected
+    assert ("left out (ignored by .bidsignore)" in caplog.text) == (len(expected) < 3)
+
+
+def test_a_misnamed_file_that_is_ignored_is_no_fault_of_the_data_set(dataset):
+    touch(dataset, "sub-01/ses-1/anat/sub-01_mprage_T1w.nii.gz")
+    with pytest.raises(InputError, match="no valid BIDS name"):
+        find_scans(dataset)
+    (dataset / ".bidsignore").write_text("*_mprage_*")
+    assert len(find_scans(dataset)) == 3
+
+
+def test_a_line_that_is_no_pattern_is_named_and_the_others_are_used(three, caplog):
+    (three / ".bidsignore").write_text("sub-01/\n!\n")
+    assert left(three) == ["sub-02", "sub-03_acq-bad"]
+    assert "line 2 is no pattern" in caplog.text
+
+
+def test_a_data_set_of_which_all_is_ignored_says_so(three):
+    (three / ".bidsignore").write_text("*\n")
+    with pytest.raises(InputError, match=r"no T1w scan to deface: 3 files are left out \(ignored by .bidsignore\)"):
+        left(three)
+
+
+def test_of_complex_data_the_magnitude_is_the_scan(tmp_path, caplog):
+    parts = ("part-mag", "part-phase", "part-real", "part-imag")
+    root = touch(tmp_path, *(f"sub-01/anat/sub-01_{part}_T1w.nii.gz" for part in parts), "sub-02/anat/sub-02_T1w.nii")
+    assert left(root) == ["sub-01_part-mag", "sub-02"]
+    assert left(root, bids_filter=load_filter({"t1w": {"part": ["mag", "phase", None]}})) == [
+        "sub-01_part-mag",
+        "sub-02",
+    ]
+    assert "1 T1w files are left out (part-phase: no magnitude image)" in caplog.text
+    with pytest.raises(InputError, match="part-phase: no magnitude image"):
+        left(touch(tmp_path / "b", "sub-01/anat/sub-01_part-phase_T1w.nii.gz"))
+
+
+def test_what_was_made_of_a_scan_is_taken_only_where_a_filter_names_it(tmp_path, caplog):
+    names = ("", "_desc-preproc", "_space-MNI152NLin6Asym_res-2_desc-preproc", "_desc-defaced")
+    root = touch(tmp_path, *(f"sub-01/anat/sub-01{name}_T1w.nii.gz" for name in names))
+    touch(root, "sub-01/anat/sub-01_mod-T1w_defacemask.nii.gz", "sub-01/anat/sub-01_inv-1_MP2RAGE.nii.gz")
+    assert left(root) == ["sub-01"]
+    assert "2 T1w files are left out (desc-: made of a scan)" in caplog.text
+    assert left(root, bids_filter=load_filter({"description": "preproc"})) == ["sub-01_desc-preproc"]
+    both = {"desc": "preproc", "space": "*", "resolution": 2}
+    assert left(root, bids_filter=load_filter(both)) == ["sub-01_space-MNI152NLin6Asym_res-2_desc-preproc"]
+
+
+def test_a_description_that_was_not_fetched_gets_the_right_advice(dataset):
+    path = dataset / "dataset_description.json"
+    path.unlink()
+    path.symlink_to(".git/annex/objects/a/b/MD5E-s3--0/MD5E-s3--0.json")
+    with pytest.raises(InputError, match=r"is a link of git-annex .*`datalad get .*dataset_description.json`"):
+        find_scans(dataset)

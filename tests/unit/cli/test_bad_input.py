@@ -58,7 +58,16 @@ BAD = {
     "no jobs": ("study {bids} {folder}/out participant --jobs 0", "--jobs must be 1 or more; received 0"),
     "no memory": ("study {bids} {folder}/out participant --memory 0", "--memory must be more than 0"),
     "unknown measure": ("study {bids} {folder}/out participant --measures length", "dice, volume, distance"),
-    "unknown rescan": ("study {bids} {folder}/out participant --rescan warp", "rigid, affine, deformable, none"),
+    "unknown rescan": (
+        "study {bids} {folder}/out participant --rescan warp",
+        "rigid, affine, deformable, halfway, none",
+    ),
+    "pairs that are not there": ("study {bids} {folder}/out participant --rescan-pairs {missing}", "cannot be read"),
+    "pairs without columns": ("study {bids} {folder}/out participant --rescan-pairs {table}", "lack the column"),
+    "pairs without rescans": (
+        "study {bids} {folder}/out participant --rescan none --rescan-pairs {table}",
+        "received rescan none",
+    ),
     "no time": ("study {bids} {folder}/out participant --step-limit 0", "seconds above 0; received 0"),
     "a filter that is no JSON": ("study {bids} {folder}/out participant --bids-filter {{", "filter"),
     "an option of another data set": ("dataset oasis3 {folder} {folder}/b --contrasts FLAIR", "not an option of oasis3"),

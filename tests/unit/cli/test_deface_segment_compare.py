@@ -72,6 +72,41 @@ def test_an_image_on_the_same_grid_is_defaced_alike(capsys, scan, tmp_path):
     np.testing.assert_array_equal(after[~changed], before[~changed])
 
 
+def test_an_image_that_cannot_be_used_does_not_cost_the_scan_its_output(capsys, scan, tmp_path):
+    good = phantom.write(tmp_path / "good.nii.gz", "RAS", "float32").path
+    image = nib.load(scan)
+    nib.save(image.slicer[:, :, :10], tmp_path / "slab.nii.gz")
+    (tmp_path / "slab.json").write_text("{}")
+    assert run(capsys, "deface", scan, tmp_path / "alone.nii.gz")[0] == 0
+    words = (
+        "--apply-to",
+        tmp_path / "slab.nii.gz",
+        tmp_path / "o_slab.nii.gz",
+        "--apply-to",
+        good,
+        tmp_path / "o.nii.gz",
+    )
+    code, said, error = run(capsys, "deface", scan, tmp_path / "out.nii.gz", *words)
+    assert code == 1
+    assert "pydeface changed" in said
+    lines = [line for line in error.splitlines() if line.startswith("efface: error")]
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        f"efface: error: {tmp_path / 'o_slab.nii.gz'} was not written: {tmp_path / 'slab.nii.gz'} "
+    )
+    assert (tmp_path / "out.nii.gz").read_bytes() == (tmp_path / "alone.nii.gz").read_bytes()
+    assert (tmp_path / "o.nii.gz").is_file()
+    assert not list(tmp_path.glob("o_slab*"))
+
+
+def test_a_path_that_is_not_there_is_refused_before_anything_is_written(capsys, scan, tmp_path):
+    words = ("--apply-to", tmp_path / "typo.nii.gz", tmp_path / "o.nii.gz")
+    code, said, error = run(capsys, "deface", scan, tmp_path / "out.nii.gz", *words)
+    assert (code, said) == (2, "")
+    assert "typo.nii.gz does not exist" in error
+    assert not list(tmp_path.glob("o*"))
+
+
 def test_an_own_brain_mask_is_used_and_a_wrong_one_refused(capsys, scan, tmp_path):
     brain = tmp_path / "brain.nii.gz"
     image = nib.load(scan)
@@ -98,7 +133,7 @@ def test_compare_prints_whole_brain_and_nine_regions_and_writes_all_labels(capsy
     assert "whole brain   1.0000" in said
     assert "caudate       n/a" in said
     lines = (tmp_path / "t.tsv").read_text().splitlines()
-    assert len(lines) == 1 + 1 + 10 + 132
+    assert len(lines) == 1 + 2 + 10 + 132
     assert lines[0].split("\t")[:4] == ["level", "region", "label", "dice"]
 
 

@@ -114,6 +114,16 @@ def test_the_skin_of_each_eye_becomes_one_bright_value(plan, anatomy, features):
         assert np.median(before) < value < before.max()
 
 
+def test_version_0_1_hides_the_voxels_that_the_network_takes_for_eyes(plan, anatomy, features):
+    """As the program that its authors distribute since 19 November 2020; 0.2 hides the lids."""
+    edit = plan("eyes", version="0.1")
+    assert np.array_equal(edit.mask, voxels_of(features, anatomy, "eyes"))
+    assert edit.params["version"] == "0.1"
+    lids = plan("eyes")
+    assert lids.params["version"] == "0.2"
+    assert phantom.dice(edit.mask, lids.mask) < 0.8
+
+
 @pytest.mark.parametrize("voxel_mm", [(4, 4, 4), (2, 5, 2)], ids=["large voxels", "coronal slices"])
 def test_eyes_are_hidden_where_voxels_are_larger_than_the_skin_is_thick(plan, features, voxel_mm):
     fine = average_head.volume(1.0)
@@ -214,7 +224,7 @@ def test_the_whole_face_is_edited_and_the_recipe_says_what_was_found(plan, anato
 
 
 def test_no_registration_is_run(plan, monkeypatch):
-    monkeypatch.setattr("efface.spatial.registration.register_affine", lambda *_, **__: pytest.fail("registered"))
+    monkeypatch.setattr("efface.anatomy.head_anatomy.find_pose", lambda *_, **__: pytest.fail("registered"))
     assert plan().mask.any()
 
 

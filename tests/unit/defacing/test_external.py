@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import external_process, plan, protected_region
 from efface.defacing.edit import without
 from efface.defacing.external import EXTERNAL_PROGRAMS, external_version, find_program, plan_external
+from efface.defacing.external_process import run_program
 from efface.errors import ExternalToolError, InputError, MissingDependencyError
 from efface.io.scan import load_scan
 from efface.parameters import describe
@@ -115,6 +117,17 @@ nibabel.save(out, sys.argv[2])
     assert edit.mask[:, -10:].sum() > 0.9 * (anatomy.scan.data[:, -10:] > 2).sum()
 
 
+@pytest.mark.parametrize("inter", [-1000.0, 500.0])
+def test_the_zeros_of_a_program_become_the_air_of_the_scan(anatomy, tmp_path, inter):
+    body = "import nibabel\ns, t = sys.argv[1:3]\n" + CUT.format(source="s", target="t")
+    path = program(tmp_path / "bin", "fsl_deface", body)
+    image = nib.Nifti1Image(anatomy.scan.data + np.float32(inter), anatomy.scan.affine)
+    moved = HeadAnatomy(load_scan(image), anatomy.brain)
+    edit = plan_external(moved, "fsl_deface", {"program": path})
+    np.testing.assert_array_equal(edit.mask, plan_external(anatomy, "fsl_deface", {"program": path}).mask)
+    assert set(edit.values) == {inter}
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -185,12 +198,25 @@ def test_the_private_folder_is_gone_afterwards(anatomy, tmp_path, monkeypatch):
     assert list((tmp_path / "tmp").glob("*/*")) == []
 
 
-def test_a_missing_program_says_what_to_install(monkeypatch):
+@pytest.fixture
+def nothing_installed(monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
+    monkeypatch.setattr("efface.io.programs.beside_interpreter", lambda: (Path(os.devnull),))
+
+
+def test_a_missing_program_says_what_to_install(nothing_installed):
     for method, spec in EXTERNAL_PROGRAMS.items():
         with pytest.raises(MissingDependencyError) as caught:
             find_program(method)
         assert spec.install in str(caught.value)
+        assert f"not on PATH or in {os.devnull}" in str(caught.value)
+
+
+def test_a_program_calls_others_that_lie_beside_the_interpreter(tmp_path, monkeypatch):
+    program(tmp_path / "bin", "flirt", "print('flirt 6.0')")
+    path = program(tmp_path / "elsewhere", "pydeface", "import subprocess; subprocess.run(['flirt'], check=True)")
+    monkeypatch.setattr("efface.io.programs.beside_interpreter", lambda: (tmp_path / "bin",))
+    assert run_program("pydeface", [str(path)], tmp_path, 60.0).strip() == "flirt 6.0"
 
 
 def test_a_missing_atlas_of_mri_deface_is_named(anatomy, tmp_path, monkeypatch):
@@ -290,7 +316,6 @@ def test_the_version_of_the_real_quickshear_is_that_of_its_package(tmp_path):
     assert external_version("quickshear", other).startswith("sha256:")
 
 
-def test_the_version_of_a_missing_program_says_what_to_install(monkeypatch):
-    monkeypatch.setenv("PATH", os.devnull)
+def test_the_version_of_a_missing_program_says_what_to_install(nothing_installed):
     with pytest.raises(MissingDependencyError, match="install FSL"):
         external_version("fsl_deface")

@@ -1,5 +1,9 @@
 """Stripped heads are refused, heads without a face are warned of, whole heads are neither."""
 
+import functools
+from dataclasses import replace
+
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -7,9 +11,10 @@ import average_head
 import phantom
 from efface import defacing
 from efface.anatomy import templates
-from efface.defacing import screening
-from efface.errors import AnatomyError
-from efface.spatial import registration
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing import METHODS, screening
+from efface.errors import AnatomyError, RegistrationError
+from efface.io.scan import load_scan
 from efface.spatial.resampling import resample
 
 
@@ -41,7 +46,7 @@ def test_a_skull_stripped_scan_is_refused_and_told_why(whole, left_mm):
 
 @pytest.mark.parametrize("method", defacing.METHODS)
 def test_every_method_refuses_a_skull_stripped_scan(whole, method, monkeypatch):
-    monkeypatch.setattr(registration, "register_affine", lambda *_, **__: pytest.fail("registered"))
+    monkeypatch.setattr("efface.anatomy.head_anatomy.find_pose", lambda *_, **__: pytest.fail("registered"))
     stripped = without(whole, ~whole.brain, located=False)
     with pytest.raises(AnatomyError, match="skull-stripped"):
         defacing.plan(stripped, method)
@@ -88,9 +93,29 @@ def test_eyes_and_ears_alone_are_no_face(whole, monkeypatch):
     assert len(screening.missing_face_warnings(whole)) == 1
 
 
-def test_quickshear_warns_too_and_needs_no_registration_for_it(whole, monkeypatch):
-    monkeypatch.setattr(registration, "register_affine", lambda *_, **__: pytest.fail("registered"))
-    edit = defacing.plan(faceless(whole, "face", located=False), "quickshear")
-    (warning,) = edit.warnings
+def test_quickshear_warns_too_and_needs_no_registration_for_it(whole):
+    lost = replace(average_head.IN_PLACE, converged=False, reason="too poor")
+    edit = defacing.plan(faceless(whole, "face", registration=lost), "quickshear")
+    doubt, warning = edit.warnings
+    assert "could not be confirmed (too poor)" in doubt
     assert "neither nose nor mouth" in warning
-    assert defacing.plan(average_head.anatomy(located=False), "quickshear").warnings == ()
+    assert defacing.plan(average_head.anatomy(), "quickshear").warnings == ()
+
+
+@functools.cache
+def lying(change: str) -> HeadAnatomy:
+    """The average head under a header with wrong directions; its pose is looked for once."""
+    wrong = {"y flipped": np.diag([1.0, -1.0, 1.0, 1.0]), "y and z swapped": np.eye(4)[[0, 2, 1, 3]]}[change]
+    head = average_head.anatomy()
+    affine = wrong @ head.scan.affine
+    brain = nib.as_closest_canonical(nib.Nifti1Image(head.brain.astype(np.uint8), affine))
+    scan = load_scan(nib.Nifti1Image(head.scan.data.astype(np.int16), affine))
+    return HeadAnatomy(scan, np.asarray(brain.dataobj) > 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("change", ["y flipped", "y and z swapped"])
+def test_every_method_refuses_a_header_that_lies(method, change):
+    """Quickshear too, which would cut the back of the head without a word."""
+    with pytest.raises(RegistrationError, match="header's directions seem to be wrong"):
+        defacing.plan(lying(change), method)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from efface.errors import OutputError
-from efface.io.atomic import check_output, write_atomically
+from efface.io.atomic import as_private_as, check_output, copy_atomically, write_atomically
 
 
 def failing(number: int):
@@ -150,3 +150,40 @@ def test_a_folder_that_may_not_be_looked_into_is_refused(tmp_path, monkeypatch):
 def test_a_free_path_passes_the_check_and_is_not_created(tmp_path):
     check_output(tmp_path / "out.nii", force=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("modes", "expected"), [([0o644, 0o600], 0o600), ([0o640, 0o604], 0o600), ([], 0o644)])
+def test_what_is_made_of_files_is_for_those_who_may_read_them_all(tmp_path, modes, expected):
+    sources = [tmp_path / str(i) for i in range(len(modes))]
+    for source, mode in zip(sources, modes, strict=True):
+        source.touch()
+        source.chmod(mode)
+    old = os.umask(0o022)
+    try:
+        with as_private_as([*sources, tmp_path / "not there"]):
+            write_atomically(tmp_path / "out", b"x")
+        write_atomically(tmp_path / "other", b"x")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == expected
+    assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o644, "only inside the block"
+
+
+def test_a_file_of_another_group_is_closed_to_its_own(tmp_path, monkeypatch):
+    """What a group may read, the group that owns the output may not, unless everybody may."""
+    source = tmp_path / "in"
+    source.touch()
+    source.chmod(0o660)
+    monkeypatch.setattr(
+        "efface.io.atomic._group_of", lambda status: 4711 if status.st_ino == source.stat().st_ino else 1
+    )
+    with as_private_as([source]):
+        write_atomically(tmp_path / "out", b"x")
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600
+
+
+def test_a_copy_is_for_the_readers_of_its_source(tmp_path):
+    (tmp_path / "in").write_bytes(b"x")
+    (tmp_path / "in").chmod(0o600)
+    copy_atomically(tmp_path / "in", tmp_path / "out")
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +17,18 @@ import phantom
 from cli_runner import run
 from efface.bids.query import find_scans
 from efface.errors import InputError
-from efface.io.deidentify import IDENTIFYING, Sidecar, is_identifying, sidecar_of, strip_identifying_header
+from efface.io.deidentification import record_of
+from efface.io.deidentify import strip_identifying_header
 from efface.io.scan import load_scan
+from efface.io.sidecar import sidecar_of
 from efface.study import Settings
 from efface.study.scan_job import ScanJob
 
 NAME = b"DOE^JANE"
 TEXT = {1: ("data_type", "db_name", "descrip", "aux_file", "intent_name"), 2: ("descrip", "aux_file", "intent_name")}
 HARMLESS = {"EchoTime": 0.003, "RepetitionTime": 2.3, "ImageType": ["ORIGINAL"], "PatientPosition": "HFS"}
+
+SAID = record_of("quickshear", "native", scrubbed=True)
 
 
 def named(path: Path, version: int = 1, dtype: str = "int16", *, scaled: bool = False, tail: bytes = b"") -> Path:
@@ -97,45 +103,6 @@ def test_tags_of_an_mgh_file_go_and_its_scan_parameters_stay(tmp_path):
     np.testing.assert_array_equal(again.stored, scan.stored)
 
 
-@pytest.mark.parametrize("name", ["a_T1w.nii.gz", "a_T1w.nii", "a_T1w.mgz", "a_T1w.mgh", "a_T1w.NII.GZ"])
-def test_a_sidecar_lies_beside_its_image(name):
-    assert sidecar_of(Path("x") / name) == Path("x/a_T1w.json")
-
-
-@pytest.mark.parametrize(
-    "key", [*IDENTIFYING, "patient_name", "OtherPatientNames", "NameOfPhysiciansReadingStudy", "DeviceUID"]
-)
-def test_keys_that_identify_are_known_however_spelled(key):
-    assert is_identifying(key)
-
-
-@pytest.mark.parametrize(
-    "key", [*HARMLESS, "ProtocolName", "Manufacturer", "InversionTime", "SoftwareVersions", "Sources"]
-)
-def test_keys_that_describe_the_scan_are_not_taken_for_names(key):
-    assert not is_identifying(key)
-
-
-def test_a_sidecar_loses_identifying_keys_at_any_depth(tmp_path):
-    content = {**HARMLESS, "PatientName": "Doe", "global": {"const": [{"StationName": "MR1", "FlipAngle": 9}]}}
-    (tmp_path / "in.json").write_text(json.dumps(content))
-    made, warnings = Sidecar.of(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
-    assert warnings == ()
-    assert made.content == {**HARMLESS, "global": {"const": [{"FlipAngle": 9}]}}
-    assert made.removed == ("PatientName", "StationName")
-    kept, _ = Sidecar.of(tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", "keep")
-    assert kept.content == content
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff", '{"a":' * 5000 + "1" + "}" * 5000, "[" * 900 + "]" * 900])
-def test_a_sidecar_that_cannot_be_used_is_a_warning(tmp_path, text):
-    (tmp_path / "in.json").write_bytes(text.encode("latin-1"))
-    made, warnings = Sidecar.of(tmp_path / "in.nii", tmp_path / "out.nii")
-    assert made is None
-    assert len(warnings) == 1
-    assert "not carried over" in warnings[0]
-
-
 def with_sidecar(folder: Path) -> Path:
     path = named(folder / "in.nii.gz")
     (folder / "in.json").write_text(json.dumps({**HARMLESS, "PatientName": NAME.decode(), "StudyDate": "20200102"}))
@@ -167,10 +134,10 @@ def test_deface_writes_no_name_and_says_what_it_removed(tmp_path, capsys, monkey
     assert code == 0
     assert "header: removed data_type, db_name, descrip, aux_file, intent_name, extensions" in said
     assert "sidecar: removed PatientName, StudyDate" in said
-    made = [out, mask, tmp_path / "other_out.nii.gz", tmp_path / "out.json"]
+    made = [out, mask, tmp_path / "other_out.nii.gz", tmp_path / "out.json", tmp_path / "other_out.json"]
     assert NAME not in everything(*made)
-    assert json.loads((tmp_path / "out.json").read_text()) == HARMLESS
-    assert not (tmp_path / "other_out.json").exists()
+    assert json.loads((tmp_path / "out.json").read_text()) == {**HARMLESS, **SAID}
+    assert json.loads((tmp_path / "other_out.json").read_text()) == SAID
     changed = np.asarray(nib.load(mask).dataobj) != 0
     before, after = (np.asarray(nib.load(p).dataobj) for p in (path, out))
     np.testing.assert_array_equal(before[~changed], after[~changed])
@@ -184,7 +151,9 @@ def test_deface_keeps_names_only_when_asked(tmp_path, capsys, monkeypatch):
     assert code == 0
     assert "header: kept with all its text" in said
     assert everything(out).count(NAME) == everything(path).count(NAME)
-    assert json.loads((tmp_path / "out.json").read_text()) == json.loads((tmp_path / "in.json").read_text())
+    kept = json.loads((tmp_path / "in.json").read_text())
+    said = {**SAID, "DeidentificationMethod": SAID["DeidentificationMethod"][:1]}
+    assert json.loads((tmp_path / "out.json").read_text()) == {**kept, **said}
 
 
 def test_a_sidecar_of_input_and_output_alike_is_left_alone_with_a_warning(tmp_path, capsys, monkeypatch):
@@ -195,6 +164,68 @@ def test_a_sidecar_of_input_and_output_alike_is_left_alone_with_a_warning(tmp_pa
     assert code == 0
     assert "in.json is the sidecar of both images and was left as it is" in complained
     assert (tmp_path / "in.json").read_bytes() == before
+
+
+def test_two_defaced_images_of_one_sidecar_are_refused_before_anything_is_written(tmp_path, capsys, monkeypatch):
+    bids_dataset.stand_in(monkeypatch)
+    path, other, out = with_sidecar(tmp_path), named(tmp_path / "other.nii.gz"), tmp_path / "share"
+    out.mkdir()
+    words = ("deface", path, out / "a.nii.gz", "--method", "quickshear", "--apply-to", other, out / "a.nii")
+    code, _, complained = run(capsys, *words)
+    assert code == 2
+    assert "two defaced images would have the sidecar" in complained
+    assert list(out.iterdir()) == []
+
+
+def test_a_sidecar_is_never_written_over_that_of_an_input(tmp_path, capsys, monkeypatch):
+    bids_dataset.stand_in(monkeypatch)
+    path, other = with_sidecar(tmp_path), named(tmp_path / "other.nii.gz")
+    before = (tmp_path / "in.json").read_bytes()
+    words = ("deface", other, tmp_path / "in.nii", "--method", "quickshear", "--force", "--apply-to", path)
+    code, _, complained = run(capsys, *words, tmp_path / "in_out.nii.gz")
+    assert code == 0
+    assert (tmp_path / "in.json").read_bytes() == before
+    assert "was left as it is" in complained
+
+
+def test_more_keys_are_kept_when_asked_and_a_misspelled_one_is_a_warning(tmp_path, capsys, monkeypatch):
+    bids_dataset.stand_in(monkeypatch)
+    path, out = with_sidecar(tmp_path), tmp_path / "out.nii.gz"
+    words = ("deface", path, out, "--method", "quickshear", "--sidecar-keep", "StudyDate", "--sidecar-keep", "studytime")
+    code, said, complained = run(capsys, *words)
+    assert code == 0
+    assert "sidecar: removed PatientName\n" in said
+    assert "no sidecar has the key studytime" in complained
+    assert json.loads((tmp_path / "out.json").read_text()) == {**HARMLESS, "StudyDate": "20200102", **SAID}
+
+
+def test_the_mask_in_a_folder_has_the_name_that_bids_gives_it(tmp_path, capsys, monkeypatch):
+    bids_dataset.stand_in(monkeypatch)
+    path, share = named(tmp_path / "in.nii.gz"), tmp_path / "share"
+    share.mkdir()
+    words = ("deface", path, share / "sub-01_run-1_T1w.nii.gz", "--method", "quickshear", "--mask-out", share)
+    assert run(capsys, *words)[0] == 0
+    made = sorted(one.name for one in share.iterdir())
+    assert made == ["sub-01_run-1_T1w.json", "sub-01_run-1_T1w.nii.gz", "sub-01_run-1_mod-T1w_defacemask.nii.gz"]
+    code, _, complained = run(capsys, "deface", path, tmp_path / "out.nii.gz", "--mask-out", share)
+    assert code == 2
+    assert "the mask of out.nii.gz cannot be named by BIDS" in complained
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o444])
+def test_no_output_has_wider_permissions_than_its_scan(tmp_path, capsys, monkeypatch, mode, umask):
+    bids_dataset.stand_in(monkeypatch)
+    path, out, mask = with_sidecar(tmp_path), tmp_path / "out.nii.gz", tmp_path / "mask.nii.gz"
+    path.chmod(mode)
+    old = os.umask(umask)
+    try:
+        assert run(capsys, "deface", path, out, "--method", "quickshear", "--mask-out", mask)[0] == 0
+    finally:
+        os.umask(old)
+    expected = (mode | 0o600) & ~umask  # the owner can always write what is the owner's
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (out, mask, tmp_path / "out.json")] == [expected] * 3
 
 
 def test_a_compressed_file_names_neither_file_nor_time(tmp_path):
@@ -218,9 +249,9 @@ def test_a_study_writes_no_name_and_records_what_it_removed(tmp_path, monkeypatc
     root = bids_dataset.make(tmp_path / "bids", ["sub-01/ses-1"])
     image = root / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
     named(image)
-    hostile = {"path": 1, "Recipe": {}, "Sources": ["x"], "PatientID": NAME.decode(), "EchoTime": 0.003}
+    hostile = {"path": 1, "Recipe": {}, "Sources": ["x"], "PatientID": NAME.decode(), "EchoTime": 0.003, "Note": "a"}
     sidecar_of(image).write_text(json.dumps(hostile))
-    settings = Settings(root, tmp_path / "out", ("quickshear",), rescan="none")
+    settings = Settings(root, tmp_path / "out", ("quickshear",), rescan="none", sidecar_keep=("Note",))
     (source,) = find_scans(root)
     assert ScanJob(source, settings).run().failures == ()
     made = [path for path in settings.out_dir.rglob("*") if path.is_file()]
@@ -228,9 +259,13 @@ def test_a_study_writes_no_name_and_records_what_it_removed(tmp_path, monkeypatc
     defaced = settings.out_dir / "sub-01/ses-1/anat/sub-01_ses-1_desc-quickshear_T1w.nii.gz"
     record = json.loads(sidecar_of(defaced).read_text())
     assert record["RemovedFromHeader"] == [*TEXT[1], "extensions"]
-    assert record["RemovedFromSidecar"] == ["PatientID"]
-    assert record["EchoTime"] == 0.003
-    assert record["Sources"] == [str(image)]
+    assert record["RemovedFromSidecar"] == ["path", "Recipe", "Sources", "PatientID"]
+    assert (record["EchoTime"], record["Note"]) == (0.003, "a")
+    assert record["Sources"] == ["bids:raw:sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"]
+    assert {key: record[key] for key in SAID} == SAID
+    assert record["Recipe"]["header"] == "scrub"
     assert ScanJob(source, settings).run().computed == 0
+    assert ScanJob(source, replace(settings, sidecar_keep=())).run().computed > 0
+    assert "Note" not in json.loads(sidecar_of(defaced).read_text())
     assert ScanJob(source, replace(settings, header="keep")).run().computed > 0
     assert NAME in everything(defaced)

@@ -285,6 +285,12 @@ def with_sform(matrix: np.ndarray) -> bytes:
     return bytes(raw)
 
 
+def with_sform_alone(matrix: np.ndarray) -> bytes:
+    raw = bytearray(with_sform(matrix))
+    raw[252:254] = bytes(2)
+    return bytes(raw)
+
+
 def with_bytes(at: int, data: bytes) -> bytes:
     raw = bytearray(nifti(head()))
     raw[at : at + len(data)] = data
@@ -313,7 +319,14 @@ REFUSED = {
     ),
     "2-D": (lambda: nifti(head()[:, :, 20]), r"has shape \(40, 48\); expected a 3-D head scan.*: give the whole"),
     "one slice": (lambda: nifti(head()[:, :, :1]), r"has shape \(40, 48, 1\); expected a 3-D head scan, not a slice"),
-    "small": (lambda: nifti(head()[:31]), r"has shape \(31, 48, 44\); expected .* at least 32 voxels a side: give"),
+    "a slab": (
+        lambda: nifti(head()[:13]),
+        r"shows 58.5 x 216 x 220 mm \(13 x 48 x 44 voxels.*\); expected .* at least 60 mm and 16 voxels a side: give",
+    ),
+    "few slices": (
+        lambda: nifti(head()[:, :15]),
+        r"shows 180 x 67.5 x 220 mm \(40 x 15 x 44 voxels.* 16 voxels a side: give",
+    ),
     "empty": (lambda: nifti(np.zeros((40, 48, 44), "u1")), r"is empty \(all zero\); expected a head scan: check"),
     "constant": (lambda: nifti(np.full((40, 48, 44), 7, "i2")), r"is constant \(all 7\); expected a head scan: check"),
     "NaN": (
@@ -328,15 +341,25 @@ REFUSED = {
         "expected one real number a voxel: convert",
     ),
     "no affine": (without_forms, r"does not say how the head lies \(sform and qform codes are 0\): convert"),
-    "singular affine": (lambda: with_sform(SINGULAR), "has a singular .* affine; expected .*; received 4.5 0 0.*: con"),
-    "parallel axes": (lambda: with_sform(np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]])), "has a singular"),
-    "NaN affine": (lambda: with_sform(np.full((3, 4), np.nan)), "has a singular"),
-    "absurd affine": (lambda: with_sform(np.eye(4) * 1e20), "has a singular or absurd affine"),
+    "singular affine": (
+        lambda: with_sform_alone(SINGULAR),
+        "has a singular .* affine; .* received the sform 4.5 0 0.*, the qform is not set",
+    ),
+    "parallel axes": (lambda: with_sform_alone(np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]])), "has a singular"),
+    "NaN affine": (lambda: with_sform_alone(np.full((3, 4), np.nan)), "has a singular"),
+    "absurd affine": (lambda: with_sform_alone(np.eye(4) * 1e20), "has a singular or absurd affine"),
     "unknown dtype": (lambda: with_bytes(70, b"\x07\x00"), "has a header that cannot be read .*: copy"),
     "infinite inter": (lambda: with_bytes(112, np.array([1, np.inf], "<f4").tobytes()), "has a header that cannot"),
     "huge": (lambda: nifti2_of_size(40, 48, 2**40), "is truncated: its header announces"),
     "size beyond 64 bits": (lambda: nifti2_of_size(2**40, 48, 2**40), "is truncated: its header announces"),
 }
+
+
+def test_a_whole_head_of_few_thick_slices_is_taken(tmp_path):
+    affine = phantom.stored_affine("RAS").copy()
+    affine[:3, 2] *= 44 / 26 * 150 / 220
+    (tmp_path / "thick.nii").write_bytes(phantom.nifti_bytes(head()[:, :, :26], affine))
+    assert load_scan(tmp_path / "thick.nii").shape == (40, 48, 26)
 
 
 @pytest.mark.parametrize("case", REFUSED)

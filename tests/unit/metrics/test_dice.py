@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from efface.errors import InputError
 from efface.metrics import compare_labels, dice, volumes_ml
-from efface.metrics.dice import LEVELS, NINE_REGIONS, joint_counts, unknown_labels
+from efface.metrics.dice import LEVELS, NINE_REGIONS, POOLED, WHOLE_BRAIN, joint_counts, unknown_labels
 from efface.segmentation.labels import LABEL_IDS, LABELS, REGIONS
 
 SHAPE = (7, 8, 9)
@@ -31,6 +31,8 @@ def test_every_dice_is_what_sets_give(seed):
     few = (0, 4, 35, 44, 45, 207)
     a, b = random_labels(seed, few), random_labels(seed + 1, few)
     rows = compare_labels(a, b)
+    assert [r.region for r in rows].index(POOLED) == 1
+    rows = [row for row in rows if row.region != POOLED]
     members = [LABEL_IDS, *REGIONS.values(), *[(x.id,) for x in LABELS]]
     assert len(rows) == len(members)
     for row, ids in zip(rows, members, strict=True):
@@ -63,6 +65,19 @@ def test_a_region_lost_on_one_side_has_dice_zero():
     assert math.isnan(dice(0, 0, 0))
 
 
+def test_the_union_hides_what_the_pooled_dice_shows():
+    """All voxels stay brain; a quarter moves from one label to another, 46 is no label and counts for neither."""
+    a = np.array([4, 4, 35, 44, 46, 0], np.int32).reshape(1, 2, 3)
+    b = np.array([4, 4, 35, 45, 46, 0], np.int32).reshape(1, 2, 3)
+    rows = {r.region: r for r in compare_labels(a, b)}
+    assert rows[WHOLE_BRAIN].dice == 1
+    assert rows[POOLED].dice == 0.75
+    labels = [r for r in rows.values() if r.level == "label"]
+    both, sizes = sum(r.voxels_both for r in labels), sum(r.voxels_a + r.voxels_b for r in labels)
+    assert rows[POOLED].dice == 2 * both / sizes
+    assert math.isnan({r.region: r for r in compare_labels(a * 0, b * 0)}[POOLED].dice)
+
+
 def test_memory_order_does_not_matter():
     a, b = random_labels(4), random_labels(5)
     mixed = joint_counts(np.asfortranarray(a), b)
@@ -92,7 +107,7 @@ def test_negative_labels_are_refused():
 
 def test_levels_are_whole_brain_nine_regions_other_and_labels():
     rows = compare_labels(random_labels(0), random_labels(1))
-    assert [sum(r.level == level for r in rows) for level in LEVELS] == [1, 10, 132]
+    assert [sum(r.level == level for r in rows) for level in LEVELS] == [1, 1, 10, 132]
     assert len(NINE_REGIONS) == 9
 
 

@@ -11,10 +11,12 @@ from scipy import ndimage
 import average_head
 from efface import quality
 from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.cli import main
 from efface.errors import InputError
 from efface.io.scan import load_scan
 from efface.quality import QualityClass, brain, judge
+from efface.simulation.mp2rage import simulate
 from efface.spatial.masks import box_of
 from efface.spatial.registration import AffineResult
 from efface.spatial.resampling import resample
@@ -141,6 +143,75 @@ def test_another_scale_of_intensities_is_undone_and_warned_of(head, mm):
     assert any("intensities" in warning for warning in verdict.warnings)
 
 
+@pytest.mark.parametrize(("slope", "inter"), [(1.0, -1000.0), (0.25, -1024.0), (4.0, 512.0)])
+@pytest.mark.parametrize("cut", [True, False])
+def test_the_level_of_air_changes_no_verdict(head, mm, slope, inter, cut):
+    def moved(data):
+        return made(head, np.asarray(data, np.float32) * np.float32(slope) + np.float32(inter))
+
+    after = np.where(face(mm) & clear(head) & cut, 0, head.scan.data)
+    other = HeadAnatomy(moved(head.scan.data), brain=head.brain, registration=head.registration)
+    expected, verdict = judge(head, made(head, after)), judge(other, moved(after))
+    assert verdict.verdict == expected.verdict == (QualityClass.SUCCESS if cut else QualityClass.FAILURE_I)
+    assert verdict.score == pytest.approx(expected.score, abs=1e-3)
+    assert verdict.surface_threshold == pytest.approx(expected.surface_threshold * slope, rel=1e-4)
+    assert verdict.brain.edited_voxels == expected.brain.edited_voxels
+
+
+def test_zeros_in_air_below_zero_are_a_cast_of_the_face(head, mm):
+    """What other programs leave of a scaled file: in the place of skin and lips a solid as bright as tissue."""
+    air, tissue = -200.0, head.scan.data > 60
+    sharp = np.where(tissue, np.maximum(head.scan.data, 150), 0) + air
+    other = HeadAnatomy(made(head, sharp), brain=head.brain, registration=head.registration)
+    cut = face(mm) & tissue & clear(head)
+    assert judge(other, made(head, np.where(cut, 0, sharp))).verdict == QualityClass.FAILURE_I
+    assert judge(other, made(head, np.where(cut, air, sharp))).verdict == QualityClass.SUCCESS
+
+
+def test_a_uniform_image_is_judged_though_its_air_is_noise(head, mm):
+    made_by_scanner = simulate(head.scan.data, 400.0, 25.0, np.random.default_rng(2)).uni
+    uni = load_scan(nib.Nifti1Image(made_by_scanner, head.scan.affine))
+    anatomy = HeadAnatomy(uni, brain=head.brain, registration=head.registration)
+    whole = judge(anatomy, uni)
+    assert whole.verdict == QualityClass.FAILURE_I
+    assert whole.face.left == ("eyes", "nose", "mouth")
+    cut = np.where(face(mm) & clear(head), 0, uni.data)
+    assert judge(anatomy, made(head, cut)).verdict == QualityClass.SUCCESS
+
+
+STORED_AGAIN = {
+    "as int16 with a scale": (np.int16, 0.37, 0.0),
+    "as uint8 with a scale": (np.uint8, 4.1, 0.0),
+    "as int16 with scale and intercept": (np.int16, 0.6, -50.0),
+    "cut off instead of rounded": (np.int16, 1.7, 0.0),
+    "as floating point": (np.float32, 1.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("case", STORED_AGAIN)
+def test_storing_again_edits_no_brain_and_one_changed_voxel_is_counted(head, case):
+    dtype, slope, inter = STORED_AGAIN[case]
+    numbers = (head.scan.data.astype(np.float64) - inter) / slope
+    whole = np.floor(numbers) if case.startswith("cut off") else np.rint(numbers) if dtype != np.float32 else numbers
+    bite = tuple(np.argwhere(head.brain & (head.scan.data > 200))[1000])
+    changed = whole.copy()
+    changed[bite] = 0
+    verdicts = []
+    for values in (whole, changed):
+        image = nib.Nifti1Image(values.astype(dtype), head.scan.affine)
+        if dtype != np.float32:
+            image.header.set_slope_inter(slope, inter)
+        verdicts.append(judge(head, load_scan(image.__class__.from_bytes(image.to_bytes()))))
+    assert verdicts[0].brain.edited_voxels == 0
+    assert verdicts[1].brain.edited_voxels == 1
+
+
+def test_between_files_that_store_alike_the_least_change_counts(head):
+    stored = head.scan.stored.copy()
+    stored[tuple(np.argwhere(head.scan.ras_to_stored(head.brain))[500])] += 1
+    assert judge(head, head.scan.with_stored(stored)).brain.edited_voxels == 1
+
+
 def test_what_was_cropped_away_counts_as_removed(head, mm):
     cropped = nib.Nifti1Image(np.where(face(mm) & clear(head), 0, head.scan.data), head.scan.affine)
     verdict = judge(head, load_scan(cropped.slicer[:, 6:, 4:-3]))
@@ -190,7 +261,7 @@ def test_evidence_is_json(head):
 def files(head, mm, tmp_path, monkeypatch):
     found = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
     monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: head.brain)
-    monkeypatch.setattr("efface.spatial.registration.register_affine", lambda *args, **kwargs: found)
+    monkeypatch.setattr("efface.anatomy.head_anatomy.find_pose", lambda *args, **kwargs: found)
     for name, data in (("a", head.scan.data), ("b", np.where(face(mm) & clear(head), 0, head.scan.data))):
         nib.save(nib.Nifti1Image(data, head.scan.affine), tmp_path / f"{name}.nii.gz")
     return tmp_path

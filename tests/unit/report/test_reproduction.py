@@ -19,6 +19,9 @@ OPTIONS = {
     "header": ("scrub", "keep"),
     "protect_brain": (False, True),
     "rescan": ("affine", "none"),
+    "rescan_pairs": (None, "pairs.tsv"),
+    "keep_rescans": (False, True),
+    "sidecar_keep": ((), ("ProtocolName", "SeriesNumber")),
     "measures": (("dice",), ("dice", "volume")),
     "also": ((), ("atlas",)),
     "originals": ((), ("pydeface",)),
@@ -37,7 +40,7 @@ def combinations():
     yield {}
     for name, values in OPTIONS.items():
         yield {name: values[1]}
-    yield {name: values[1] for name, values in OPTIONS.items()}
+    yield {name: values[1] for name, values in OPTIONS.items() if name != "rescan"}
 
 
 @pytest.mark.parametrize("given", list(combinations()), ids=lambda given: "+".join(given) or "defaults")

@@ -11,7 +11,11 @@ import pytest
 from efface.errors import DataPackageError, InputError
 from efface.parameters import describe
 from efface.segmentation import SEGMENTERS, data_digest, registry, segment
-from efface.segmentation.slant.weights_folder import EMBEDDED_WEIGHTS, weights_digest
+from efface.segmentation.slant.weights_folder import (
+    EMBEDDED_WEIGHTS,
+    EMBEDDED_WHOLE_BRAIN,
+    weights_digest,
+)
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
@@ -34,7 +38,8 @@ def test_an_unknown_segmenter_is_refused():
 
 def test_slant_depends_on_the_weights_in_use(tmp_path):
     embedded = data_digest("slant")
-    assert embedded["weights"] == weights_digest(EMBEDDED_WEIGHTS)
+    assert embedded["weights"] == weights_digest(EMBEDDED_WHOLE_BRAIN)
+    assert data_digest("slant", {"networks": "tiles"})["weights"] == weights_digest(EMBEDDED_WEIGHTS)
     assert embedded["deepmriprep"] == metadata.version("deepmriprep")
     (tmp_path / "1_1_1.pth").write_bytes(b"network")
     given = data_digest("slant", {"weights": str(tmp_path)})
@@ -65,3 +70,8 @@ def test_the_table_and_the_digests_need_neither_numerics_of_networks_nor_registr
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_networks_are_whole_or_tiles():
+    with pytest.raises(InputError, match=r"networks must be one of whole, tiles; received 27"):
+        data_digest("slant", {"networks": "27"})

@@ -1,14 +1,28 @@
 """Intervals cover and tests err at their rates on simulated data; every row says what it says; few subjects give n/a."""
 
+import itertools
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
+from efface.segmentation.labels import REGIONS
 from efface.statistics import inference
-from efface.statistics.inference import MINIMUM_SUBJECTS, equivalence, friedman, holm, median_of, mixed, paired
+from efface.statistics.inference import (
+    MINIMUM_SUBJECTS,
+    Finding,
+    equivalence,
+    friedman,
+    holm,
+    median_of,
+    mixed,
+    paired,
+    smallest_p,
+)
+from efface.study.comparisons import CONFOUNDED, SUPERIORITY, WILCOXON, Comparison, StatisticsRow, correct
 from efface.study.records import STATISTICS, TEXT_COLUMNS
 from efface.study.statistics_table import (
     EQUIVALENT,
@@ -21,6 +35,7 @@ from efface.study.statistics_table import (
 
 RUNS = 300
 RESCANS = ("rescan-1-2", "rescan-2-1")
+TEST = "superiority"
 
 
 @pytest.fixture
@@ -157,10 +172,95 @@ def test_a_balanced_mixed_model_is_the_t_test_of_subject_means():
     assert found.p == pytest.approx(stats.ttest_1samp(values.mean(axis=1), 0).pvalue, rel=1e-3)
 
 
+def test_holm_gives_what_statsmodels_gives():
+    p = np.random.default_rng(0).uniform(0, 0.1, 40).round(2)  # with ties
+    assert holm(p) == pytest.approx(list(multipletests(p, method="holm")[1]))
+
+
 def test_holm_counts_only_what_was_tested():
     nan = math.nan
     assert holm([0.01, nan, 0.04, 0.03]) == pytest.approx([0.03, nan, 0.06, 0.06], nan_ok=True)
     assert all(math.isnan(p) for p in holm([nan, nan]))
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "less"])
+@pytest.mark.parametrize("n", [6, 9])
+def test_the_smallest_p_is_that_of_differences_of_one_sign(quick, n, alternative):
+    assert smallest_p(n, alternative) == paired(-np.arange(1.0, n + 1), alternative).p
+
+
+# --- many tests ------------------------------------------------------------------------------------------------------
+
+
+def rows_of(p, n=20):
+    """Rows of superiority tests from {(method, region): p}; the opposite p is 1 - p."""
+    rows = []
+    for (method, region), value in p.items():
+        about = Comparison("dice", region if region == "whole brain" else "region", region, method, "native", "rescan")
+        rows.append(StatisticsRow(about, SUPERIORITY, "", Finding(n, p=value), n, opposite_p=1 - value))
+    return rows
+
+
+def corrected(p, n=20):
+    rows = rows_of(p, n)
+    correct(rows)
+    return {(row.comparison.method, row.comparison.region): row for row in rows}
+
+
+def test_regions_are_corrected_within_a_method_and_behind_the_whole_brain():
+    p = {("a", "whole brain"): 0.01, ("a", "x"): 0.02, ("a", "y"): 0.001,
+         ("b", "whole brain"): 0.03, ("b", "x"): 0.0001}  # fmt: skip
+    found = corrected(p)
+    assert {key: row.corrected for key, row in found.items()} == pytest.approx(
+        {("a", "whole brain"): 0.02, ("a", "x"): 0.02, ("a", "y"): 0.02,
+         ("b", "whole brain"): 0.03, ("b", "x"): 0.03}
+    )  # fmt: skip
+    assert "2 tests" in found["a", "x"].family
+    assert found["b", "x"].family.endswith("1 test, after the whole brain")
+
+
+def test_where_the_whole_brain_does_not_pass_no_region_does_and_an_opposite_effect_opens_the_gate():
+    shut = corrected({("a", "whole brain"): 0.2, ("a", "x"): 1e-6})
+    assert shut["a", "x"].corrected == pytest.approx(0.2)
+    assert {row.verdict for row in shut.values()} == {UNDECIDED}
+    opposite = corrected({("a", "whole brain"): 0.999, ("a", "x"): 1e-6})
+    assert [row.verdict for row in opposite.values()] == [LARGER, SMALLER]
+    without = corrected({("a", "whole brain"): math.nan, ("a", "x"): 1e-6})
+    assert without["a", "x"].verdict == UNDECIDED
+    assert corrected({("a", "x"): 1e-6})["a", "x"].verdict == SMALLER, "a table without the whole brain has no gate"
+
+
+def test_the_two_verdicts_of_a_method_without_effect_err_in_ten_percent_together():
+    rng = np.random.default_rng(0)
+    regions = ["whole brain", *"abcdefghi"]
+    runs = [{row.verdict for row in corrected({("m", r): rng.uniform() for r in regions}).values()} for _ in range(RUNS)]
+    low, high = binomial_limits(0.10)
+    assert low <= rate(bool(found & {SMALLER, LARGER}) for found in runs) <= high
+
+
+@pytest.mark.parametrize(
+    ("n", "whole", "regions"),
+    [
+        (6, "cannot be decided with 6 subjects", "cannot be decided with 6 subjects"),
+        (7, SMALLER, "cannot be decided with 7 subjects"),
+        (8, SMALLER, SMALLER),
+    ],
+)
+def test_what_so_few_subjects_cannot_decide_of_six_methods_is_said(n, whole, regions):
+    """Every method costs less than the rescan in every subject and region: nothing can be clearer."""
+    least = smallest_p(n, "less")
+    found = corrected({(m, region): least for m in "abcdef" for region in ("whole brain", *REGIONS)}, n)
+    assert {row.verdict for (_, region), row in found.items() if region == "whole brain"} == {whole}
+    assert {row.verdict for (_, region), row in found.items() if region != "whole brain"} == {regions}
+
+
+@pytest.mark.parametrize(("n", "said"), [(9, "cannot be decided with 9 subjects"), (10, "")])
+def test_pairs_of_six_methods_on_the_whole_brain_need_ten_subjects(n, said):
+    pairs = itertools.combinations("abcdef", 2)
+    about = (Comparison("dice", "whole brain", "whole brain", one, "native", other) for one, other in pairs)
+    rows = [StatisticsRow(x, WILCOXON, "", Finding(n, p=smallest_p(n)), n) for x in about]
+    correct(rows)
+    assert {row.verdict for row in rows} == {said}
 
 
 # --- few subjects, and nothing to test -------------------------------------------------------------------------------
@@ -219,12 +319,13 @@ def long(values, measure="dice", sessions=("1",), region="thalamus", implementat
 
 
 def cohort(n, cost, rescan_cost, seed=0):
-    """Dice of methods with these mean costs, and of rescans."""
+    """Whole-brain Dice of methods with these mean costs, and of rescans."""
     rng = np.random.default_rng(seed)
     dice = {m: 1 - c * rng.uniform(0.8, 1.2, n) for m, c in cost.items()}
-    frame = long(dice)
+    whole = {"level": "whole brain", "region": "whole brain"}
+    frame = long(dice, **whole)
     again = [
-        long({g: 1 - rescan_cost * rng.uniform(0.8, 1.2, n)}, implementation="affine")
+        long({g: 1 - rescan_cost * rng.uniform(0.8, 1.2, n)}, implementation="affine", **whole)
         for g in ("rescan-1-2", "rescan-2-1")
     ]
     return frame, pd.concat([frame, *again], ignore_index=True)
@@ -246,14 +347,14 @@ def test_a_method_is_told_smaller_larger_or_not_decided():
     dice, rescan = cohort(15, COSTS, 0.05)
     table = compute_statistics(dice, EMPTY, EMPTY, rescan)
     assert tuple(table.columns) == STATISTICS
-    found = {m: row(table, test="noninferiority", method=m) for m in COSTS}
+    found = {m: row(table, test=TEST, method=m) for m in COSTS}
     assert [found[m].verdict for m in COSTS] == [SMALLER, UNDECIDED, LARGER]
     small = found["small"]
     assert small.n == small.scans == 15
     assert small.reference == "rescan (affine)"
     assert small.effect == pytest.approx(-0.04, abs=0.005)
     assert small.low <= small.effect <= small.high < 0
-    assert small.margin == pytest.approx(0.05, abs=0.005)
+    assert math.isnan(small.margin), "superiority has no margin"
     assert small.confidence == 0.9
     assert "3 tests" in small.family
     assert found["small"].p_corrected == pytest.approx(3 * small.p)
@@ -286,6 +387,25 @@ def test_sessions_that_repeat_give_mixed_models_and_do_not_inflate_n():
         assert found.p_corrected < 0.05
 
 
+def test_friedman_compares_methods_on_the_scans_that_all_of_them_have():
+    """Three equal methods; on each subject's second scan, which is hard, one of them has no result."""
+    rng = np.random.default_rng(0)
+    easy = long({m: 0.99 + rng.normal(0, 1e-3, 12) for m in "abc"})
+    hard = long({m: 0.90 + rng.normal(0, 1e-3, 12) for m in "abc"}, sessions=("2",))
+    hard.loc[hard.method == "a", "value"] = math.nan
+    table = compute_statistics(pd.concat([easy, hard]), EMPTY, EMPTY, easy.iloc[:0])
+    found, expected = row(table, test="friedman"), compute_statistics(easy, EMPTY, EMPTY, easy.iloc[:0])
+    assert (found.n, found.scans) == (12, 12)
+    assert found.p == row(expected, test="friedman").p > 0.05
+
+
+def test_a_rescan_in_one_direction_only_is_no_yardstick_for_its_subject():
+    dice, rescan = cohort(12, COSTS, 0.05)
+    rescan.loc[(rescan.method == RESCANS[1]) & (rescan.subject == "00"), "value"] = math.nan
+    found = compute_statistics(dice, EMPTY, EMPTY, rescan)
+    assert row(found, test=TEST, method="small").n == 11
+
+
 def test_volume_changes_are_tested_against_what_rescans_change():
     rng = np.random.default_rng(0)
     n = 20
@@ -302,7 +422,8 @@ def test_volume_changes_are_tested_against_what_rescans_change():
     table = compute_statistics(dice, volumes, EMPTY, pd.concat([frame, *again]))
     assert [row(table, test="tost", method=m).verdict for m in change] == [EQUIVALENT, NOT_SHOWN]
     assert 0.4 < row(table, test="tost", method="still").margin < 1.3
-    still = row(table, test="noninferiority", measure="volume_change_percent", method="still")
+    assert "margin from rescans of the same subjects" in row(table, test="tost", method="still").effect_is
+    still = row(table, test=TEST, measure="volume_change_percent", method="still")
     assert still.verdict == SMALLER
     icc = {m: row(table, test="icc(2,1)", method=m) for m in change}
     assert icc["still"].effect > 0.99
@@ -332,7 +453,7 @@ def test_few_subjects_fill_the_table_with_effects_and_reasons(n):
     assert table.low.isna().all()
     assert (table.reason != "").all()
     assert (table.verdict == "").all()
-    assert table[table.test == "noninferiority"].effect.notna().all()
+    assert table[table.test == TEST].effect.notna().all()
 
 
 def test_regions_that_are_empty_everywhere_are_rows_with_a_reason():
@@ -349,6 +470,63 @@ def test_the_same_tables_give_the_same_statistics():
     assert all(first[c].dtype == "float64" for c in first.columns if c not in TEXT_COLUMNS)
 
 
+@pytest.mark.parametrize("n", [4, 15])
+@pytest.mark.parametrize(("control", "decides"), [(0.03, True), (0.06, False)])
+def test_where_resampling_alone_costs_as_much_as_the_rescan_no_verdict_is_given(quick, n, control, decides):
+    dice, rescan = cohort(n, COSTS, 0.05)
+    whole = {"level": "whole brain", "region": "whole brain", "implementation": "resample"}
+    resampled = long({"resampled": np.full(n, 1 - control)}, **whole)
+    table = compute_statistics(dice, EMPTY, EMPTY, pd.concat([rescan, resampled]))
+    found = {m: row(table, test=TEST, method=m).verdict for m in (*COSTS, "resampled")}
+    expected = ["", "", ""] if n == 4 else [SMALLER, UNDECIDED, LARGER]
+    assert [found[m] for m in COSTS] == (expected if decides else [CONFOUNDED] * 3)
+    assert found["resampled"] == ("" if n == 4 else SMALLER if decides else LARGER), "the control itself is compared"
+
+
+@pytest.mark.parametrize(("control", "decides"), [(0.01, True), (0.09, False)])
+def test_half_way_has_its_own_rescan_and_its_own_control(quick, control, decides):
+    """Registered, resampling alone explains the rescan; half-way it does or does not."""
+    n = 15
+    dice, rescan = cohort(n, COSTS, 0.05)
+    whole = {"level": "whole brain", "region": "whole brain"}
+    others = [
+        long({"resampled": np.full(n, 1 - 0.09)}, implementation="resample", **whole),
+        long({"resampled-halfway": np.full(n, 1 - control)}, implementation="resample", **whole),
+        long({"rescan-halfway": rescan[rescan.method == "rescan-1-2"].value}, implementation="halfway", **whole),
+    ]
+    table = compute_statistics(dice, EMPTY, EMPTY, pd.concat([rescan, *others]))
+    tests = table[table.test == TEST]
+    of = {reference: rows.set_index("method").verdict for reference, rows in tests.groupby("reference")}
+    assert set(of) == {"rescan (affine)", "rescan (halfway)"}
+    assert set(of["rescan (affine)"].index) == {*COSTS, "resampled"}
+    assert set(of["rescan (halfway)"].index) == {*COSTS, "resampled-halfway"}
+    assert set(of["rescan (affine)"][list(COSTS)]) == {CONFOUNDED}
+    expected = [SMALLER, UNDECIDED, LARGER] if decides else [CONFOUNDED] * 3
+    assert list(of["rescan (halfway)"][list(COSTS)]) == expected
+    summarised = set(table[table.test == "summary"].method)
+    assert {"rescan-halfway", "resampled-halfway"} <= summarised
+
+
+def test_sessions_on_their_own_grids_are_a_yardstick_that_resampling_does_not_confound():
+    """Changes of volume by 0.1 % after defacing, 2 % between sessions, 3 % by resampling; nothing is registered."""
+    n, rng = 15, np.random.default_rng(0)
+    whole = {"measure": "volume_change_percent", "level": "whole brain", "region": "whole brain"}
+    sizes = {"small": 0.1, "unregistered": 2.0, "resampled": 3.0}
+    kinds = {"small": "native", "unregistered": "own grids", "resampled": "resample"}
+    frames = {m: long({m: c * rng.uniform(0.8, 1.2, n)}, implementation=kinds[m], **whole) for m, c in sizes.items()}
+    volumes = (
+        frames["small"].rename(columns={"value": "volume_change_percent"}).assign(volume_ml=1.0, volume_change_ml=0)
+    )
+    dice, _ = cohort(n, {"small": 0.01}, 0.05)
+    table = compute_statistics(dice, volumes, EMPTY, pd.concat(frames.values()))
+    found = row(table, test=TEST, method="small")
+    assert (found.reference, found.n, found.verdict) == ("rescan (own grids)", n, SMALLER)
+    assert found.effect == pytest.approx(-1.9, abs=0.3)
+    assert row(table, test="tost", method="small").verdict == EQUIVALENT
+    assert row(table, test=TEST, method="resampled").verdict == LARGER
+    assert len(table[table.method == "unregistered"]) == 1, "the yardstick has a summary, and is no method"
+
+
 def test_kinds_of_rescans_are_compared():
     dice, rescan = cohort(10, COSTS, 0.05)
     better = rescan[rescan.method.str.startswith("rescan")].assign(implementation="deformable")
@@ -358,4 +536,4 @@ def test_kinds_of_rescans_are_compared():
     assert (found.reference, found.implementation) == ("rescan (affine)", "deformable")
     assert found.effect == pytest.approx(-0.02)
     assert found.p_corrected < 0.05
-    assert set(table[table.test == "noninferiority"].reference) == {"rescan (affine)", "rescan (deformable)"}
+    assert set(table[table.test == TEST].reference) == {"rescan (affine)", "rescan (deformable)"}

@@ -1,14 +1,19 @@
 """A scheduler and workers that run by themselves, killed and started again; batch jobs of a stand-in for SLURM."""
 
+import contextlib
+import http.client
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from efface.errors import ClusterError
-from efface.study.backends import Batch, Remote
+from efface.study.backends import Batch, Local, Remote
 from efface.study.executor import Executor
 from executor_tasks import Fine, Slow, Threads, Waits
 
@@ -73,6 +78,38 @@ def test_a_scheduler_that_stays_away_ends_the_run_in_one_line(dask, tmp_path, mo
     assert not any((tmp_path / f"waits{i}").exists() for i in range(12))
 
 
+PAGES = ("", "status", "info/main/workers.html", "json/counts.json", "metrics", "health", "sitemap")
+
+
+def listening():
+    """Ports of this process and of the ones it started."""
+    this = psutil.Process()
+    connections = [c for one in (this, *this.children(recursive=True)) for c in one.net_connections("tcp")]
+    return {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
+
+
+def answered(ports):
+    """Every page of dask that a program on this machine gets there."""
+    found = set()
+    for port in ports:
+        for page in PAGES:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=60).close()
+                found.add(page)
+    return found
+
+
+def test_no_page_of_dask_is_served_unless_asked_for(caplog):
+    with Local(1).connect():
+        ports = listening()
+        assert ports
+        assert answered(ports) == set()
+    assert caplog.text == ""
+    with Local(1, dashboard=True).connect() as client:
+        assert {"info/main/workers.html", "json/counts.json"} <= answered(listening())
+        assert f"without a password: {client.dashboard_link}" in caplog.text
+
+
 SBATCH = """#!{python}
 import subprocess, sys
 from pathlib import Path
@@ -98,11 +135,13 @@ def test_batch_jobs_are_asked_for_used_and_cancelled(tmp_path, monkeypatch):
     options = {"cores": 2, "processes": 1, "memory": "2GB", "walltime": "00:10:00", "interface": "lo"}
     with Executor(Batch("slurm", 1, {**options, "python": sys.executable})) as executor:
         outcomes = list(executor.run([Threads(tmp_path, "threads"), *[Fine(tmp_path, f"fine{i}") for i in range(5)]]))
+        assert answered([urlsplit(executor._client.dashboard_link).port]) == set()
     assert len(outcomes) == 6
     assert (tmp_path / "threads").read_text() == "2"
     script = (programs / "script").read_text()
     assert "#SBATCH --mem=2G" in script
-    assert "--nthreads 1" in script
+    assert "--nthreads 1 --no-dashboard" in script
+    assert "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'" in script
     for pid in (programs / "pids").read_text().split():
         subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], timeout=60, check=True)  # the job has ended
         assert not Path(f"/proc/{pid}/stat").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text()

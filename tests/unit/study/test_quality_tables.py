@@ -31,10 +31,9 @@ def evidence(settings, session="1", method="quickshear"):
     return UnitPaths(settings.out_dir, "01", session, f"sub-01_ses-{session}").quality(method)
 
 
-def vote(out_dir, reviewer, verdict, method="quickshear", session="1"):
-    append_rating(
-        out_dir, Rating("2026-01-01T00:00:00Z", reviewer, "01", session, f"sub-01_ses-{session}", method, verdict)
-    )
+def vote(out_dir, reviewer, verdict, method="quickshear", session="1", *, shown=False):
+    names = ("2026-01-01T00:00:00Z", reviewer, "01", session, f"sub-01_ses-{session}", method)
+    append_rating(out_dir, Rating(*names, verdict, automatic_shown=shown))
 
 
 def test_every_defaced_scan_has_its_evidence_and_its_row(study):
@@ -64,7 +63,7 @@ def test_a_second_run_judges_nothing_again_and_a_lost_verdict_is_made_again(stud
 
 def test_votes_become_the_manual_columns_and_table_one(study):
     automatic = collect(study.out_dir).quality
-    same = automatic.verdict.iloc[0]
+    same = automatic[(automatic.session == "1") & (automatic.method == "quickshear")].verdict.iloc[0]
     other = "Success" if same != "Success" else "Failure I"
     for name, word in (("ann", same), ("bob", same), ("eve", other)):
         vote(study.out_dir, name, word)
@@ -81,10 +80,40 @@ def test_votes_become_the_manual_columns_and_table_one(study):
     assert not ((table1.source == "manual") & (table1.method == "fsl_deface")).any()
 
 
+def test_kappa_is_of_blind_votes_only_and_anchored_ones_are_a_column_of_their_own(study):
+    automatic = collect(study.out_dir).quality.set_index(["session", "method"]).verdict
+    for (session, method), verdict in automatic.items():
+        other = "Success" if verdict != "Success" else "Failure I"
+        vote(study.out_dir, "ann", other, method, session)
+        vote(study.out_dir, "ann", verdict, method, session, shown=True)  # changed to what was shown
+    quality, table1 = write_quality(study.out_dir)
+    assert (quality.manual == quality.verdict).all()
+    assert (quality.anchored == quality.verdict).all()
+    assert (quality.blind != quality.verdict).all()
+    assert (quality.agreed == 0).all()
+    row = table1[(table1.source == "manual") & (table1.method == "all")].iloc[0]
+    assert (row.blind_scans, row.agreement) == (4, 0)
+    assert (row.anchored_scans, row.anchored_agreement) == (4, 1)
+    assert row.kappa <= 0
+
+
+def test_without_a_blind_vote_there_is_no_kappa(study):
+    automatic = collect(study.out_dir).quality.set_index(["session", "method"]).verdict
+    for (session, method), verdict in automatic.items():
+        vote(study.out_dir, "ann", verdict, method, session, shown=True)
+    quality, table1 = write_quality(study.out_dir)
+    assert quality.agreed.isna().all()
+    row = table1[(table1.source == "manual") & (table1.method == "all")].iloc[0]
+    assert (row.scans, row.blind_scans, row.anchored_scans) == (4, 0, 4)
+    assert math.isnan(row.kappa)
+    assert math.isnan(row.agreement)
+
+
 def test_table_one_counts_each_method_and_all():
     words = ["Success", "Failure I", "Failure II", "Success"]
+    manual = ["Success", "Success", "", "Success"]
     frame = pd.DataFrame(
-        {"method": ["a", "a", "b", "b"], "verdict": words, "manual": ["Success", "Success", "", "Success"]}
+        {"method": ["a", "a", "b", "b"], "verdict": words, "manual": manual, "blind": manual, "anchored": ""}
     )
     table = count(frame).set_index(["method", "source"])
     assert table.loc[("all", "automatic"), ["scans", "success", "failure_i", "failure_ii"]].tolist() == [4, 2, 1, 1]

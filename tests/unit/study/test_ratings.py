@@ -16,7 +16,15 @@ import pytest
 from efface.bids.derivatives import UnitPaths
 from efface.errors import InputError, OutputError
 from efface.study import ratings
-from efface.study.ratings import Rating, append_rating, current_ratings, fingerprint, ratings_path, read_ratings
+from efface.study.ratings import (
+    Rating,
+    append_rating,
+    blind_ratings,
+    current_ratings,
+    fingerprint,
+    ratings_path,
+    read_ratings,
+)
 
 VOTE = Rating("2022-01-01T00:00:00Z", "Ann", "01", "1", "sub-01_ses-1", "quickshear", "Success")
 
@@ -49,6 +57,17 @@ def test_the_last_vote_counts_and_the_first_stays_on_the_disk(tmp_path):
         append_rating(tmp_path, replace(VOTE, verdict=verdict))
     assert [v.verdict for v in current_ratings(tmp_path)] == ["Failure I"]
     assert len(read_ratings(tmp_path).ratings) == 3
+
+
+def test_a_blind_vote_stays_where_it_is_changed_after_the_verdict_was_shown_and_goes_where_it_is_taken_back(tmp_path):
+    append_rating(tmp_path, VOTE)
+    append_rating(tmp_path, replace(VOTE, verdict="Failure I", automatic_shown=True))
+    assert [v.verdict for v in blind_ratings(tmp_path)] == ["Success"]
+    assert [v.verdict for v in current_ratings(tmp_path)] == ["Failure I"]
+    append_rating(tmp_path, replace(VOTE, verdict="", automatic_shown=True))
+    append_rating(tmp_path, replace(VOTE, verdict="Failure I", automatic_shown=True))
+    assert blind_ratings(tmp_path) == []
+    assert [v.verdict for v in current_ratings(tmp_path)] == ["Failure I"]
 
 
 def test_a_vote_can_be_taken_back(tmp_path):

@@ -15,9 +15,9 @@ def settings(tmp_path):
     (tmp_path / "out").mkdir()
     return Settings(
         tmp_path / "bids", tmp_path / "out", ("quickshear", "pydeface"), segmenter="atlas", also=("slant",),
-        method_params={"quickshear": {"buffer": 5.0}}, segmenter_params={"slant": {"weights": "/weights"}},
+        method_params={"quickshear": {"buffer": 5.0}}, segmenter_params={"slant": {"weights": "/models/weights"}},
         originals=("pydeface",), measures=("dice", "volume"), rescan="rigid", header="keep", protect_brain=True,
-        step_limit_s=60.0,
+        step_limit_s=60.0, keep_rescans=True, rescan_pairs="/data/pairs.tsv", sidecar_keep=("ProtocolName",),
     )  # fmt: skip
 
 
@@ -37,12 +37,15 @@ def test_every_option_is_stored(settings):
         "Original": ["pydeface"],
         "Segmenter": "atlas",
         "Segmenters": ["atlas", "slant"],
-        "SegmenterParameters": {"slant": {"weights": "/weights"}},
-        "SlantWeights": "/weights",
+        "SegmenterParameters": {"slant": {"weights": "weights"}},
+        "SlantWeights": "weights",
         "ProtectBrain": True,
         "Measures": ["dice", "volume"],
         "Rescan": "rigid",
+        "RescanPairs": "pairs.tsv",
+        "KeepRescans": True,
         "Header": "keep",
+        "SidecarKeep": ["ProtocolName"],
         "StepLimit": 60.0,
         "BidsFilter": {"ses": ["02"], "acq": ["mprage", None]},
         "ParticipantLabels": ["01", "02"],

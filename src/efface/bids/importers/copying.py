@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from efface.errors import InputError, OutputError
+from efface.io.absent_content import check_content
 from efface.io.atomic import copy_atomically, link_atomically, write_atomically
 
 BIDS_VERSION = "1.10.0"
@@ -130,12 +131,14 @@ def carry_out(plan: Plan, source: Path, bids_dir: Path, *, link: bool = False) -
     Raises
     ------
     InputError
-        If the two folders are the same, or the data set would lie in the download.
+        If the two folders are the same, the data set would lie in the download, or the content of a file is not here.
     OutputError
         If the folder holds another data set, other scans, or files of the same name with other content; or if it
         cannot be written.
     """
     _check_place(plan, source, bids_dir)
+    for path in dict.fromkeys(item.source for item in plan.items):
+        check_content(path)
     written = 0
     for item in plan.items:
         target = bids_dir / item.target

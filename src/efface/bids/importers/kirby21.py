@@ -27,6 +27,7 @@ from pathlib import Path
 
 from efface.bids.importers.copying import Imported, Item, Plan, carry_out, files_below
 from efface.errors import InputError
+from efface.io.absent_content import check_content
 
 NAME = "Kirby 21 (KKI2009)"
 FILE = re.compile(r"KKI2009-(\d{2})-([A-Za-z0-9]+)\.nii(?:\.gz)?")
@@ -161,6 +162,7 @@ def _found(source: Path, contrasts: set[str]) -> Found:
 
 
 def _members(path: Path, scan: int, contrasts: set[str]) -> Iterable[tuple[str, str]]:
+    check_content(path)
     try:
         with tarfile.open(path) as archive:
             names = [member.name for member in archive if member.isfile()]
@@ -225,6 +227,7 @@ def _numbers(scans: Iterable[int]) -> str:
 
 def _read_pairs(path: Path) -> dict[int, Visit]:
     """A user's own table; sessions are numbered in the order of its scans where it has none."""
+    check_content(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -148,7 +148,9 @@ def _items(scan: Found) -> list[Item]:
     ending = ".nii.gz" if scan.path.name.endswith(".gz") else ".nii"
     sidecar = scan.path.with_name(scan.path.name.removesuffix(ending) + ".json")
     items = [Item(folder / f"{scan.stem}_T1w{ending}", scan.path)]
-    return [*items, Item(folder / f"{scan.stem}_T1w.json", sidecar)] if sidecar.is_file() else items
+    return (
+        [*items, Item(folder / f"{scan.stem}_T1w.json", sidecar)] if sidecar.is_file() or sidecar.is_symlink() else items
+    )
 
 
 def _tables(chosen: Sequence[Found]) -> Mapping[Path, list[dict[str, str]]]:

@@ -355,15 +355,17 @@ async function showAgreement() {
   else {
     const table = document.createElement("table");
     const head = table.insertRow();
-    for (const word of ["", "cases", "same", "Cohen's kappa", "95%"]) text(head, "th", word, word ? "number" : "");
+    for (const word of ["", "blind cases", "same", "Cohen's kappa", "95%", "anchored cases", "same"]) text(head, "th", word, word ? "number" : "");
     for (const pair of found.pairs) {
       const row = table.insertRow();
       text(row, "td", `${pair.a}, ${pair.b}`);
       const interval = pair.low === null ? "n/a" : `${number(pair.low)} to ${number(pair.high)}`;
-      for (const cell of [pair.cases, percent(pair.same), number(pair.kappa), interval]) text(row, "td", cell, "number");
+      const cells = [pair.cases, percent(pair.same), number(pair.kappa), interval, pair.anchored, percent(pair.anchored_same)];
+      for (const cell of cells) text(row, "td", cell, "number");
     }
     body.append(table);
-    if (found.raters > 1) text(body, "p", `Fleiss' kappa of ${found.raters} reviewers on the ${found.cases} cases that all of them judged: ${number(found.fleiss)}`);
+    text(body, "p", "Kappa is of blind votes only. Anchored: voted after the automatic verdict was shown.");
+    if (found.raters > 1) text(body, "p", `Fleiss' kappa of ${found.raters} reviewers on the ${found.cases} cases that all of them judged blind: ${number(found.fleiss)}`);
   }
   $("agreement").showModal();
 }

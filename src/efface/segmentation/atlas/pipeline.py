@@ -56,7 +56,7 @@ def segment_atlas(anatomy: "HeadAnatomy", params: AtlasParams) -> Labels:
         If the template does not fit the brain.
     """
     prior = load_prior()
-    brain, mask, box = prepare_brain(anatomy.scan.volume, anatomy.brain)
+    brain, mask, box = prepare_brain(anatomy.image, anatomy.brain)
     warnings: list[str] = []
     affine = align(brain, mask, initial_pose(anatomy, warnings), prior.template)
     warp = deform(brain, mask, affine, prior, params)

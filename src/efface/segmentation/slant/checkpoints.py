@@ -5,7 +5,6 @@ The published networks have 2 GB together, so each is read when its tile is pred
 
 import io
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,17 +14,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from efface.errors import InputError
+from efface.errors import InputError, one_line
+from efface.io.absent_content import check_content
 from efface.io.atomic import write_atomically
+from efface.io.json_files import parse_json
+from efface.io.untrusted import read_limited, refusing
 from efface.segmentation.labels import MIRRORED
 from efface.segmentation.slant.label_prior import BlockPrior, LabelPrior, load_label_prior
+from efface.segmentation.slant.preprocessing import QUANTILES
+from efface.segmentation.slant.state_dicts import check_tensors, open_state, read_tensors
 from efface.segmentation.slant.tiling import EMBEDDED, PUBLISHED, Geometry, block_in
-from efface.segmentation.slant.unet import PUBLISHED_ARCHITECTURE, Architecture, TileNet, device, load_published
+from efface.segmentation.slant.unet import PUBLISHED_ARCHITECTURE, Architecture, TileNet, UNet3D, device, load_published
 from efface.segmentation.slant.weights_folder import CARD, LABEL_PRIOR, POOLED, PUBLISHED_PATHS
 from efface.spatial.types import FloatVolume
 
 FORMAT = 1
 """Of `CARD`."""
+LARGEST_CARD = 2**22
+LAYERS, WIDEST = (8, 9), 512
+"""Layers of encoder and decoder; channels of the published network's widest layer."""
 
 
 class TileModel(Protocol):
@@ -64,7 +71,7 @@ class PublishedWeights:
     Raises
     ------
     InputError
-        If a file is missing.
+        If a file is missing, or its content is not here.
     """
 
     target: NDArray[np.float64] | None = None
@@ -80,6 +87,7 @@ class PublishedWeights:
     def _find(self, name: str) -> Path:
         places = [self.folder / pattern.format(name=name) for pattern in PUBLISHED_PATHS]
         for path in places:
+            check_content(path)
             if path.is_file():
                 return path
         msg = (
@@ -88,15 +96,26 @@ class PublishedWeights:
         )
         raise InputError(msg)
 
-    def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
-        """Predict label indices from the normalised intensities of a tile, same shape.
+    def network(self, name: str) -> UNet3D:
+        """Read the network of a tile.
 
         Raises
         ------
         InputError
             If the state dict cannot be read or is not the published network's.
         """
-        network = load_published(_load(self.files[name]), str(self.files[name]), self.architecture)
+        path = self.files[name]
+        return load_published(open_state(path, lambda: UNet3D(self.architecture)), str(path), self.architecture)
+
+    def predict(self, name: str, tile: FloatVolume) -> NDArray[np.uint8]:
+        """Predict label indices from the normalised intensities of a tile, same shape.
+
+        Raises
+        ------
+        InputError
+            As `network`.
+        """
+        network = self.network(name)
         low, high = float(tile.min()), float(tile.max())
         scaled = (tile - low) * (255 / (high - low) if high > low else 0)
         batch = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32))[None, None]
@@ -237,17 +256,33 @@ def read_card(folder: Path) -> ModelCard:
         If it is missing or not of this format.
     """
     path = folder / CARD
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+    with refusing(f"SLANT weights {path}", "a folder written by `efface train slant`"):
+        raw = parse_json(read_limited(path, LARGEST_CARD))
         if raw["format"] != FORMAT:
-            msg = f"SLANT weights {path} have format {raw['format']}; expected {FORMAT}: use the efface that wrote them"
+            received = one_line(str(raw["format"]))[:20]
+            msg = f"SLANT weights {path} have format {received}; expected {FORMAT}: use the efface that wrote them"
             raise InputError(msg)
-        widths = raw["plan"]
-        architecture = Architecture(tuple(widths["encoder"]), tuple(widths["decoder"]), widths["published"])
-        return ModelCard(architecture, tuple(raw["quantiles"]), bool(raw["stripped"]), raw["training"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        msg = f"SLANT weights {path} cannot be read ({error!r}): expected a folder written by `efface train slant`"
-        raise InputError(msg) from error
+        return ModelCard(
+            _architecture(raw["plan"]), _quantiles(raw["quantiles"]), raw["stripped"] is True, raw["training"]
+        )
+
+
+def _architecture(plan: Any) -> Architecture:
+    encoder, decoder = plan["encoder"], plan["decoder"]
+    if (len(encoder), len(decoder)) != LAYERS or not all(
+        isinstance(width, int) and not isinstance(width, bool) and 1 <= width <= WIDEST for width in (*encoder, *decoder)
+    ):
+        msg = f"its plan has other layers than {LAYERS[0]} and {LAYERS[1]} of 1 to {WIDEST} channels"
+        raise ValueError(msg)
+    return Architecture(tuple(encoder), tuple(decoder), plan["published"] is True)
+
+
+def _quantiles(values: Any) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if numbers and (len(numbers) != len(QUANTILES) or not np.isfinite(numbers).all() or (np.diff(numbers) < 0).any()):
+        msg = f"its quantiles are not {len(QUANTILES)} ascending numbers"
+        raise ValueError(msg)
+    return numbers
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
@@ -263,20 +298,14 @@ def load_compact(path: Path, architecture: Architecture) -> TileNet:
     Raises
     ------
     InputError
-        If the file is missing, or has another architecture; the text names the tensor.
+        If the file is missing or damaged, or has another architecture than `CARD` says; the text names the tensor.
     """
-    network = TileNet(architecture)
-    expected, found = network.state_dict(), _load(path)
-    for key, value in expected.items():
-        received = found.get(key)
-        if not isinstance(received, torch.Tensor) or received.shape != value.shape:
-            shape = tuple(received.shape) if isinstance(received, torch.Tensor) else "nothing"
-            msg = (
-                f"SLANT weights {path}: tensor {key} must have shape {tuple(value.shape)}, as {CARD} says; "
-                f"received {shape}: use the files of one training"
-            )
-            raise InputError(msg)
-    network.load_state_dict({key: found[key].float() for key in expected})
+    found = open_state(path, lambda: TileNet(architecture))
+    with torch.device("meta"):
+        network = TileNet(architecture)
+    expected = network.state_dict()
+    check_tensors(found, expected, str(path), f"use the files of one training, as {CARD} says")
+    network.load_state_dict(read_tensors(found, expected, str(path)), assign=True)
     return network.eval()
 
 
@@ -285,16 +314,3 @@ def save_compact(path: Path, state: Mapping[str, torch.Tensor]) -> None:
     buffer = io.BytesIO()
     torch.save({key: value.detach().half().contiguous().clone() for key, value in state.items()}, buffer)
     write_atomically(path, buffer.getvalue(), force=True)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        msg = f"SLANT weights {path} cannot be read ({reason}): expected a PyTorch state dict of one tile"
-        raise InputError(msg) from error
-    if not isinstance(state, dict):
-        msg = f"SLANT weights {path} hold a {type(state).__name__}; expected a PyTorch state dict of one tile"
-        raise InputError(msg)
-    return state

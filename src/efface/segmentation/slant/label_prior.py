@@ -7,8 +7,7 @@ small part of the grid: most bytes are zero, the compressed file is small, and s
 
 import functools
 import io
-import zipfile
-import zlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from efface.errors import InputError, one_line
+from efface.errors import InputError
+from efface.io.array_files import read_arrays
 from efface.segmentation.labels import MIRRORED
 from efface.segmentation.slant.tiling import Geometry
 from efface.segmentation.slant.unet import CLASSES
@@ -27,6 +27,8 @@ LOG_FLOOR = float(np.log(1e-3))
 """Logarithm of the frequency below which a label counts as impossible; byte 0. Byte 255 is frequency one."""
 SMOOTHING_VOX = 0.7
 """Standard deviation of the smoothing, in voxels of the half grid (2.8 mm); it covers what few training heads miss."""
+HEADER_BYTES = 2**16
+"""What the file may have beside the levels."""
 NEAR_VOX = 3
 """A label is possible in a block if it occurs within this distance, in voxels of the half grid (12 mm)."""
 
@@ -123,12 +125,13 @@ def load_label_prior(path: Path, geometry: Geometry) -> LabelPrior:
         If the file cannot be read, or has another grid.
     """
     shape = (CLASSES, *(n // 2 for n in geometry.grid.shape))
-    try:
-        with np.load(io.BytesIO(path.read_bytes())) as file:  # np.load leaves a broken file open
-            levels = file["levels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        msg = f"label prior {path} cannot be read ({one_line(str(error))}): expected a file of `efface train slant`"
-        raise InputError(msg) from error
+    levels = read_arrays(
+        path,
+        ["levels"],
+        what="label prior",
+        expected="a file of `efface train slant`",
+        largest=math.prod(shape) + HEADER_BYTES,
+    )["levels"]
     if levels.shape != shape or levels.dtype != np.uint8:
         msg = (
             f"label prior {path} must be bytes of shape {shape}; received {levels.dtype} of shape {levels.shape}: "

@@ -116,7 +116,7 @@ class BlockAccumulator:
 
     def probabilities(self) -> Iterator[LabelProbability]:
         """Mean probability of each label that is the most probable somewhere, around there; background first."""
-        for label, box in _label_boxes(self.argmax_labels()):
+        for label, box in label_boxes(self.argmax_labels()):
             yield LabelProbability(label, box, self.mean(label, box))
 
     def _block_mean(self, number: int, columns: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -153,11 +153,11 @@ def _relative_to(box: Box, part: Box) -> Box:
 
 def one_hot(labels: LabelVolume) -> Iterator[LabelProbability]:
     """Probabilities of fused labels: 1 where the label is, else 0; background first."""
-    for label, box in _label_boxes(labels):
+    for label, box in label_boxes(labels):
         yield LabelProbability(label, box, (labels[box] == label).astype(np.float32))
 
 
-def _label_boxes(labels: NDArray[np.integer]) -> Iterator[tuple[int, Box]]:
+def label_boxes(labels: NDArray[np.integer]) -> Iterator[tuple[int, Box]]:
     """Each label with the box around its voxels, a margin included; background first, with the box of all labels."""
     foreground = ndimage.find_objects((labels > 0).astype(np.int8))
     found = ndimage.find_objects(labels)
@@ -195,7 +195,13 @@ def most_probable(probabilities: Iterable[LabelProbability], shape: tuple[int, i
 
 
 def to_scan_grid(
-    probabilities: Iterable[LabelProbability], grid: Grid, to_scan: Affine, scan: Grid, threads: int = 1
+    probabilities: Iterable[LabelProbability],
+    grid: Grid,
+    to_scan: Affine,
+    scan: Grid,
+    threads: int = 1,
+    *,
+    halved: bool = True,
 ) -> LabelVolume:
     """Argmax of label probabilities on the scan grid.
 
@@ -211,6 +217,8 @@ def to_scan_grid(
         The scan grid.
     threads
         Number of labels interpolated at the same time; the result does not depend on it.
+    halved
+        Interpolate by cubic splines at half the standard spacing first; linear interpolation is enough on a fine grid.
 
     Returns
     -------
@@ -223,7 +231,7 @@ def to_scan_grid(
     labels = np.zeros(scan.shape, dtype=np.int32)
 
     def resampled(probability: LabelProbability) -> tuple[int, Box, FloatVolume] | None:
-        return _resampled(probability, scan_to_standard_vox, scan.shape)
+        return _resampled(probability, scan_to_standard_vox, scan.shape, 2 if halved else 1)
 
     with ThreadPoolExecutor(threads) as pool:
         for result in pool.map(resampled, probabilities):
@@ -237,22 +245,22 @@ def to_scan_grid(
 
 
 def _resampled(
-    probability: LabelProbability, scan_to_standard_vox: Affine, shape: tuple[int, int, int]
+    probability: LabelProbability, scan_to_standard_vox: Affine, shape: tuple[int, int, int], finer: int
 ) -> tuple[int, Box, FloatVolume] | None:
     """Logarithm of a probability in the voxels of the scan that its box covers: label, box of the scan, values.
 
-    The spline is evaluated at half the standard spacing, where it is one matrix for each axis. Values between these
-    points are interpolated linearly.
+    With `finer` 2, the spline is evaluated at half the standard spacing, where it is one matrix for each axis. Values
+    between these points are interpolated linearly.
     """
     first = np.array([s.start for s in probability.box], dtype=np.float64)
     box = _scan_box(scan_to_standard_vox, first, np.array(probability.values.shape), shape)
     if box is None:
         return None
     fine = np.log(probability.values + np.float32(NEGLIGIBLE))
-    for axis, size in enumerate(fine.shape):
+    for axis, size in enumerate(fine.shape if finer > 1 else ()):
         fine = np.moveaxis(np.tensordot(_halving(size), fine, axes=(1, axis)), 0, axis)
-    to_fine = 2 * scan_to_standard_vox[:3, :3]
-    offset = to_fine @ np.array([s.start for s in box]) + 2 * (scan_to_standard_vox[:3, 3] - first)
+    to_fine = finer * scan_to_standard_vox[:3, :3]
+    offset = to_fine @ np.array([s.start for s in box]) + finer * (scan_to_standard_vox[:3, 3] - first)
     values = ndimage.affine_transform(
         fine, to_fine, offset, _shape(box), order=1, mode="constant", cval=-np.inf, output=np.float32
     )

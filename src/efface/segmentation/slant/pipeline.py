@@ -1,9 +1,9 @@
-"""The SLANT segmenter: a network for each of 27 overlapping tiles, fused where tiles overlap.
+"""The SLANT segmenter: one network for the whole brain (`whole_brain`), or one for each of 27 overlapping tiles.
 
-One affine maps the scan to the standard grid, and its inverse maps the labels back. The probability of each label (our
-networks: the mean over the tiles; the published networks: 1 for the majority vote) is interpolated on the scan grid, and
-the largest wins. The published pipeline registers a second time at this point, which by itself lowers Dice. Each step of
-the preprocessing can be switched off.
+For the tile networks, one affine maps the scan to the standard grid, and its inverse maps the labels back. The
+probability of each label (our networks: the mean over the tiles; the published networks: 1 for the majority vote) is
+interpolated on the scan grid, and the largest wins. The published pipeline registers a second time at this point, which
+by itself lowers Dice. Each step of the preprocessing can be switched off.
 
 References
 ----------
@@ -14,7 +14,7 @@ import functools
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +24,15 @@ import torch
 from efface._gpu import gpu_memory
 from efface._version import __version__
 from efface.segmentation.labels import Labels, Provenance, ids_of, missing_labels
+from efface.segmentation.slant.alignment import aligned
 from efface.segmentation.slant.checkpoints import CompactWeights, PublishedWeights, TileModel, TileProbabilities
 from efface.segmentation.slant.label_probabilities import BlockAccumulator, LabelProbability, one_hot, to_scan_grid
 from efface.segmentation.slant.params import SlantParams
-from efface.segmentation.slant.preprocessing import CLIP, PreprocessedHead, normalise, scan_to_template, standardise
+from efface.segmentation.slant.preprocessing import CLIP, PreprocessedHead, normalise, standardise
 from efface.segmentation.slant.tiling import fuse
-from efface.segmentation.slant.weights_folder import FileState, files_state, folder_in_use
+from efface.segmentation.slant.weights_folder import FileState, files_state, folder_in_use, is_whole_brain
+from efface.segmentation.slant.whole_brain import segment_whole
+from efface.segmentation.slant.whole_weights import WholeBrainWeights
 from efface.spatial.affine import invert
 from efface.spatial.types import FloatVolume, LabelVolume
 
@@ -43,7 +46,8 @@ def segment_slant(anatomy: "HeadAnatomy", params: SlantParams) -> Labels:
     Parameters
     ----------
     anatomy
-        Anatomy of the scan; its brain mask and the registration of the average head are used.
+        Anatomy of the scan; its brain mask and the registration of the average head are used (by the whole head, its
+        head mask too).
     params
         Networks and preprocessing steps.
 
@@ -59,17 +63,21 @@ def segment_slant(anatomy: "HeadAnatomy", params: SlantParams) -> Labels:
         If the networks do not fit into the memory of the GPU.
     """
     model = open_weights(params)
+    if isinstance(model, WholeBrainWeights):
+        return segment_whole(anatomy, params, model)
     warnings: list[str] = []
-    affine = scan_to_template(anatomy, warnings) if params.align else np.eye(4)
-    to_scan = invert(affine) @ model.geometry.to_template
-    head = standardise(anatomy.scan.volume, anatomy.brain, to_scan, model.geometry.grid, bias=params.bias)
+    alignment, geometry = aligned(anatomy, params, warnings), model.geometry
+    to_scan = invert(alignment.to_template) @ geometry.to_template
+    scored = alignment.scored_on(geometry.grid, geometry.to_template)
+    head = standardise(
+        anatomy.image, anatomy.brain, to_scan, geometry.grid, bias=params.bias, field=alignment.field, scored=scored
+    )
     image = _network_input(head, model, fitted=params.normalise)
     probabilities = predict(image, model)
-    indices = to_scan_grid(
-        probabilities, model.geometry.grid, to_scan, anatomy.scan.grid, threads=torch.get_num_threads()
-    )
+    indices = to_scan_grid(probabilities, geometry.grid, to_scan, anatomy.scan.grid, threads=torch.get_num_threads())
     values = ids_of(indices)
-    return Labels(values, (*warnings, *missing_labels(values)), Provenance("slant", __version__, asdict(params)))
+    used = asdict(replace(params, networks="tiles"))
+    return Labels(values, (*warnings, *missing_labels(values)), Provenance("slant", __version__, used))
 
 
 def _network_input(head: PreprocessedHead, model: TileModel, *, fitted: bool) -> FloatVolume:
@@ -78,7 +86,7 @@ def _network_input(head: PreprocessedHead, model: TileModel, *, fitted: bool) ->
     return np.where(head.brain, image, np.float32(CLIP[0])) if model.stripped else image
 
 
-def open_weights(params: SlantParams) -> TileModel:
+def open_weights(params: SlantParams) -> TileModel | WholeBrainWeights:
     """Open the weights that these parameters select; they are read again only when a file of the folder has changed.
 
     Raises
@@ -87,12 +95,16 @@ def open_weights(params: SlantParams) -> TileModel:
         If they are missing or wrong.
     """
     folder = folder_in_use(params)
-    return _opened(folder, files_state(folder), published=bool(params.weights))
+    return _opened(folder, files_state(folder), published=bool(params.weights), whole=is_whole_brain(params))
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(folder: Path, _state: tuple[FileState, ...], *, published: bool) -> TileModel:
-    return PublishedWeights(folder) if published else CompactWeights(folder)
+def _opened(
+    folder: Path, _state: tuple[FileState, ...], *, published: bool, whole: bool
+) -> TileModel | WholeBrainWeights:
+    if published:
+        return PublishedWeights(folder)
+    return WholeBrainWeights(folder) if whole else CompactWeights(folder)
 
 
 def predict(image: FloatVolume, model: TileModel) -> Iterable[LabelProbability]:

@@ -3,7 +3,7 @@
 The published pipeline registers the whole head to the MNI305 average, weighted by the brain of that average. It then
 resamples the head, runs N4, and normalises intensities: a z-score over the brain, then a robust linear fit of the sorted
 intensities to the mean ones of the training heads. Here the brain is registered to the BrainCOLOR template instead, so
-that removing the face hardly changes the affine; the other steps are the same.
+that removing the face hardly changes the affine; the other steps are the same. By the whole head: `alignment`.
 
 References
 ----------
@@ -45,11 +45,11 @@ class PreprocessedHead:
     Attributes
     ----------
     image
-        Intensities, z-scored over the brain.
+        Intensities, z-scored over the brain (or over where the template has it).
     brain
         Brain mask.
     quantiles
-        Of `image` in the brain, at `QUANTILES`.
+        Of `image` where it was z-scored, at `QUANTILES`.
     to_scan
         Standard mm to scan mm, shape (4, 4).
     """
@@ -82,14 +82,22 @@ def scan_to_template(anatomy: "HeadAnatomy", warnings: list[str]) -> Affine:
     RegistrationError
         If the template does not fit the brain.
     """
-    scan = block_mean(anatomy.scan.volume, ALIGNING_MM)
+    scan = block_mean(anatomy.image, ALIGNING_MM)
     mask = block_mean(Volume(anatomy.brain.astype(np.float32), anatomy.scan.affine), ALIGNING_MM).data > 0.5
     brain, inside, _ = prepare_brain(scan, mask, bias=False)  # local correlation is blind to a smooth field
     return align(brain, inside, initial_pose(anatomy, warnings), load_template())
 
 
 def standardise(
-    volume: Volume, brain: BoolVolume, to_scan: Affine, grid: Grid, *, bias: bool = True, resolution_mm: float = 0.0
+    volume: Volume,
+    brain: BoolVolume,
+    to_scan: Affine,
+    grid: Grid,
+    *,
+    bias: bool = True,
+    resolution_mm: float = 0.0,
+    field: BoolVolume | None = None,
+    scored: BoolVolume | None = None,
 ) -> PreprocessedHead:
     """Resample a head on a standard grid, correct its bias field, and z-score its intensities over the brain.
 
@@ -107,6 +115,10 @@ def standardise(
         Whether to correct intensity non-uniformity (N4).
     resolution_mm
         Resolution to smooth the scan to before resampling, in standard mm; 0 for the spacing of the grid.
+    field
+        Voxels of the scan in which the bias field is estimated; None for the brain.
+    scored
+        Voxels of the grid over which intensities are z-scored; None for the brain.
 
     Raises
     ------
@@ -116,7 +128,7 @@ def standardise(
     target_mm = np.maximum(resolution_mm, grid.spacing_mm) * float(np.cbrt(np.linalg.det(to_scan[:3, :3])))
     smooth = antialiased(volume.data, target_mm.mean() / volume.grid.spacing_mm)
     image = resample(Volume(smooth, volume.affine), grid, to_scan, fill=float(volume.data.min()))
-    inside = resample(Volume(brain.astype(np.float32), volume.affine), grid, to_scan) > 0.5
+    inside = _mask_on(grid, brain, volume.affine, to_scan)
     if np.count_nonzero(inside) < MINIMUM_BRAIN_VOX:
         msg = (
             f"only {np.count_nonzero(inside)} voxels of the brain lie on the standard grid; expected at least "
@@ -124,16 +136,17 @@ def standardise(
         )
         raise AnatomyError(msg)
     if bias:
-        image = _corrected(image, inside, grid)
-    values = image[inside]
+        image = _corrected(image, inside if field is None else _mask_on(grid, field, volume.affine, to_scan), grid)
+    reference = inside if scored is None else scored
+    values = image[reference]
     mean, spread = float(values.mean()), float(values.std())
     if not spread > 0:
         msg = (
             "all voxels of the brain have the same intensity; expected a T1-weighted scan: check it, and the brain mask"
         )
         raise AnatomyError(msg)
-    scored = ((image - mean) / spread).astype(np.float32)
-    return PreprocessedHead(scored, inside, np.quantile(scored[inside], QUANTILES), to_scan)
+    scores = ((image - mean) / spread).astype(np.float32)
+    return PreprocessedHead(scores, inside, np.quantile(scores[reference], QUANTILES), to_scan)
 
 
 def normalise(head: PreprocessedHead, target: NDArray[np.float64] | None) -> FloatVolume:
@@ -186,8 +199,13 @@ def huber_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, f
     return slope, offset
 
 
+def _mask_on(grid: Grid, mask: BoolVolume, affine: Affine, to_scan: Affine) -> BoolVolume:
+    inside: BoolVolume = resample(Volume(mask.astype(np.float32), affine), grid, to_scan) > 0.5
+    return inside
+
+
 def _corrected(image: FloatVolume, inside: BoolVolume, grid: Grid) -> FloatVolume:
-    """Divide by the bias field of the brain; outside the brain, the field is clipped to its range inside."""
+    """Divide by the bias field inside a mask; outside of it, the field is clipped to its range inside."""
     positive = image - min(float(np.percentile(image[inside], 0.1)), 0.0)
     field = log_bias_field(np.clip(positive, 0, None).astype(np.float32), inside, grid.spacing_mm)
     if field is None:

@@ -18,12 +18,13 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from efface.errors import InputError
+from efface.io.tensor_files import StoredTensor
+from efface.segmentation.slant.state_dicts import check_tensors, read_tensors
 
 CLASSES = 133
 """Background and the 132 labels."""
@@ -191,13 +192,15 @@ def published_shapes() -> Mapping[str, tuple[int, ...]]:
     return MappingProxyType({key: tuple(value.shape) for key, value in state.items()})
 
 
-def load_published(state: Mapping[str, Any], where: str, architecture: Architecture = PUBLISHED_ARCHITECTURE) -> UNet3D:
+def load_published(
+    state: Mapping[str, StoredTensor | Tensor], where: str, architecture: Architecture = PUBLISHED_ARCHITECTURE
+) -> UNet3D:
     """Make a network from a published state dict.
 
     Parameters
     ----------
     state
-        Tensors by key. The unused layer ``dc0``, running statistics, and the prefix ``module.`` are allowed.
+        Tensors by key, read or not. The unused layer ``dc0``, running statistics, and the prefix ``module.`` are let by.
     where
         Path of the state dict, for error messages.
     architecture
@@ -206,22 +209,14 @@ def load_published(state: Mapping[str, Any], where: str, architecture: Architect
     Raises
     ------
     InputError
-        If a tensor is missing, has another shape, or is not known; the text names it.
+        If a tensor is missing, has another shape or type, is not known, or is not finite; the text names it.
     """
     found = {key.removeprefix("module."): value for key, value in state.items()}
     found = {k: v for k, v in found.items() if not k.startswith(UNUSED_LAYER) and not k.endswith(STATISTICS)}
     with torch.device("meta"):
         network = UNet3D(architecture)
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    for key, shape in expected.items():
-        value = found.get(key)
-        received = "nothing" if value is None else str(tuple(value.shape)) if isinstance(value, Tensor) else "no tensor"
-        if received != str(shape):
-            msg = (
-                f"SLANT weights {where}: tensor {key} must have shape {shape}; received {received}: "
-                "give the published state dict of this tile"
-            )
-            raise InputError(msg)
+    expected = network.state_dict()
+    check_tensors(found, expected, where, "give the published state dict of this tile")
     unknown = sorted(set(found) - set(expected))
     if unknown:
         msg = (
@@ -229,5 +224,5 @@ def load_published(state: Mapping[str, Any], where: str, architecture: Architect
             f"received also {unknown[0]}: give the published state dict of this tile"
         )
         raise InputError(msg)
-    network.load_state_dict({key: value.float() for key, value in found.items()}, assign=True)
+    network.load_state_dict(read_tensors(found, expected, where), assign=True)
     return network.eval().to(device())

@@ -1,7 +1,8 @@
 """Which files make up a folder of SLANT weights, and their digest. Needs no torch.
 
-A folder holds either the 27 published state dicts (`PUBLISHED_PATHS`), or networks of our own: `CARD`, `LABEL_PRIOR`,
-one ``i_j_k.pt`` for each tile, and `POOLED` for tiles without their own.
+A folder holds the 27 published state dicts (`PUBLISHED_PATHS`), or our own tile networks (`CARD`, `LABEL_PRIOR`, one
+``i_j_k.pt`` for each tile, and `POOLED` for tiles without their own), or our network for the whole brain (`CARD`,
+`WHOLE_BRAIN`).
 """
 
 import functools
@@ -12,8 +13,10 @@ from efface.errors import InputError
 from efface.segmentation.slant.params import SlantParams
 
 EMBEDDED_WEIGHTS = Path(__file__).parents[2] / "data" / "slant"
-"""Our networks, part of the package."""
-CARD, LABEL_PRIOR, POOLED = "card.json", "label_prior.npz", "pooled.pt"
+"""Our tile networks, part of the package."""
+EMBEDDED_WHOLE_BRAIN = Path(__file__).parents[2] / "data" / "slant1mm"
+"""Our network for the whole brain, part of the package."""
+CARD, LABEL_PRIOR, POOLED, WHOLE_BRAIN = "card.json", "label_prior.npz", "pooled.pt", "whole_brain.pt"
 PUBLISHED_PATHS = ("{name}/finetune_out/models/model_epoch_0027.pth", "{name}.pth", "{name}.pt")
 """Where the state dict of a tile may be; the first is where the published container has it."""
 _PATTERNS = (CARD, LABEL_PRIOR, *(path.format(name="*") for path in PUBLISHED_PATHS))
@@ -24,7 +27,13 @@ FileState = tuple[Path, int, int]
 
 def folder_in_use(params: SlantParams) -> Path:
     """Folder of the weights that these parameters select."""
-    return Path(params.weights or params.compact or EMBEDDED_WEIGHTS)
+    embedded = EMBEDDED_WHOLE_BRAIN if params.networks == "whole" else EMBEDDED_WEIGHTS
+    return Path(params.weights or params.compact or embedded)
+
+
+def is_whole_brain(params: SlantParams) -> bool:
+    """Whether these parameters select a network for the whole brain."""
+    return not params.weights and (folder_in_use(params) / WHOLE_BRAIN).is_file()
 
 
 def files_state(folder: Path) -> tuple[FileState, ...]:

@@ -140,6 +140,6 @@ def test_the_stored_trainings_can_be_opened(name):
 
 
 def test_the_card_comes_back(tmp_path):
-    card = ModelCard(TINY_COMPACT, (0.5, 1.5), stripped=True, training={"seed": 3})
+    card = ModelCard(TINY_COMPACT, tuple(np.linspace(-2.5, 4.5, 501)), stripped=True, training={"seed": 3})
     write_card(tmp_path, card)
     assert read_card(tmp_path) == card

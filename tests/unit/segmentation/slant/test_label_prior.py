@@ -39,7 +39,7 @@ def test_frequencies_survive_the_file(tmp_path):
     prior = build_label_prior(counts(), EMBEDDED)
     (tmp_path / "label_prior.npz").write_bytes(prior.to_bytes())
     np.testing.assert_array_equal(load_label_prior(tmp_path / "label_prior.npz", EMBEDDED).levels, prior.levels)
-    with pytest.raises(InputError, match="shape"):
+    with pytest.raises(InputError, match=r"would unpack to \d+ bytes, at most \d+ can be right"):
         load_label_prior(tmp_path / "label_prior.npz", SMALL)
     with pytest.raises(InputError, match="cannot be read"):
         load_label_prior(tmp_path / "nothing.npz", EMBEDDED)

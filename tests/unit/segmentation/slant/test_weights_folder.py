@@ -7,7 +7,13 @@ import pytest
 from efface.errors import InputError
 from efface.segmentation.slant import weights_folder
 from efface.segmentation.slant.params import SlantParams
-from efface.segmentation.slant.weights_folder import EMBEDDED_WEIGHTS, folder_in_use, weights_digest
+from efface.segmentation.slant.weights_folder import (
+    EMBEDDED_WEIGHTS,
+    EMBEDDED_WHOLE_BRAIN,
+    folder_in_use,
+    is_whole_brain,
+    weights_digest,
+)
 
 
 def test_every_file_that_decides_a_result_is_in_the_digest(compact):
@@ -49,8 +55,18 @@ def test_files_are_digested_once_a_process(compact, monkeypatch):
 
 
 def test_parameters_select_the_folder(tmp_path):
-    assert folder_in_use(SlantParams()) == EMBEDDED_WEIGHTS
+    assert folder_in_use(SlantParams()) == EMBEDDED_WHOLE_BRAIN
+    assert folder_in_use(SlantParams(networks="tiles")) == EMBEDDED_WEIGHTS
     assert folder_in_use(SlantParams(compact="ours")).name == "ours"
     assert folder_in_use(SlantParams(weights="theirs", compact="ours")).name == "theirs"
     with pytest.raises(InputError, match=r"none do not exist: expected a folder .*--slant-weights DIR"):
         weights_digest(tmp_path / "none")
+
+
+def test_what_is_in_the_folder_says_which_kind_of_network_it_is(tmp_path, compact):
+    assert is_whole_brain(SlantParams())
+    assert not is_whole_brain(SlantParams(networks="tiles"))
+    assert not is_whole_brain(SlantParams(compact=str(compact)))
+    (tmp_path / "whole_brain.pt").touch()
+    assert is_whole_brain(SlantParams(compact=str(tmp_path), networks="tiles"))
+    assert not is_whole_brain(SlantParams(weights=str(tmp_path)))

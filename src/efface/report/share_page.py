@@ -1,0 +1,105 @@
+"""The report of a shared data set: what became of each file, with a slice of each defaced image. No undefaced face."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from efface._version import __version__
+from efface.errors import InputError
+from efface.io.atomic import write_atomically
+from efface.io.json_files import read_object
+from efface.io.label_images import load_mask
+from efface.io.scan import load_scan
+from efface.io.series import open_series
+from efface.share.records import HOME, REPORT, Became, FileRow, ImageRecord, read_record, read_table
+from efface.visualization.slices import Views, strip
+
+HEIGHT_PX = 130
+MOST_PICTURES = 400
+"""With more images the page would not open; the pictures of the first ones are shown."""
+
+
+@dataclass(frozen=True)
+class SharedImage:
+    """One image as the page shows it."""
+
+    row: FileRow
+    answer: str
+    score: str
+    warnings: tuple[str, ...]
+    picture: str
+
+
+def build_share_page(out_dir: Path) -> Path:
+    """Write ``derivatives/efface/report.html`` from the records of a shared data set.
+
+    Parameters
+    ----------
+    out_dir
+        The shared data set; only what lies in it is read.
+
+    Raises
+    ------
+    InputError
+        If it has no table of what was shared.
+    OutputError
+        If the page cannot be written.
+    """
+    rows = read_table(out_dir)
+    images = [_image(out_dir, record, with_picture=i < MOST_PICTURES) for i, record in enumerate(_records(out_dir))]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("efface.report", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    counts = {outcome.value: sum(row.outcome is outcome for row in rows) for outcome in Became}
+    page = environment.get_template("share.html.j2").render(
+        name=str(read_object(out_dir / "dataset_description.json").get("Name", "")),
+        version=__version__,
+        counts=counts,
+        withheld=[row for row in rows if row.outcome is Became.WITHHELD],
+        images=[one for one in images if one.row.outcome is not Became.WITHHELD],
+        left_out=[row for row in rows if row.outcome is Became.LEFT_OUT],
+        most_pictures=MOST_PICTURES,
+    )
+    write_atomically(out_dir / REPORT, page.encode(), force=True)
+    return out_dir / REPORT
+
+
+def _records(out_dir: Path) -> Iterator[ImageRecord]:
+    for path in sorted((out_dir / HOME).rglob("*_shared.json")):
+        record = read_record(path)
+        yield from record.images if record else ()
+
+
+def _image(out_dir: Path, record: ImageRecord, *, with_picture: bool) -> SharedImage:
+    left: Any = record.evidence.get("left_face")
+    left = left if isinstance(left, dict) else {}
+    score = left.get("score")
+    is_shown = with_picture and record.row.outcome in (Became.DEFACED, Became.COPIED)
+    return SharedImage(
+        record.row,
+        str(left.get("answer", "")),
+        f"{score:.2f}" if isinstance(score, float) else "",
+        record.warnings,
+        _picture(out_dir, record) if is_shown else "",
+    )
+
+
+def _picture(out_dir: Path, record: ImageRecord) -> str:
+    """A sagittal slice of the shared image with its edit in colour, as a data URI; empty where it cannot be read."""
+    path = out_dir / record.row.path
+    try:
+        series = open_series(path)
+        scan = load_scan(path) if series is None else series.mean()
+        mask = np.zeros(scan.shape, np.bool_)
+        if record.edit.get("mask"):
+            mask = load_mask(out_dir / record.edit["mask"], scan)
+    except InputError:
+        return ""
+    signal = np.asarray(scan.data - scan.data.min(), np.float32)
+    jpeg = strip(Views(None, signal, mask, None, scan.spacing_mm), "sagittal", HEIGHT_PX)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
