@@ -1,0 +1,186 @@
+"""Where `efface.defacing.reshape` works: a frame on the head, the person's shape in it, and the shape that is wanted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface.anatomy import templates
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.head_shape import skin_distance
+from efface.anatomy.skin import skin_threshold
+from efface.anatomy.templates import FEATURE_LABELS
+from efface.spatial.affine import apply_affine, invert
+from efface.spatial.masks import distance_mm
+from efface.spatial.types import Affine, FloatVolume, Grid, Volume
+
+MM = 2.0
+FRAME = Grid((93, 92, 113), np.array([[MM, 0, 0, -92], [0, MM, 0, -44], [0, 0, MM, -174], [0, 0, 0, 1.0]]))
+"""Average-head mm, laid over the head without stretching it: everybody's face gets the same size."""
+FACE_Y, FACE_TOP, FACE_BOTTOM = (0.0, 35.0), (20.0, 55.0), (-165.0, -140.0)
+"""Frame mm over which the wanted shape turns into the person's: behind, above and below the face."""
+OWN_SIZE_Y, OWN_SIZE_Z = (25.0, 60.0), (-15.0, 20.0)
+"""Frame mm over which the wanted shape turns from everybody's size into the person's, towards ears and forehead."""
+EARS_MM = (4.0, 14.0)
+"""From ears, the wanted shape turns into the person's over these distances."""
+CORE_X_MM, CORE_Y_MM, CORE_Z_MM = 60.0, 45.0, (-112.0, -15.0)
+"""The face: frame mm to both sides, in front of, and between."""
+POSE_STEPS, ROBUST_MM = 12, 4.0
+"""Of the rigid fit of the face to the wanted one; points that are off by more count less."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """The two shapes, on `FRAME`.
+
+    Attributes
+    ----------
+    to_scan
+        Frame mm to scan mm, rigid, shape (4, 4).
+    own, wanted
+        Signed distance to the person's skin and to the wanted skin, positive inside, mm.
+    allowed
+        Share of a displacement that is applied, 0 to 1: 0 near the brain and behind the face.
+    threshold
+        Intensity at the skin.
+    """
+
+    to_scan: Affine
+    own: FloatVolume
+    wanted: FloatVolume
+    allowed: FloatVolume
+    threshold: float
+
+
+def smooth_step(values: NDArray[np.floating], ends: tuple[float, float]) -> NDArray[np.float64]:
+    """0 up to the first end, 1 from the second on, smooth between; ends may be in either order."""
+    ramp = np.clip((values - ends[0]) / (ends[1] - ends[0]), 0, 1)
+    return np.asarray(ramp * ramp * (3 - 2 * ramp), dtype=np.float64)
+
+
+def frame_mm() -> tuple[NDArray[np.float64], ...]:
+    """Frame x, y and z of its voxels, mm, each of a shape that broadcasts to the frame's."""
+    axes = np.ogrid[tuple(slice(n) for n in FRAME.shape)]
+    return tuple(FRAME.affine[a, a] * axes[a] + FRAME.affine[a, 3] for a in range(3))
+
+
+def find_shapes(anatomy: HeadAnatomy, strength: float, clear_mm: tuple[float, float]) -> Shapes:
+    """Lay the frame over a head, and find the person's shape and the wanted one.
+
+    Parameters
+    ----------
+    anatomy
+        Of the scan; its registration and its brain mask are used.
+    strength
+        0: the wanted shape is the person's; 1: it is the average one.
+    clear_mm
+        Distances from the brain at which a displacement is 0, and whole.
+
+    Raises
+    ------
+    RegistrationError
+        If the average head was not found in the scan.
+    """
+    threshold = skin_threshold(anatomy.image)
+    start = rigid_part(anatomy.average_to_scan)
+    average = _sampled(templates.prior("face_shape"), np.eye(4))
+    to_scan = start @ _face_pose(skin_distance(anatomy.image, threshold, FRAME, start), average)
+    own = skin_distance(anatomy.image, threshold, FRAME, to_scan)
+    region = _region()
+    wanted = own + np.float32(strength) * region * (_wanted(invert(anatomy.average_to_scan) @ to_scan) - own)
+    allowed = smooth_step(_brain_distance(anatomy, to_scan), clear_mm) * _around(region)
+    return Shapes(to_scan, own, wanted.astype(np.float32), allowed.astype(np.float32), threshold)
+
+
+def rigid_part(matrix: Affine) -> Affine:
+    """The rotation and translation nearest to an affine, the same at the middle of the average face."""
+    u, _, vt = np.linalg.svd(matrix[:3, :3])
+    middle = np.array([0.0, 80.0, -50.0])
+    rigid = np.eye(4)
+    rigid[:3, :3] = u @ vt
+    rigid[:3, 3] = apply_affine(matrix, middle) - rigid[:3, :3] @ middle
+    return rigid
+
+
+def core(y_from: float = CORE_Y_MM) -> NDArray[np.bool_]:
+    """The part of the frame in which the face is."""
+    x, y, z = frame_mm()
+    return np.asarray((np.abs(x) < CORE_X_MM) & (y > y_from) & (z > CORE_Z_MM[0]) & (z < CORE_Z_MM[1]))
+
+
+def _face_pose(own: FloatVolume, average: FloatVolume) -> Affine:
+    """Rigid, frame mm to frame mm: moves the average face onto the person's, by what is off along the slopes."""
+    points = np.argwhere((np.abs(average) < MM / 2) & core())[::3]
+    mm = apply_affine(FRAME.affine, points)
+    slopes = np.stack(np.gradient(own, MM))
+    pose = np.eye(4)
+    for _ in range(POSE_STEPS):
+        moved = apply_affine(pose, mm)
+        index = apply_affine(invert(FRAME.affine), moved).T
+        off = ndimage.map_coordinates(own, index, order=1, mode="nearest")
+        slope = np.stack([ndimage.map_coordinates(s, index, order=1, mode="nearest") for s in slopes], axis=1)
+        weight = 1 / (1 + np.square(off / ROBUST_MM))
+        centre = moved.mean(axis=0)
+        rows = np.hstack([np.cross(moved - centre, slope), slope])
+        normal = (rows * weight[:, None]).T @ rows + 1e-3 * len(rows) * np.diag([100.0] * 3 + [1.0] * 3)
+        turn_and_move = -np.linalg.solve(normal, (rows * weight[:, None]).T @ off)
+        pose = _small_motion(turn_and_move, centre) @ pose
+    return pose
+
+
+def _small_motion(turn_and_move: NDArray[np.float64], centre: NDArray[np.float64]) -> Affine:
+    """Rotation vector (radians) around a centre and then a translation, mm, as a matrix."""
+    turn, move = turn_and_move[:3], turn_and_move[3:]
+    angle = float(np.linalg.norm(turn))
+    x, y, z = turn / max(angle, 1e-12)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    matrix = np.eye(4)
+    matrix[:3, :3] += np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    matrix[:3, 3] = centre + move - matrix[:3, :3] @ centre
+    return matrix
+
+
+def _wanted(to_average: Affine) -> FloatVolume:
+    """The average shape: in the face in everybody's size, at ears and forehead in that of the person's head."""
+    x, y, z = frame_mm()
+    common = smooth_step(y, OWN_SIZE_Y) * smooth_step(z, (OWN_SIZE_Z[1], OWN_SIZE_Z[0]))
+    own_size = to_average @ FRAME.affine
+    shape = templates.prior("face_shape")
+    index = np.stack(np.broadcast_arrays(*np.ogrid[tuple(slice(n) for n in FRAME.shape)]), axis=-1)
+    points = common[..., None] * apply_affine(FRAME.affine, index) + (1 - common)[..., None] * apply_affine(
+        own_size, index
+    )
+    where = np.moveaxis(apply_affine(invert(shape.affine), points), -1, 0)
+    return np.asarray(ndimage.map_coordinates(shape.data, where, order=1, mode="nearest"), dtype=np.float32)
+
+
+def _sampled(volume: Volume, to_volume: Affine, mode: str = "nearest") -> FloatVolume:
+    """A volume on the frame."""
+    matrix = invert(volume.affine) @ to_volume @ FRAME.affine
+    values = ndimage.affine_transform(volume.data, matrix[:3, :3], matrix[:3, 3], FRAME.shape, order=1, mode=mode)
+    return np.asarray(values, dtype=np.float32)
+
+
+def _region() -> NDArray[np.float64]:
+    """Where the wanted shape is the average one, 0 to 1: the face with the neck below it, and the ears."""
+    x, y, z = frame_mm()
+    face = smooth_step(y, FACE_Y) * smooth_step(z, (FACE_TOP[1], FACE_TOP[0])) * smooth_step(z, FACE_BOTTOM)
+    features = templates.prior("features")
+    ears = features.data == FEATURE_LABELS["ears"]
+    from_ears = Volume(distance_mm(~ears, features.grid.spacing_mm).astype(np.float32), features.affine)
+    at_ears = smooth_step(_sampled(from_ears, np.eye(4)), (EARS_MM[1], EARS_MM[0]))
+    return np.asarray(np.maximum(face, at_ears))
+
+
+def _around(region: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 in a region, and 0 far from it and at the border of the frame: displacements end there."""
+    far = distance_mm(region < 0.02, np.full(3, MM))
+    edge = np.ones(FRAME.shape, dtype=np.bool_)
+    edge[0], edge[-1], edge[:, 0], edge[:, :, 0], edge[:, :, -1] = (False,) * 5
+    return smooth_step(far, (20.0, 4.0)) * smooth_step(distance_mm(edge, np.full(3, MM)), (0.0, 12.0))
+
+
+def _brain_distance(anatomy: HeadAnatomy, to_scan: Affine) -> FloatVolume:
+    """Distance from the brain, on the frame, mm."""
+    return _sampled(Volume(anatomy.brain_distance_mm, anatomy.scan.affine), to_scan)

@@ -1,0 +1,99 @@
+"""Registration of two surfaces, given as signed distances on one grid, by a smooth displacement without folds.
+
+In each step, the points near the fixed surface ask to be moved along the gradient of the moving distance by what they are
+off; Gaussians spread the wishes over the space, wide ones first: what is deep below the surface follows smoothly, and
+less. A displacement that nearly folds is smoothed there.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface.spatial.types import Displacement, FloatVolume
+
+BAND_MM = 3.0
+"""Width of the band around the surface that drives the displacement."""
+DAMPING = 0.02
+"""Of the weight of a plane surface under the Gaussian: far from the surface, the displacement fades."""
+MOST_MM = 12.0
+"""Largest wish of a point in one step."""
+LEAST_RATIO = 0.2
+"""Ratio of volumes below which the displacement is smoothed."""
+REPAIRS = 30
+
+
+def register_shapes(
+    fixed: FloatVolume,
+    moving: FloatVolume,
+    mm: float,
+    *,
+    allowed: FloatVolume,
+    sigmas_mm: Sequence[float],
+) -> Displacement:
+    """Find the displacement u with ``moving(x + u(x)) = fixed(x)`` at the fixed surface.
+
+    Parameters
+    ----------
+    fixed, moving
+        Signed distances, positive inside, mm; same shape.
+    mm
+        Voxel edge length.
+    allowed
+        The displacement is multiplied by it, 0 to 1: where it is 0 nothing moves.
+    sigmas_mm
+        Standard deviation of the Gaussian of each step.
+
+    Returns
+    -------
+    numpy.ndarray
+        In voxel axes, mm, shape (x, y, z, 3); `volume_ratio` of it is positive everywhere.
+    """
+    axes = np.indices(fixed.shape, dtype=np.float32)
+    slopes = np.stack(np.gradient(moving, mm)).astype(np.float32)
+    slopes /= np.maximum(np.linalg.norm(slopes, axis=0), 0.5)
+    band = allowed * np.exp(-np.square(fixed / np.float32(BAND_MM)))
+    shift = np.zeros((3, *fixed.shape), dtype=np.float32)
+    for sigma in sigmas_mm:
+        where = axes + allowed * shift / np.float32(mm)
+        off = np.clip(fixed - ndimage.map_coordinates(moving, where, order=1, mode="nearest"), -MOST_MM, MOST_MM)
+        weight = _smooth(band, sigma / mm)
+        floor = DAMPING * BAND_MM / sigma
+        for axis in range(3):
+            slope = ndimage.map_coordinates(slopes[axis], where, order=1, mode="nearest")
+            shift[axis] += _smooth(band * off * slope, sigma / mm) / (weight + np.float32(floor))
+    return unfolded(np.moveaxis(allowed * shift, 0, -1), mm)
+
+
+def _smooth(values: FloatVolume, sigma_vox: float) -> FloatVolume:
+    return ndimage.gaussian_filter(values, sigma_vox, truncate=3.0, mode="constant")
+
+
+def volume_ratio(displacement: Displacement, mm: float) -> FloatVolume:
+    """Jacobian determinant of ``x + u(x)``, shape (x, y, z): where it is above 0 nothing folds.
+
+    Parameters
+    ----------
+    displacement
+        In voxel axes, mm, shape (x, y, z, 3).
+    mm
+        Voxel edge length.
+    """
+    rows = [np.gradient(displacement[..., axis], mm) for axis in range(3)]
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    a, e, i = a + 1, e + 1, i + 1
+    return np.asarray(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g), dtype=np.float32)
+
+
+def unfolded(displacement: Displacement, mm: float) -> Displacement:
+    """Smooth a displacement where it squeezes space to less than `LEAST_RATIO`, until it does not."""
+    field = np.array(displacement, dtype=np.float32)
+    for _ in range(REPAIRS):
+        tight: NDArray[np.bool_] = volume_ratio(field, mm) < LEAST_RATIO
+        if not tight.any():
+            break
+        share = ndimage.gaussian_filter(ndimage.binary_dilation(tight, iterations=2).astype(np.float32), 1.0)
+        for axis in range(3):
+            field[..., axis] += share * (_smooth(field[..., axis], 1.0) - field[..., axis])
+    return field
