@@ -17,6 +17,8 @@ BAND_MM = 3.0
 """Width of the band around the surface that drives the displacement."""
 DAMPING = 0.02
 """Of the weight of a plane surface under the Gaussian: far from the surface, the displacement fades."""
+WIDE = 2.5
+"""Gaussians this many voxels wide are applied on every second voxel."""
 MOST_MM = 12.0
 """Largest wish of a point in one step."""
 LEAST_RATIO = 0.2
@@ -50,20 +52,38 @@ def register_shapes(
     numpy.ndarray
         In voxel axes, mm, shape (x, y, z, 3); `volume_ratio` of it is positive everywhere.
     """
+    shift = np.zeros((3, *fixed.shape), dtype=np.float32)
+    wide = [sigma for sigma in sigmas_mm if sigma >= WIDE * mm]
+    if wide:
+        half = (slice(None, None, 2),) * 3
+        coarse = np.zeros((3, *fixed[half].shape), dtype=np.float32)
+        _moved_on(coarse, fixed[half], moving[half], 2 * mm, allowed[half], wide)
+        for axis in range(3):
+            shift[axis] = ndimage.affine_transform(coarse[axis], np.full(3, 0.5), 0.0, fixed.shape, order=1, mode="nearest")
+    _moved_on(shift, fixed, moving, mm, allowed, [sigma for sigma in sigmas_mm if sigma < WIDE * mm])
+    return unfolded(np.moveaxis(allowed * shift, 0, -1), mm)
+
+
+def _moved_on(
+    shift: NDArray[np.float32],
+    fixed: FloatVolume,
+    moving: FloatVolume,
+    mm: float,
+    allowed: FloatVolume,
+    sigmas_mm: Sequence[float],
+) -> None:
+    """Go on with a displacement before it is limited, mm, shape (3, x, y, z), in place."""
     axes = np.indices(fixed.shape, dtype=np.float32)
     slopes = np.stack(np.gradient(moving, mm)).astype(np.float32)
     slopes /= np.maximum(np.linalg.norm(slopes, axis=0), 0.5)
     band = allowed * np.exp(-np.square(fixed / np.float32(BAND_MM)))
-    shift = np.zeros((3, *fixed.shape), dtype=np.float32)
     for sigma in sigmas_mm:
         where = axes + allowed * shift / np.float32(mm)
         off = np.clip(fixed - ndimage.map_coordinates(moving, where, order=1, mode="nearest"), -MOST_MM, MOST_MM)
-        weight = _smooth(band, sigma / mm)
-        floor = DAMPING * BAND_MM / sigma
+        weight = _smooth(band, sigma / mm) + np.float32(DAMPING * BAND_MM / sigma)
         for axis in range(3):
             slope = ndimage.map_coordinates(slopes[axis], where, order=1, mode="nearest")
-            shift[axis] += _smooth(band * off * slope, sigma / mm) / (weight + np.float32(floor))
-    return unfolded(np.moveaxis(allowed * shift, 0, -1), mm)
+            shift[axis] += _smooth(band * off * slope, sigma / mm) / weight
 
 
 def _smooth(values: FloatVolume, sigma_vox: float) -> FloatVolume:
