@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from efface.anatomy.skin import GRID_MM, smoothed
 from efface.spatial.affine import invert
 from efface.spatial.masks import distance_mm, largest_component
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
@@ -49,13 +48,13 @@ def signed_mm(inside: BoolVolume, mm: float) -> NDArray[np.float64]:
     return np.asarray(signed - np.sign(signed) * mm / 2, dtype=np.float64)
 
 
-def skin_distance(volume: Volume, threshold: float, grid: Grid, to_volume: Affine) -> FloatVolume:
+def skin_distance(smooth: Volume, threshold: float, grid: Grid, to_volume: Affine) -> FloatVolume:
     """Signed distance to the skin of a scan on a grid of cubic voxels, positive inside the head, mm.
 
     Parameters
     ----------
-    volume
-        A head with dark air at 0.
+    smooth
+        A head with dark air at 0, as `efface.anatomy.skin.smoothed` gives it.
     threshold
         Intensity at the skin, see `efface.anatomy.skin.skin_threshold`.
     grid
@@ -64,13 +63,12 @@ def skin_distance(volume: Volume, threshold: float, grid: Grid, to_volume: Affin
         Grid mm to scan mm, rigid, shape (4, 4).
     """
     mm = float(grid.spacing_mm[0])
-    fine = smoothed(volume, GRID_MM)
-    matrix = invert(fine.affine) @ to_volume @ grid.affine
-    values = ndimage.affine_transform(fine.data, matrix[:3, :3], matrix[:3, 3], grid.shape, order=1, mode="nearest")
+    matrix = invert(smooth.affine) @ to_volume @ grid.affine
+    values = ndimage.affine_transform(smooth.data, matrix[:3, :3], matrix[:3, 3], grid.shape, order=1, mode="nearest")
     above = values.astype(np.float32) - np.float32(threshold)
     signed = signed_mm(outer(above >= 0, mm), mm)
     slope = np.linalg.norm(np.gradient(above, mm), axis=0)
     exact = above / np.maximum(slope, 1e-3 * threshold)
     near = (np.abs(signed) < NEAR_VOX * mm) & (np.sign(exact) == np.sign(signed))
     signed[near] = np.clip(exact[near], signed[near] - mm, signed[near] + mm)
-    return ndimage.gaussian_filter(signed.astype(np.float32), SMOOTHING_VOX)
+    return np.asarray(ndimage.gaussian_filter(signed.astype(np.float32), SMOOTHING_VOX), dtype=np.float32)

@@ -13,15 +13,16 @@ from scipy import ndimage
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
 from efface.defacing.method import DefacingMethod
-from efface.defacing.reshape_target import FRAME, MM, Shapes, find_shapes
+from efface.defacing.reshape_checks import refuse_misfit, refuse_unsafe
+from efface.defacing.reshape_target import Shapes, find_shapes
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.boxes import Box, box_corners, covering_box
 from efface.spatial.shape_registration import register_shapes
 from efface.spatial.types import BoolVolume, Displacement, FloatVolume
 
-TAPER_MM = 14.0
+TAPER_MM = 8.0
 """From the margin around the brain, displacements grow to their full size over this distance."""
-SIGMAS_MM = (18.0,) * 4 + (12.0,) * 4 + (8.0,) * 4 + (5.0,) * 5 + (3.0,) * 5
+SIGMAS_MM = (10.0,) * 5 + (7.0,) * 4 + (5.0,) * 4 + (3.0,) * 3 + (2.0,) * 2
 """Gaussians of the steps of the registration: stiff first."""
 STILL_MM = 0.01
 """Less than this is no displacement."""
@@ -60,11 +61,31 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
         Of the scan; brain mask and registration to the average head are used.
     params
         See `Params`.
+
+    Raises
+    ------
+    RegistrationError
+        If the average head was not found in the scan, or the face cannot be moved to the average one.
+    AnatomyError
+        If the face is cut by the border of the image, or was removed before.
     """
     shapes = find_shapes(anatomy, params.strength, (params.margin_mm, params.margin_mm + TAPER_MM))
-    displacement = register_shapes(shapes.wanted, shapes.own, MM, allowed=shapes.allowed, sigmas_mm=SIGMAS_MM)
+    refuse_unsafe(anatomy, shapes)
+    if params.strength == 0:
+        return _unchanged(anatomy, params)
+    mm = float(shapes.grid.spacing_mm[0])
+    displacement = register_shapes(shapes.wanted, shapes.own, mm, allowed=shapes.allowed, sigmas_mm=SIGMAS_MM)
+    refuse_misfit(shapes, displacement)
     mask, values = pulled_back(anatomy, shapes, displacement, params.margin_mm)
     return Edit(mask, values, "reshape", params=asdict(params))
+
+
+def _unchanged(anatomy: HeadAnatomy, params: Params) -> Edit:
+    """An edit that leaves everything as it is: one voxel of air with its own value."""
+    mask = np.zeros(anatomy.scan.shape, dtype=np.bool_)
+    mask.flat[np.argmax(np.where(anatomy.head, -1, anatomy.brain_distance_mm))] = True
+    warnings = ("the strength is 0: nothing was changed, the face is all there",)
+    return Edit(mask, anatomy.scan.data[mask], "reshape", params=asdict(params), warnings=warnings)
 
 
 def pulled_back(
@@ -72,8 +93,8 @@ def pulled_back(
 ) -> tuple[BoolVolume, FloatVolume]:
     """The voxels of the scan that move, shape of the scan, and their new values, in the order of the mask."""
     scan = anatomy.scan
-    at = _box_of(displacement, shapes.to_scan, anatomy)
-    to_frame = invert(FRAME.affine) @ invert(shapes.to_scan) @ scan.grid.cropped(at).affine
+    at = _box_of(displacement, shapes, anatomy)
+    to_frame = invert(shapes.grid.affine) @ invert(shapes.to_scan) @ scan.grid.cropped(at).affine
     shape = scan.grid.cropped(at).shape
     own = [
         ndimage.affine_transform(displacement[..., a], to_frame[:3, :3], to_frame[:3, 3], shape, order=1)
@@ -97,14 +118,15 @@ def pulled_back(
     return mask, values
 
 
-def _box_of(displacement: Displacement, to_scan: NDArray[np.float64], anatomy: HeadAnatomy) -> Box:
+def _box_of(displacement: Displacement, shapes: Shapes, anatomy: HeadAnatomy) -> Box:
     """The part of the scan in which something moves."""
     index = np.argwhere(np.abs(displacement).max(axis=-1) > STILL_MM)
     if not len(index):
         return (slice(0, 1),) * 3
-    corners = apply_affine(FRAME.affine, box_corners(index.min(axis=0), index.max(axis=0)))
-    in_scan = apply_affine(invert(anatomy.scan.affine) @ to_scan, corners)
-    return covering_box(in_scan, anatomy.scan.shape, room_vox=2 * MM / anatomy.scan.spacing_mm, at_least=1)
+    corners = apply_affine(shapes.grid.affine, box_corners(index.min(axis=0), index.max(axis=0)))
+    in_scan = apply_affine(invert(anatomy.scan.affine) @ shapes.to_scan, corners)
+    room_vox = 2 * shapes.grid.spacing_mm / anatomy.scan.spacing_mm
+    return covering_box(in_scan, anatomy.scan.shape, room_vox=room_vox, at_least=1)
 
 
 def _sampled(data: FloatVolume, source: NDArray[np.float64]) -> NDArray[np.float32]:

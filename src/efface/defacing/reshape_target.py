@@ -9,45 +9,51 @@ from scipy import ndimage
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.head_shape import skin_distance
-from efface.anatomy.skin import skin_threshold
+from efface.anatomy.skin import GRID_MM, skin_threshold, smoothed
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.masks import distance_mm
+from efface.spatial.shape_registration import gradient
 from efface.spatial.types import Affine, FloatVolume, Grid, Volume
 
-MM = 2.0
-FRAME = Grid((93, 92, 113), np.array([[MM, 0, 0, -92], [0, MM, 0, -44], [0, 0, MM, -174], [0, 0, 0, 1.0]]))
+FRAME = Grid((93, 92, 113), np.array([[2.0, 0, 0, -92], [0, 2.0, 0, -44], [0, 0, 2.0, -174], [0, 0, 0, 1.0]]))
 """Average-head mm, laid over the head without stretching it: everybody's face gets the same size."""
-FACE_Y, FACE_TOP, FACE_BOTTOM = (0.0, 35.0), (20.0, 55.0), (-165.0, -140.0)
+FACE_Y, FACE_TOP, FACE_BOTTOM = (-5.0, 20.0), (45.0, 75.0), (-165.0, -140.0)
 """Frame mm over which the wanted shape turns into the person's: behind, above and below the face."""
-OWN_SIZE_Y, OWN_SIZE_Z = (25.0, 60.0), (-15.0, 20.0)
+OWN_SIZE_Y, OWN_SIZE_Z = (0.0, 28.0), (0.0, 40.0)
 """Frame mm over which the wanted shape turns from everybody's size into the person's, towards ears and forehead."""
 EARS_MM = (4.0, 14.0)
 """From ears, the wanted shape turns into the person's over these distances."""
 CORE_X_MM, CORE_Y_MM, CORE_Z_MM = 60.0, 45.0, (-112.0, -15.0)
 """The face: frame mm to both sides, in front of, and between."""
+STILL_Y = (-10.0, 5.0)
+"""Frame y up to which nothing moves but the ears, mm, and from which all may."""
 POSE_STEPS, ROBUST_MM = 12, 4.0
 """Of the rigid fit of the face to the wanted one; points that are off by more count less."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shapes:
-    """The two shapes, on `FRAME`.
+    """The two shapes.
 
     Attributes
     ----------
+    grid
+        `FRAME`, on which they are.
     to_scan
         Frame mm to scan mm, rigid, shape (4, 4).
-    own, wanted
-        Signed distance to the person's skin and to the wanted skin, positive inside, mm.
+    own, average, wanted
+        Signed distance to the person's skin, to the average one, and to the wanted one, positive inside, mm.
     allowed
         Share of a displacement that is applied, 0 to 1: 0 near the brain and behind the face.
     threshold
         Intensity at the skin.
     """
 
+    grid: Grid
     to_scan: Affine
     own: FloatVolume
+    average: FloatVolume
     wanted: FloatVolume
     allowed: FloatVolume
     threshold: float
@@ -82,15 +88,15 @@ def find_shapes(anatomy: HeadAnatomy, strength: float, clear_mm: tuple[float, fl
     RegistrationError
         If the average head was not found in the scan.
     """
-    threshold = skin_threshold(anatomy.image)
-    start = rigid_part(anatomy.average_to_scan)
-    average = _sampled(templates.prior("face_shape"), np.eye(4))
-    to_scan = start @ _face_pose(skin_distance(anatomy.image, threshold, FRAME, start), average)
-    own = skin_distance(anatomy.image, threshold, FRAME, to_scan)
-    region = _region()
-    wanted = own + np.float32(strength) * region * (_wanted(invert(anatomy.average_to_scan) @ to_scan) - own)
-    allowed = smooth_step(_brain_distance(anatomy, to_scan), clear_mm) * _around(region)
-    return Shapes(to_scan, own, wanted.astype(np.float32), allowed.astype(np.float32), threshold)
+    threshold, smooth = skin_threshold(anatomy.image), smoothed(anatomy.image, GRID_MM)
+    to_scan = face_pose(smooth, threshold, anatomy.average_to_scan)
+    own = skin_distance(smooth, threshold, FRAME, to_scan)
+    face, at_ears = _region()
+    region = np.maximum(face, at_ears)
+    average = _average(invert(anatomy.average_to_scan) @ to_scan)
+    wanted = own + strength * region * (average - own)
+    allowed = smooth_step(_brain_distance(anatomy, to_scan), clear_mm) * _free(region, at_ears)
+    return Shapes(FRAME, to_scan, own, average, wanted.astype(np.float32), allowed.astype(np.float32), threshold)
 
 
 def rigid_part(matrix: Affine) -> Affine:
@@ -109,17 +115,37 @@ def core(y_from: float = CORE_Y_MM) -> NDArray[np.bool_]:
     return np.asarray((np.abs(x) < CORE_X_MM) & (y > y_from) & (z > CORE_Z_MM[0]) & (z < CORE_Z_MM[1]))
 
 
-def _face_pose(own: FloatVolume, average: FloatVolume) -> Affine:
+def face_pose(smooth: Volume, threshold: float, average_to_scan: Affine) -> Affine:
+    """Where the average face fits that of a scan best without being stretched: rigid, frame mm to scan mm.
+
+    Parameters
+    ----------
+    smooth, threshold
+        As `skin_distance` wants them.
+    average_to_scan
+        Where the search starts.
+    """
+    start = rigid_part(average_to_scan)
+    return start @ _fitted(skin_distance(smooth, threshold, FRAME, start), average_shape())
+
+
+def average_shape() -> FloatVolume:
+    """Signed distance to the average skin, in everybody's size, on the frame, mm."""
+    return _sampled(templates.prior("face_shape"), np.eye(4))
+
+
+def _fitted(own: FloatVolume, average: FloatVolume) -> Affine:
     """Rigid, frame mm to frame mm: moves the average face onto the person's, by what is off along the slopes."""
-    points = np.argwhere((np.abs(average) < MM / 2) & core())[::3]
-    mm = apply_affine(FRAME.affine, points)
-    slopes = np.stack(np.gradient(own, MM))
+    mm = float(FRAME.spacing_mm[0])
+    index = np.argwhere((np.abs(average) < mm / 2) & core())[::3]
+    points = apply_affine(FRAME.affine, index)
+    slopes = gradient(own, mm)
     pose = np.eye(4)
     for _ in range(POSE_STEPS):
-        moved = apply_affine(pose, mm)
-        index = apply_affine(invert(FRAME.affine), moved).T
-        off = ndimage.map_coordinates(own, index, order=1, mode="nearest")
-        slope = np.stack([ndimage.map_coordinates(s, index, order=1, mode="nearest") for s in slopes], axis=1)
+        moved = apply_affine(pose, points)
+        where = apply_affine(invert(FRAME.affine), moved).T
+        off = ndimage.map_coordinates(own, where, order=1, mode="nearest")
+        slope = np.stack([ndimage.map_coordinates(s, where, order=1, mode="nearest") for s in slopes], axis=1)
         weight = 1 / (1 + np.square(off / ROBUST_MM))
         centre = moved.mean(axis=0)
         rows = np.hstack([np.cross(moved - centre, slope), slope])
@@ -141,7 +167,7 @@ def _small_motion(turn_and_move: NDArray[np.float64], centre: NDArray[np.float64
     return matrix
 
 
-def _wanted(to_average: Affine) -> FloatVolume:
+def _average(to_average: Affine) -> FloatVolume:
     """The average shape: in the face in everybody's size, at ears and forehead in that of the person's head."""
     x, y, z = frame_mm()
     common = smooth_step(y, OWN_SIZE_Y) * smooth_step(z, (OWN_SIZE_Z[1], OWN_SIZE_Z[0]))
@@ -162,23 +188,25 @@ def _sampled(volume: Volume, to_volume: Affine, mode: str = "nearest") -> FloatV
     return np.asarray(values, dtype=np.float32)
 
 
-def _region() -> NDArray[np.float64]:
-    """Where the wanted shape is the average one, 0 to 1: the face with the neck below it, and the ears."""
+def _region() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the wanted shape is the average one, 0 to 1: the face with the neck below it; and the ears."""
     x, y, z = frame_mm()
     face = smooth_step(y, FACE_Y) * smooth_step(z, (FACE_TOP[1], FACE_TOP[0])) * smooth_step(z, FACE_BOTTOM)
     features = templates.prior("features")
     ears = features.data == FEATURE_LABELS["ears"]
     from_ears = Volume(distance_mm(~ears, features.grid.spacing_mm).astype(np.float32), features.affine)
     at_ears = smooth_step(_sampled(from_ears, np.eye(4)), (EARS_MM[1], EARS_MM[0]))
-    return np.asarray(np.maximum(face, at_ears))
+    return np.broadcast_to(face + 0 * x, FRAME.shape), at_ears
 
 
-def _around(region: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 in a region, and 0 far from it and at the border of the frame: displacements end there."""
-    far = distance_mm(region < 0.02, np.full(3, MM))
+def _free(region: NDArray[np.float64], at_ears: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 in a region, and 0 far from it, behind the face and at the border of the frame: displacements end there."""
+    _, y, _ = frame_mm()
+    far = distance_mm(region < 0.02, FRAME.spacing_mm)
     edge = np.ones(FRAME.shape, dtype=np.bool_)
     edge[0], edge[-1], edge[:, 0], edge[:, :, 0], edge[:, :, -1] = (False,) * 5
-    return smooth_step(far, (20.0, 4.0)) * smooth_step(distance_mm(edge, np.full(3, MM)), (0.0, 12.0))
+    inside = smooth_step(distance_mm(edge, FRAME.spacing_mm), (0.0, 12.0))
+    return smooth_step(far, (20.0, 4.0)) * inside * np.maximum(smooth_step(y, STILL_Y), at_ears)
 
 
 def _brain_distance(anatomy: HeadAnatomy, to_scan: Affine) -> FloatVolume:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from efface.spatial.masks import box_of
 from efface.spatial.types import Displacement, FloatVolume
 
 BAND_MM = 3.0
 """Width of the band around the surface that drives the displacement."""
-DAMPING = 0.02
+DAMPING = 0.06
 """Of the weight of a plane surface under the Gaussian: far from the surface, the displacement fades."""
 WIDE = 2.5
 """Gaussians this many voxels wide are applied on every second voxel."""
@@ -74,7 +75,7 @@ def _moved_on(
 ) -> None:
     """Go on with a displacement before it is limited, mm, shape (3, x, y, z), in place."""
     axes = np.indices(fixed.shape, dtype=np.float32)
-    slopes = np.stack(np.gradient(moving, mm)).astype(np.float32)
+    slopes = gradient(moving, mm)
     slopes /= np.maximum(np.linalg.norm(slopes, axis=0), 0.5)
     band = allowed * np.exp(-np.square(fixed / np.float32(BAND_MM)))
     for sigma in sigmas_mm:
@@ -87,7 +88,15 @@ def _moved_on(
 
 
 def _smooth(values: FloatVolume, sigma_vox: float) -> FloatVolume:
-    return ndimage.gaussian_filter(values, sigma_vox, truncate=3.0, mode="constant")
+    return np.asarray(ndimage.gaussian_filter(values, sigma_vox, truncate=3.0, mode="nearest"), dtype=np.float32)
+
+
+def gradient(values: FloatVolume, mm: float) -> NDArray[np.float32]:
+    """Slopes along the axes of a volume of cubic voxels, per mm, shape (3, x, y, z)."""
+    slopes = np.empty((3, *values.shape), dtype=np.float32)
+    for axis in range(3):
+        slopes[axis] = np.gradient(values, mm, axis=axis)
+    return slopes
 
 
 def volume_ratio(displacement: Displacement, mm: float) -> FloatVolume:
@@ -109,11 +118,14 @@ def volume_ratio(displacement: Displacement, mm: float) -> FloatVolume:
 def unfolded(displacement: Displacement, mm: float) -> Displacement:
     """Smooth a displacement where it squeezes space to less than `LEAST_RATIO`, until it does not."""
     field = np.array(displacement, dtype=np.float32)
-    for _ in range(REPAIRS):
+    for repair in range(REPAIRS):
         tight: NDArray[np.bool_] = volume_ratio(field, mm) < LEAST_RATIO
         if not tight.any():
             break
+        sigma = 1.0 + 0.1 * repair
         share = ndimage.gaussian_filter(ndimage.binary_dilation(tight, iterations=2).astype(np.float32), 1.0)
+        at = box_of(share > 0, round(3 * sigma) + 1)
         for axis in range(3):
-            field[..., axis] += share * (_smooth(field[..., axis], 1.0) - field[..., axis])
+            part = field[..., axis][at]
+            part += share[at] * (_smooth(part, sigma) - part)
     return field
