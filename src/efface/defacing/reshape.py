@@ -73,11 +73,16 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     refuse_unsafe(anatomy, shapes)
     if params.strength == 0:
         return _unchanged(anatomy, params)
-    mm = float(shapes.grid.spacing_mm[0])
-    displacement = register_shapes(shapes.wanted, shapes.own, mm, allowed=shapes.allowed, sigmas_mm=SIGMAS_MM)
+    displacement = fitted(shapes)
     refuse_misfit(shapes, displacement)
     mask, values = pulled_back(anatomy, shapes, displacement, params.margin_mm)
     return Edit(mask, values, "reshape", params=asdict(params))
+
+
+def fitted(shapes: Shapes) -> Displacement:
+    """The displacement that moves the wanted skin onto the person's, so that the scan is pulled back by it; frame axes."""
+    mm = float(shapes.grid.spacing_mm[0])
+    return register_shapes(shapes.wanted, shapes.own, mm, allowed=shapes.allowed, sigmas_mm=SIGMAS_MM)
 
 
 def _unchanged(anatomy: HeadAnatomy, params: Params) -> Edit:
