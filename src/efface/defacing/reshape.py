@@ -80,7 +80,7 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
 
 
 def fitted(shapes: Shapes) -> Displacement:
-    """The displacement that moves the wanted skin onto the person's, so that the scan is pulled back by it; frame axes."""
+    """The displacement by which the scan is pulled back: from the wanted skin to the person's, along the frame's axes."""
     mm = float(shapes.grid.spacing_mm[0])
     return register_shapes(shapes.wanted, shapes.own, mm, allowed=shapes.allowed, sigmas_mm=SIGMAS_MM)
 
@@ -161,4 +161,6 @@ METHOD = DefacingMethod(
     params=Params,
     plan=plan,
     external_note="a method of our own: there is no other program",
+    carries_over=False,
+    most_wrapped_ml=30.0,
 )

@@ -18,12 +18,14 @@ from efface.spatial.types import Affine, FloatVolume, Grid, Volume
 
 FRAME = Grid((93, 92, 113), np.array([[2.0, 0, 0, -92], [0, 2.0, 0, -44], [0, 0, 2.0, -174], [0, 0, 0, 1.0]]))
 """Average-head mm, laid over the head without stretching it: everybody's face gets the same size."""
-FACE_Y, FACE_TOP, FACE_BOTTOM = (-5.0, 20.0), (45.0, 75.0), (-165.0, -140.0)
+FACE_Y, FACE_TOP, FACE_BOTTOM = (-5.0, 20.0), (35.0, 70.0), (-165.0, -140.0)
 """Frame mm over which the wanted shape turns into the person's: behind, above and below the face."""
-OWN_SIZE_Y, OWN_SIZE_Z = (0.0, 28.0), (0.0, 40.0)
+OWN_SIZE_Y, OWN_SIZE_Z = (0.0, 28.0), (-8.0, 30.0)
 """Frame mm over which the wanted shape turns from everybody's size into the person's, towards ears and forehead."""
 EARS_MM = (4.0, 14.0)
 """From ears, the wanted shape turns into the person's over these distances."""
+EARS_BLUR_MM = 5.0
+"""Ears are thin and folded: their shapes are compared after smoothing by so much, and they move as a whole."""
 CORE_X_MM, CORE_Y_MM, CORE_Z_MM = 60.0, 45.0, (-112.0, -15.0)
 """The face: frame mm to both sides, in front of, and between."""
 STILL_Y = (-10.0, 5.0)
@@ -90,10 +92,10 @@ def find_shapes(anatomy: HeadAnatomy, strength: float, clear_mm: tuple[float, fl
     """
     threshold, smooth = skin_threshold(anatomy.image), smoothed(anatomy.image, GRID_MM)
     to_scan = face_pose(smooth, threshold, anatomy.average_to_scan)
-    own = skin_distance(smooth, threshold, FRAME, to_scan)
     face, at_ears = _region()
+    own = _blurred(skin_distance(smooth, threshold, FRAME, to_scan), at_ears)
     region = np.maximum(face, at_ears)
-    average = _average(invert(anatomy.average_to_scan) @ to_scan)
+    average = _blurred(_average(invert(anatomy.average_to_scan) @ to_scan), at_ears)
     wanted = own + strength * region * (average - own)
     allowed = smooth_step(_brain_distance(anatomy, to_scan), clear_mm) * _free(region, at_ears)
     return Shapes(FRAME, to_scan, own, average, wanted.astype(np.float32), allowed.astype(np.float32), threshold)
@@ -169,14 +171,13 @@ def _small_motion(turn_and_move: NDArray[np.float64], centre: NDArray[np.float64
 
 def _average(to_average: Affine) -> FloatVolume:
     """The average shape: in the face in everybody's size, at ears and forehead in that of the person's head."""
-    x, y, z = frame_mm()
+    _, y, z = frame_mm()
     common = smooth_step(y, OWN_SIZE_Y) * smooth_step(z, (OWN_SIZE_Z[1], OWN_SIZE_Z[0]))
     own_size = to_average @ FRAME.affine
     shape = templates.prior("face_shape")
     index = np.stack(np.broadcast_arrays(*np.ogrid[tuple(slice(n) for n in FRAME.shape)]), axis=-1)
-    points = common[..., None] * apply_affine(FRAME.affine, index) + (1 - common)[..., None] * apply_affine(
-        own_size, index
-    )
+    share = common[..., None]
+    points = share * apply_affine(FRAME.affine, index) + (1 - share) * apply_affine(own_size, index)
     where = np.moveaxis(apply_affine(invert(shape.affine), points), -1, 0)
     return np.asarray(ndimage.map_coordinates(shape.data, where, order=1, mode="nearest"), dtype=np.float32)
 
@@ -190,13 +191,19 @@ def _sampled(volume: Volume, to_volume: Affine, mode: str = "nearest") -> FloatV
 
 def _region() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the wanted shape is the average one, 0 to 1: the face with the neck below it; and the ears."""
-    x, y, z = frame_mm()
+    _, y, z = frame_mm()
     face = smooth_step(y, FACE_Y) * smooth_step(z, (FACE_TOP[1], FACE_TOP[0])) * smooth_step(z, FACE_BOTTOM)
     features = templates.prior("features")
     ears = features.data == FEATURE_LABELS["ears"]
     from_ears = Volume(distance_mm(~ears, features.grid.spacing_mm).astype(np.float32), features.affine)
     at_ears = smooth_step(_sampled(from_ears, np.eye(4)), (EARS_MM[1], EARS_MM[0]))
-    return np.broadcast_to(face + 0 * x, FRAME.shape), at_ears
+    return np.broadcast_to(face, FRAME.shape), at_ears
+
+
+def _blurred(signed: FloatVolume, where: NDArray[np.float64]) -> FloatVolume:
+    """A signed distance that is smoothed in a part of the frame."""
+    blurred = ndimage.gaussian_filter(signed, EARS_BLUR_MM / FRAME.spacing_mm)
+    return np.asarray(signed + where * (blurred - signed), dtype=np.float32)
 
 
 def _free(region: NDArray[np.float64], at_ears: NDArray[np.float64]) -> NDArray[np.float64]:

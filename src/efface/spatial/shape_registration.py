@@ -1,8 +1,8 @@
 """Registration of two surfaces, given as signed distances on one grid, by a smooth displacement without folds.
 
-In each step, the points near the fixed surface ask to be moved along the gradient of the moving distance by what they are
-off; Gaussians spread the wishes over the space, wide ones first: what is deep below the surface follows smoothly, and
-less. A displacement that nearly folds is smoothed there.
+In each step, the points near the fixed surface ask to be moved along the gradient of the moving distance by what they
+are off; Gaussians spread the wishes over the space, wide ones first: what is deep below the surface follows smoothly,
+and less. A displacement that nearly folds is smoothed there.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,9 @@ def register_shapes(
         coarse = np.zeros((3, *fixed[half].shape), dtype=np.float32)
         _moved_on(coarse, fixed[half], moving[half], 2 * mm, allowed[half], wide)
         for axis in range(3):
-            shift[axis] = ndimage.affine_transform(coarse[axis], np.full(3, 0.5), 0.0, fixed.shape, order=1, mode="nearest")
+            shift[axis] = ndimage.affine_transform(
+                coarse[axis], np.full(3, 0.5), 0.0, fixed.shape, order=1, mode="nearest"
+            )
     _moved_on(shift, fixed, moving, mm, allowed, [sigma for sigma in sigmas_mm if sigma < WIDE * mm])
     return unfolded(np.moveaxis(allowed * shift, 0, -1), mm)
 

@@ -1,21 +1,25 @@
 """reshape on average heads under random deformations: another face for each seed, and a known target."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
 
 import average_head
 from efface import defacing
+from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.head_shape import skin_distance
 from efface.anatomy.skin import GRID_MM, skin_threshold, smoothed
 from efface.defacing import apply_edit, protected_region, reshape, reshape_checks, reshape_target
 from efface.defacing.reshape import Params
 from efface.errors import AnatomyError, RegistrationError
+from efface.io.scan import load_scan
 from efface.spatial.registration import AffineResult
 from efface.spatial.shape_registration import volume_ratio
 from efface.spatial.types import Volume
 
 MM = 3.0
+FRAME = reshape_target.FRAME
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,29 +66,36 @@ def off_average_mm(anatomy, data):
     pose = reshape_target.face_pose(smooth, threshold, anatomy.average_to_scan)
     own = skin_distance(smooth, threshold, reshape_target.FRAME, pose)
     at = (np.abs(reshape_target.average_shape()) < 2) & reshape_target.core()
-    return np.abs(own[at])
+    return own[at]
 
 
 # What changes
 
 
-def test_everybody_gets_the_average_face(anatomy, edit):
-    before = off_average_mm(anatomy, anatomy.scan.data)
-    after = off_average_mm(anatomy, apply_edit(anatomy.scan, edit).data)
-    assert np.median(before) > 1.2
-    assert np.median(after) < 0.6
-    assert np.percentile(after, 90) < 0.6 * np.percentile(before, 90)
+@pytest.fixture(scope="module")
+def reshaped():
+    """Two people at 2 mm, in the frame that is used, before and after."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reshape_target, "FRAME", FRAME)
+        pairs = []
+        for seed in (3, 8):
+            anatomy = person(seed, 2.0)
+            after = apply_edit(anatomy.scan, reshape.plan(anatomy, Params())).data
+            pairs.append([off_average_mm(anatomy, data) for data in (anatomy.scan.data, after)])
+    return pairs
 
 
-def test_two_people_look_alike_afterwards(anatomy, edit):
-    other = person(8)
-    pairs = [(anatomy, edit), (other, reshape.plan(other, Params()))]
-    before = [reshape_target.find_shapes(a, 1.0, (3.0, 11.0)).own for a, _ in pairs]
-    at = (np.abs(reshape_target.average_shape()) < 2) & reshape_target.core()
-    apart = np.abs(before[0] - before[1])[at]
-    left = [off_average_mm(a, apply_edit(a.scan, e).data) for a, e in pairs]
-    assert np.median(apart) > 1.5
-    assert max(np.median(off) for off in left) < 0.4 * np.median(apart)
+def test_everybody_gets_the_average_face(reshaped):
+    for before, after in reshaped:
+        assert np.median(np.abs(before)) > 1.2
+        assert np.median(np.abs(after)) < 0.3
+        assert np.percentile(np.abs(after), 90) < 0.8
+
+
+def test_two_people_look_alike_afterwards(reshaped):
+    (one, one_after), (other, other_after) = reshaped
+    assert np.median(np.abs(one - other)) > 1.2
+    assert np.median(np.abs(one_after - other_after)) < 0.3
 
 
 @pytest.mark.parametrize("margin_mm", [0.0, 3.0, 10.0])
@@ -112,7 +123,7 @@ def test_the_displacement_does_not_fold(shapes, displacement):
 
 def test_the_back_of_the_head_stays(anatomy, edit):
     back = anatomy.head.copy()
-    back[:, anatomy.scan.shape[1] * 2 // 5 :] = False
+    back[:, anatomy.scan.shape[1] // 4 :] = False
     assert back.sum() > 10_000
     assert not (edit.mask & back).any()
 
@@ -152,14 +163,14 @@ def test_a_strength_of_0_changes_nothing(anatomy):
 def test_a_higher_strength_goes_further(anatomy, edit):
     half = reshape.plan(anatomy, Params(strength=0.5))
     before, between, after = (
-        np.median(off_average_mm(anatomy, data))
+        np.median(np.abs(off_average_mm(anatomy, data)))
         for data in (
             anatomy.scan.data,
             apply_edit(anatomy.scan, half).data,
             apply_edit(anatomy.scan, edit).data,
         )
     )
-    assert before > 1.3 * between > 1.3 * 1.3 * after
+    assert before > 1.2 * between > 1.2 * 1.2 * after
 
 
 # The same for the same head
@@ -203,27 +214,22 @@ def test_a_face_that_is_gone_is_refused(anatomy):
 
 
 def test_a_face_that_is_cut_by_the_border_is_refused(anatomy):
-    import nibabel as nib
-
-    from efface.anatomy.head_anatomy import HeadAnatomy
-    from efface.io.scan import load_scan
-
     end = int((102.0 - anatomy.scan.affine[1, 3]) / anatomy.scan.affine[1, 1])
     cut = load_scan(nib.Nifti1Image(anatomy.scan.data[:, :end].astype(np.int16), anatomy.scan.affine))
     head = HeadAnatomy(cut, anatomy.brain[:, :end], registration=average_head.IN_PLACE)
-    with pytest.raises(AnatomyError, match="of the face lie at the border of the image; .*take --method pydeface"):
+    with pytest.raises(AnatomyError, match=r"of the face lie at the border of the image; .*take --method pydeface"):
         reshape.plan(head, Params())
 
 
 def test_a_fit_that_leaves_the_own_face_is_refused(shapes, displacement):
-    with pytest.raises(RegistrationError, match="mm off the average one .*take --method pydeface"):
+    with pytest.raises(RegistrationError, match=r"mm off the average one .*take --method pydeface"):
         reshape_checks.refuse_misfit(shapes, 0 * displacement)
 
 
 def test_a_displacement_that_folds_is_refused(shapes, displacement):
     torn = displacement.copy()
     torn[20, 20, 20] = 40.0
-    with pytest.raises(RegistrationError, match="folds .*take --method pydeface"):
+    with pytest.raises(RegistrationError, match=r"folds .*take --method pydeface"):
         reshape_checks.refuse_misfit(shapes, torn)
 
 
