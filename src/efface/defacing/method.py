@@ -141,3 +141,8 @@ class DefacingMethod:
     external_note: str = ""
     carries_over: bool = True
     most_wrapped_ml: float = math.inf
+
+    @property
+    def is_our_own(self) -> bool:
+        """Whether it is a method of efface itself, which no paper describes."""
+        return self.citation == "efface"

@@ -80,7 +80,7 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
 
 
 def fitted(shapes: Shapes) -> Displacement:
-    """The displacement by which the scan is pulled back: from the wanted skin to the person's, along the frame's axes."""
+    """The displacement by which the scan is pulled back, from the wanted skin to the person's; frame axes, mm."""
     mm = float(shapes.grid.spacing_mm[0])
     return register_shapes(shapes.wanted, shapes.own, mm, allowed=shapes.allowed, sigmas_mm=SIGMAS_MM)
 

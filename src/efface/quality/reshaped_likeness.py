@@ -1,7 +1,7 @@
 """Whether a face is the one that reshape gives to everybody: the average shape in everybody's size, with real tissue.
 
-Of a real face, the skin lies 0.9 to 1.8 mm from the average one where that fits best without being stretched (median), and
-2.2 to 6 mm in a tenth of the face. What reshape leaves lies on it.
+Of a real face, the skin lies 0.9 to 1.8 mm from the average one where that fits best without being stretched (median),
+and 2.2 to 6 mm in a tenth of the face. What reshape leaves lies on it.
 """
 
 from dataclasses import dataclass
