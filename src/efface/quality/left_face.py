@@ -3,8 +3,8 @@
 The head's pose is found, the relief of its front is laid over the average head's, and each part of a face - the eyes,
 the nose, the mouth - is looked for by a small network (`efface.quality.relief_network`). A face of which one part is
 left is a face. A face like the average one in shape, too smooth to be anybody's, is what mri_reface leaves; one that
-lies on the average shape with real tissue is what reshape leaves. What cannot be judged is said to be so: it is never called
-clean.
+lies on the average shape with real tissue is what reshape leaves. What cannot be judged is said to be so: it is never
+called clean.
 
 References
 ----------
