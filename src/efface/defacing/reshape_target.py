@@ -140,13 +140,13 @@ def _fitted(own: FloatVolume, average: FloatVolume) -> Affine:
     """Rigid, frame mm to frame mm: moves the average face onto the person's, by what is off along the slopes."""
     mm = float(FRAME.spacing_mm[0])
     index = np.argwhere((np.abs(average) < mm / 2) & core())[::3]
-    points = apply_affine(FRAME.affine, index)
+    points, expected = apply_affine(FRAME.affine, index), average[tuple(index.T)]
     slopes = gradient(own, mm)
     pose = np.eye(4)
     for _ in range(POSE_STEPS):
         moved = apply_affine(pose, points)
         where = apply_affine(invert(FRAME.affine), moved).T
-        off = ndimage.map_coordinates(own, where, order=1, mode="nearest")
+        off = ndimage.map_coordinates(own, where, order=1, mode="nearest") - expected
         slope = np.stack([ndimage.map_coordinates(s, where, order=1, mode="nearest") for s in slopes], axis=1)
         weight = 1 / (1 + np.square(off / ROBUST_MM))
         centre = moved.mean(axis=0)

@@ -62,8 +62,9 @@ def of(volume: Volume, average_to_scan: Affine, threshold: float) -> ReshapedLik
     frame = reshape_target.FRAME
     pose = reshape_target.face_pose(smooth, threshold, average_to_scan)
     own = skin_distance(smooth, threshold, frame, pose)
-    half = float(frame.spacing_mm[0]) / 2
-    off = np.abs(own[(np.abs(reshape_target.average_shape()) < half) & reshape_target.core()])
+    average = reshape_target.average_shape()
+    near = (np.abs(average) < float(frame.spacing_mm[0]) / 2) & reshape_target.core()
+    off = np.abs(own[near] - average[near])
     if off.size < LEAST_POINTS * (2.0 / float(frame.spacing_mm[0])) ** 2:
         return ReshapedLikeness(np.nan, np.nan)
     return ReshapedLikeness(float(np.median(off)), float(np.percentile(off, 90)))

@@ -65,8 +65,9 @@ def off_average_mm(anatomy, data):
     smooth, threshold = smoothed(Volume(data, anatomy.scan.affine), GRID_MM), skin_threshold(anatomy.image)
     pose = reshape_target.face_pose(smooth, threshold, anatomy.average_to_scan)
     own = skin_distance(smooth, threshold, reshape_target.FRAME, pose)
-    at = (np.abs(reshape_target.average_shape()) < 2) & reshape_target.core()
-    return own[at]
+    average = reshape_target.average_shape()
+    at = (np.abs(average) < 2) & reshape_target.core()
+    return own[at] - average[at]
 
 
 # What changes
