@@ -1,11 +1,11 @@
 """What reshape does to heads, and whether their faces can still be found: ``reshape.py BIDS_DIR [--out TABLE]``.
 
-Of every whole T1w head in BIDS_DIR: seconds after the anatomy, the smallest ratio of volumes of the displacement, how far the
-face is off the average one before and after, and the volumes of orbit, tongue, jaw and airway (simple shapes on the average
-head) after, relative to before. Then an attack by geometry: points of the skin that is left, from a pose of their own, are
-laid on the skin of every original by a rigid fit of points to surfaces that leaves out the worst 15%. Two regions: the face,
-and all that is seen from the front with the forehead. Two scores: the mean distance; and the same, normalised over all
-reshaped heads for each original, as someone can who has many.
+Of every whole T1w head in BIDS_DIR: seconds after the anatomy, the smallest ratio of volumes of the displacement, how far
+the face is off the average one before and after, and the volumes of orbit, tongue, jaw and airway (simple shapes on the
+average head) after, relative to before. Then an attack by geometry: points of the skin that is left, from a pose of
+their own, are laid on the skin of every original by a rigid fit of points to surfaces that leaves out the worst 15%. Two
+regions: the face, and all that is seen from the front with the forehead. Two scores: the mean distance; and the same,
+normalised over all reshaped heads for each original, as someone can who has many.
 """
 
 import argparse
@@ -124,9 +124,11 @@ def distance(points: np.ndarray, signed: np.ndarray, slopes: np.ndarray) -> floa
 def attack(probes: list[np.ndarray], gallery: list[np.ndarray], region: str) -> np.ndarray:
     """Distance of every probe from every original, shape (n, n)."""
     slopes = [gradient(signed, MM) for signed in gallery]
-    return np.array(
-        [[distance(skin_points(p, region), g, s) for g, s in zip(gallery, slopes, strict=True)] for p in probes]
-    )
+    table = np.empty((len(probes), len(gallery)))
+    for row, probe in zip(table, probes, strict=True):
+        points = skin_points(probe, region)
+        row[:] = [distance(points, skin, slope) for skin, slope in zip(gallery, slopes, strict=True)]
+    return table
 
 
 def described(distances: np.ndarray) -> str:
@@ -167,9 +169,8 @@ def main() -> None:
         for state in ("before", "after"):
             table = attack([getattr(one, state) for one in found.values()], gallery, region)
             normalised = (table - table.mean(axis=0)) / table.std(axis=0)
-            print(
-                f"{region}, {state}: {described(table)}; normalised over the cohort: {described(normalised)}", flush=True
-            )
+            print(f"{region}, {state}: {described(table)}", flush=True)
+            print(f"{region}, {state}, normalised over the cohort: {described(normalised)}", flush=True)
 
 
 if __name__ == "__main__":
