@@ -1,6 +1,6 @@
 """What reshape does to heads, and whether their faces can still be found: ``reshape.py BIDS_DIR [--out TABLE]``.
 
-Of every whole T1w head in BIDS_DIR: seconds after the anatomy, the smallest ratio of volumes of the displacement, how far
+Of every whole T1w head in BIDS_DIR: seconds after the anatomy, smallest ratio of volumes of the displacement, how far
 the face is off the average one before and after, and the volumes of orbit, tongue, jaw and airway (simple shapes on the
 average head) after, relative to before. Then an attack by geometry: points of the skin that is left, from a pose of
 their own, are laid on the skin of every original by a rigid fit of points to surfaces that leaves out the worst 15%. Two
