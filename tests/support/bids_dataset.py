@@ -64,4 +64,5 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
     monkeypatch.setattr("efface.anatomy.head_anatomy.missed_brain", lambda _seen, brain, _grid: brain & False)
     phantom.give_landmarks(monkeypatch)
     monkeypatch.setattr("efface.spatial.registration.register_deformable", phantom.no_warp)
+    phantom.simple_reshape(monkeypatch)
     return done

@@ -11,11 +11,11 @@ import pytest
 import phantom
 from efface import defacing
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.defacing import Edit, reshape, reshape_checks, reshape_target
+from efface.defacing import Edit
 from efface.io.scan import Scan, load_scan
 from efface.spatial import registration
 from efface.spatial.registration import AffineResult
-from efface.spatial.types import Affine, BoolVolume, Grid
+from efface.spatial.types import Affine, BoolVolume
 
 PARAMS: dict[str, dict[str, Any]] = {"quickshear": {"buffer": 2.0}}
 """The default buffer is in voxels, which are large in the phantom."""
@@ -47,12 +47,6 @@ def planned(anatomy: HeadAnatomy, method: str, *, protect_brain: bool = True, **
     return defacing.plan(anatomy, method, {**PARAMS.get(method, {}), **options}, protect_brain=protect_brain)
 
 
-def coarser(grid: Grid) -> Grid:
-    """A grid of every third voxel."""
-    x, y, z = (len(range(0, n, 3)) for n in grid.shape)
-    return Grid((x, y, z), grid.affine @ np.diag([3.0, 3.0, 3.0, 1.0]))
-
-
 @contextmanager
 def no_search() -> Iterator[None]:
     """Replace what is slow: refined and deformable registration, the landmark network, and fine voxels of reshape."""
@@ -60,10 +54,7 @@ def no_search() -> Iterator[None]:
         patch.setattr(registration, "refine_affine", lambda fixed, moving, initial: registered_at(initial))
         patch.setattr(registration, "register_deformable", phantom.no_warp)
         phantom.give_landmarks(patch)
-        patch.setattr(reshape_target, "FRAME", coarser(reshape_target.FRAME))
-        patch.setattr(reshape, "SIGMAS_MM", (18.0,) * 3 + (9.0,) * 3)
-        patch.setattr(reshape_checks, "MOST_HOLE", 0.2)  # the phantom's face is an ellipsoid
-        patch.setattr(reshape_checks, "MOST_OFF_MM", 4.0)
+        phantom.simple_reshape(patch)
         yield
 
 

@@ -28,10 +28,12 @@ EARS_BLUR_MM = 5.0
 """Ears are thin and folded: their shapes are compared after smoothing by so much, and they move as a whole."""
 CORE_X_MM, CORE_Y_MM, CORE_Z_MM = 60.0, 45.0, (-112.0, -15.0)
 """The face: frame mm to both sides, in front of, and between."""
-STILL_Y = (-10.0, 5.0)
+STILL_Y = (-8.0, 8.0)
 """Frame y up to which nothing moves but the ears, mm, and from which all may."""
 POSE_STEPS, ROBUST_MM = 12, 4.0
 """Of the rigid fit of the face to the wanted one; points that are off by more count less."""
+MOST_TURNED, MOST_MOVED_MM = 0.25, 20.0
+"""A fit that turns the face by more (radians), or moves it by more, went astray: the pose of the head is taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +156,9 @@ def _fitted(own: FloatVolume, average: FloatVolume) -> Affine:
         normal = (rows * weight[:, None]).T @ rows + 1e-3 * len(rows) * np.diag([100.0] * 3 + [1.0] * 3)
         turn_and_move = -np.linalg.solve(normal, (rows * weight[:, None]).T @ off)
         pose = _small_motion(turn_and_move, centre) @ pose
-    return pose
+    turned = np.arccos(np.clip((np.trace(pose[:3, :3]) - 1) / 2, -1, 1))
+    moved_mm = np.linalg.norm(apply_affine(pose, points).mean(axis=0) - points.mean(axis=0))
+    return pose if turned <= MOST_TURNED and moved_mm <= MOST_MOVED_MM else np.eye(4)
 
 
 def _small_motion(turn_and_move: NDArray[np.float64], centre: NDArray[np.float64]) -> Affine:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface.spatial.masks import box_of
-from efface.spatial.types import Displacement, FloatVolume
+from efface.spatial.types import BoolVolume, Displacement, FloatVolume
 
 BAND_MM = 3.0
 """Width of the band around the surface that drives the displacement."""
@@ -51,7 +51,8 @@ def register_shapes(
     Returns
     -------
     numpy.ndarray
-        In voxel axes, mm, shape (x, y, z, 3); `volume_ratio` of it is positive everywhere.
+        In voxel axes, mm, shape (x, y, z, 3); exactly 0 where `allowed` is. Look at its `volume_ratio`: it is positive
+        everywhere unless all repairs failed.
     """
     shift = np.zeros((3, *fixed.shape), dtype=np.float32)
     wide = [sigma for sigma in sigmas_mm if sigma >= WIDE * mm]
@@ -64,7 +65,7 @@ def register_shapes(
                 coarse[axis], np.full(3, 0.5), 0.0, fixed.shape, order=1, mode="nearest"
             )
     _moved_on(shift, fixed, moving, mm, allowed, [sigma for sigma in sigmas_mm if sigma < WIDE * mm])
-    return unfolded(np.moveaxis(allowed * shift, 0, -1), mm)
+    return unfolded(np.moveaxis(allowed * shift, 0, -1), mm, allowed > 0)
 
 
 def _moved_on(
@@ -117,8 +118,18 @@ def volume_ratio(displacement: Displacement, mm: float) -> FloatVolume:
     return np.asarray(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g), dtype=np.float32)
 
 
-def unfolded(displacement: Displacement, mm: float) -> Displacement:
-    """Smooth a displacement where it squeezes space to less than `LEAST_RATIO`, until it does not."""
+def unfolded(displacement: Displacement, mm: float, where: BoolVolume) -> Displacement:
+    """Smooth a displacement where it squeezes space to less than `LEAST_RATIO`, until it does not.
+
+    Parameters
+    ----------
+    displacement
+        In voxel axes, mm, shape (x, y, z, 3).
+    mm
+        Voxel edge length.
+    where
+        Only these voxels are changed, shape (x, y, z).
+    """
     field = np.array(displacement, dtype=np.float32)
     for repair in range(REPAIRS):
         tight: NDArray[np.bool_] = volume_ratio(field, mm) < LEAST_RATIO
@@ -126,6 +137,7 @@ def unfolded(displacement: Displacement, mm: float) -> Displacement:
             break
         sigma = 1.0 + 0.1 * repair
         share = ndimage.gaussian_filter(ndimage.binary_dilation(tight, iterations=2).astype(np.float32), 1.0)
+        share *= where
         at = box_of(share > 0, round(3 * sigma) + 1)
         for axis in range(3):
             part = field[..., axis][at]

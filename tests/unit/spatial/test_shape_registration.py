@@ -75,6 +75,6 @@ def test_folds_are_smoothed_out_and_the_rest_is_left():
     u = np.zeros((*SHAPE, 3), np.float32)
     u[20, 22, 24] = (9.0, -9.0, 9.0)
     assert volume_ratio(u, MM).min() < 0
-    mended = unfolded(u, MM)
+    mended = unfolded(u, MM, np.ones(SHAPE, bool))
     assert volume_ratio(mended, MM).min() >= LEAST_RATIO
     assert np.array_equal(mended[:8], u[:8])
