@@ -12,7 +12,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.quality.grid_matching import REAL_CHANGE
 from efface.quality.verdict import BrainEvidence, Point
 from efface.spatial.affine import apply_affine, invert
-from efface.spatial.masks import box_of, distance_mm, largest_component
+from efface.spatial.masks import box_of, connected_pieces, distance_mm, largest_component
 from efface.spatial.types import BoolVolume, FloatVolume
 
 EDGE_MM = 1.0
@@ -122,10 +122,8 @@ def brain_evidence(reference: BrainReference, after: FloatVolume, level: float, 
 
 def _pieces(mask: BoolVolume, voxel_ml: float) -> BoolVolume:
     """Connected pieces of at least `PIECE_ML`."""
-    labels, count = ndimage.label(mask)
-    large = np.bincount(labels.ravel(), minlength=count + 1) * voxel_ml >= PIECE_ML
-    large[0] = False
-    return np.asarray(large[labels], dtype=np.bool_)
+    labels, sizes = connected_pieces(mask)
+    return np.asarray((sizes * voxel_ml >= PIECE_ML)[labels], dtype=np.bool_)
 
 
 def _point(mm: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Point:

@@ -19,7 +19,7 @@ from efface.anatomy.templates import FEATURE_LABELS
 from efface.quality.verdict import FACE_FEATURES, VANISHED_MM, FaceEvidence, FeatureEvidence, Point
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.boxes import Box, box_corners, covering_box
-from efface.spatial.masks import box_of, largest_component
+from efface.spatial.masks import box_of, connected_pieces, largest_component
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Volume
 
 STEP_MM = 1.5
@@ -152,8 +152,7 @@ def sample_skin(anatomy: HeadAnatomy) -> FaceSkin:
     volume = _cropped(whole, box)
     grid = smoothed(volume, STEP_MM)
     head = grid.data >= threshold
-    labels, _ = ndimage.label(head, np.ones((3, 3, 3)))
-    sizes = np.bincount(labels.ravel())
+    labels, sizes = connected_pieces(head, corners=True)
     head &= sizes[labels] * STEP_MM**3 / 1000 >= SPECK_ML
     air = largest_component(np.asarray(~head))
     points = np.argwhere(head & ndimage.binary_dilation(air)).astype(np.float64)

@@ -2,20 +2,46 @@
 
 from typing import Any
 
+import cc3d
+import fill_voids
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from efface.spatial.types import BoolVolume
+from efface.spatial.types import BoolVolume, PieceNumbers
+
+
+def connected_pieces(mask: BoolVolume, *, corners: bool = False) -> tuple[PieceNumbers, NDArray[np.int64]]:
+    """Connected pieces of a mask, numbered from 1 on, and how many voxels each has.
+
+    Parameters
+    ----------
+    mask
+        Shape (x, y, z).
+    corners
+        Whether voxels that share an edge or a corner are neighbours too, or only those that share a face.
+
+    Returns
+    -------
+    labels, sizes
+        Number of each voxel's piece, 0 outside; ``sizes[number]``, with ``sizes[0]`` 0.
+    """
+    labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26 if corners else 6)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels, sizes
 
 
 def largest_component(mask: BoolVolume) -> BoolVolume:
     """The largest connected part of a mask (neighbours share a face); an empty mask stays empty."""
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    return np.asarray(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])), dtype=np.bool_)
+    labels, sizes = connected_pieces(mask)
+    return np.asarray(labels == np.argmax(sizes), dtype=np.bool_) if sizes.any() else mask
+
+
+def filled(mask: BoolVolume) -> BoolVolume:
+    """A mask, 2-D or 3-D, with its holes: what no path over faces joins with the border."""
+    return np.asarray(fill_voids.fill(np.ascontiguousarray(mask)), dtype=np.bool_)
 
 
 def box_of(mask: BoolVolume, room: int = 0) -> tuple[slice, ...]:
