@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import phantom
 from efface.quality import (
@@ -16,6 +17,7 @@ from efface.quality import (
 )
 from efface.segmentation.labels import Labels, Provenance
 from efface.spatial.registration import AffineResult
+from efface.study import Settings, Study
 
 SCANS = ("sub-01/ses-1", "sub-01/ses-2", "sub-02/ses-1")
 
@@ -65,3 +67,13 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
     phantom.give_landmarks(monkeypatch)
     monkeypatch.setattr("efface.spatial.registration.register_deformable", phantom.no_warp)
     return done
+
+
+def run_study(settings: Settings) -> None:
+    """Run a study to its tables with the stand-ins, in whatever process this is, and without worker processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch)
+        patch.setattr("efface.study.run._outcomes", lambda _executor, jobs: (job.run() for job in jobs))
+        study = Study(settings)
+        study.run()
+        study.tables()
