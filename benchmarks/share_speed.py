@@ -1,8 +1,8 @@
 """What `efface share` costs: one session of three images of 1 mm, a series of 300 volumes, and many sessions.
 
 Run: ``python benchmarks/share_speed.py [--sessions N] [--many-mm MM]``. The images are the average head of the package
-pydeface (1 mm): as it is, in another contrast, and in a third on another grid, moved. Prints wall seconds and peak memory
-of the largest worker; N sessions are compared with N times one session on one worker, in blocks of MM if asked.
+pydeface (1 mm): as it is, in another contrast, and in a third on another grid, moved. Prints wall seconds and the peak
+memory of the largest worker; N sessions are compared with N times one session on one worker, in blocks of MM if asked.
 """
 
 import argparse
