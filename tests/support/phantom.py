@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.landmarks import FacialLandmark
+from efface.anatomy.pose_network import PosePrediction
 from efface.io.scan import Scan
 from efface.spatial.resampling import Warp
 from efface.spatial.types import Affine, BoolVolume, Volume
@@ -205,6 +206,14 @@ def landmarks_of(scan: Scan) -> tuple[FacialLandmark, ...]:
 def give_landmarks(monkeypatch, of=landmarks_of) -> None:
     """Let every anatomy know its facial landmarks: those that `of` gives for its scan."""
     monkeypatch.setattr(HeadAnatomy, "landmarks", property(lambda anatomy: of(anatomy.scan)))
+
+
+def see_nothing(monkeypatch) -> None:
+    """Let the pose network see nothing in a phantom, which is like no head it was trained on: no brain is missed."""
+    nothing = PosePrediction(
+        np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), Volume(np.zeros((2, 2, 2), np.float32), np.eye(4))
+    )
+    monkeypatch.setattr("efface.anatomy.head_anatomy.predict", lambda _image: nothing)
 
 
 def no_warp(fixed: Volume, _moving: Volume, affine: Affine, **_options: object) -> Warp:

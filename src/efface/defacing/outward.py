@@ -59,7 +59,7 @@ class _Surroundings:
 
     removed: BoolVolume
     stays: BoolVolume
-    to_kept_mm: NDArray[np.float64]
+    to_kept_mm: FloatVolume
 
 
 def closed_outward(edit: Edit, anatomy: HeadAnatomy) -> Edit:
@@ -119,7 +119,7 @@ def _surroundings(
     kept = ndimage.gaussian_filter(np.where(mask, 0, data), SMOOTH_MM / spacing_mm) > threshold
     labels, sizes = connected_pieces(kept)
     kept &= (sizes * float(np.prod(spacing_mm)) / 1000 >= SPECK_ML)[labels]
-    to_kept_mm = distance_mm(~kept, spacing_mm) if kept.any() else np.full(mask.shape, np.inf)
+    to_kept_mm = distance_mm(~kept, spacing_mm) if kept.any() else np.full(mask.shape, np.inf, np.float32)
     # A rim of the head mask around the removed skin is thin: opening takes it away.
     inside = ndimage.binary_opening(head & ~mask) & (to_kept_mm <= INSIDE_MM)
     stays = inside | (to_kept_mm <= max(KEEP_MM, float(spacing_mm.max())))

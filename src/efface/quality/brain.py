@@ -59,7 +59,7 @@ class BrainReference:
         return np.pad(self.brain[box_of(self.brain)], 1)
 
     @functools.cached_property
-    def _all_depths_mm(self) -> NDArray[np.float64]:
+    def _all_depths_mm(self) -> FloatVolume:
         """Distance of each voxel of the brain's box from the nearest voxel outside the brain."""
         depth = distance_mm(self._padded, self.anatomy.scan.spacing_mm)
         return np.asarray(depth[1:-1, 1:-1, 1:-1])
