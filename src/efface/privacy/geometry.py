@@ -13,8 +13,8 @@ from efface.privacy.closest_fit import Target, misfit_mm
 from efface.privacy.placed_head import PlacedHead
 from efface.privacy.skin_points import Points, SkinPoints
 
-FACE_LOW_MM, FACE_HIGH_MM = (-70.0, 0.0, -130.0), (70.0, 150.0, 10.0)
-"""The face region, upright mm: from ear to ear, from the chin to above the brows."""
+FACE_LOW_MM, FACE_HIGH_MM = (-65.0, 0.0, -130.0), (65.0, 150.0, -15.0)
+"""The face region, upright mm: in front of the ears, from the chin to the brows; every method leaves the forehead."""
 NECK_MM = -90.0
 """Below this, upright mm, necks bend and fields of view end."""
 LEAST_POINTS = 150

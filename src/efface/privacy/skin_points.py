@@ -78,8 +78,7 @@ def find_skin(volume: Volume, upright_to_scan: Affine, threshold: float) -> Skin
     head = resample(fine, grid, upright_to_scan)
     head = np.where(_without_specks(head, threshold), head, np.float32(0))
     seen = _in_view(volume, grid, upright_to_scan)
-    slope = np.moveaxis(np.asarray(np.gradient(head), dtype=np.float32), 0, -1)
-    found = [_from_side(head, seen, slope, axis, forward, threshold) for axis, forward in _SIDES]
+    found = [_from_side(head, seen, axis, forward, threshold) for axis, forward in _SIDES]
     index, normals = (np.concatenate(parts) for parts in zip(*found, strict=True))
     front = np.zeros(len(index), dtype=np.bool_)
     front[: len(found[0][0])] = True
@@ -118,9 +117,7 @@ def _without_specks(data: FloatVolume, threshold: float) -> BoolVolume:
     return np.asarray(ndimage.binary_dilation(large[labels], np.ones((3, 3, 3))), dtype=np.bool_)
 
 
-def _from_side(
-    head: FloatVolume, seen: BoolVolume, slope: NDArray[np.float32], axis: int, forward: bool, threshold: float
-) -> tuple[Points, Points]:
+def _from_side(head: FloatVolume, seen: BoolVolume, axis: int, forward: bool, threshold: float) -> tuple[Points, Points]:
     """Where rays along an axis first meet tissue, in voxels of the grid, and the normals there; both shape (n, 3)."""
     turn = slice(None) if forward else slice(None, None, -1)
     values = np.moveaxis(head, axis, 2)[:, :, turn]
@@ -135,11 +132,21 @@ def _from_side(
     if not forward:
         depth = head.shape[axis] - 1 - depth
     index = np.insert(np.column_stack([i, j]).astype(np.float64), axis, depth, axis=1)
-    nearest = np.rint(index).astype(np.intp)
-    normals = -slope[nearest[:, 0], nearest[:, 1], nearest[:, 2]].astype(np.float64)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    normals = _normals(head, np.rint(index).astype(np.intp))
     steep = np.abs(normals[:, axis]) > GRAZING
     return index[steep], normals[steep]
+
+
+def _normals(head: FloatVolume, voxels: NDArray[np.intp]) -> Points:
+    """Unit vectors out of the tissue, by differences of the neighbours, shape (n, 3)."""
+    last = np.array(head.shape) - 1
+    slope = np.empty(voxels.shape)
+    for axis in range(3):
+        step = np.eye(3, dtype=np.intp)[axis]
+        before, behind = (tuple(np.clip(voxels + way * step, 0, last).T) for way in (-1, 1))
+        slope[:, axis] = head[before].astype(np.float64) - head[behind]
+    slope /= np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-9)
+    return slope
 
 
 def _thinned(skin: SkinPoints) -> SkinPoints:
