@@ -1,4 +1,4 @@
-"""The contract of every attack, on virtual people: they find the same person, not another, and nothing in a flat head."""
+"""The contract of every attack, on virtual people: it finds the same person, not another, and nothing in a flat head."""
 
 import pickle
 from pathlib import Path

@@ -13,9 +13,7 @@ def ball(radii, count=9000):
     directions = np.random.default_rng(99).standard_normal((count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     normals = directions / radii
-    return SkinPoints(
-        directions * radii, normals / np.linalg.norm(normals, axis=1, keepdims=True), np.ones(count, bool)
-    )
+    return SkinPoints(directions * radii, normals / np.linalg.norm(normals, axis=1, keepdims=True), np.ones(count, bool))
 
 
 ONE, OTHER = ball((60.0, 85.0, 72.0)), ball((66.0, 80.0, 70.0))
