@@ -157,9 +157,9 @@ def run_group(out_dir: Path, *, include_originals: bool, privacy: bool = True, j
     from efface.study.privacy_tables import FROM_PEOPLE, refresh_privacy
 
     tables = collect(out_dir_of(out_dir))
+    with show_progress() as progress:
+        why = refresh_privacy(out_dir, tables, measure=privacy, jobs=jobs or default_jobs(), progress=progress)
     if privacy and tables.edits.subject.nunique() >= FROM_PEOPLE:
-        with show_progress() as progress:
-            why = refresh_privacy(out_dir, tables, jobs=jobs or default_jobs(), progress=progress)
         print(f"re-identification: {why or 'privacy_summary.tsv'}")
     print(f"{out_dir}: {tables.dice.scan.nunique()} scans in dice.tsv, {len(tables.failures)} failures")
     print(f"report: {build_report(out_dir, include_originals=include_originals).resolve()}")

@@ -14,7 +14,7 @@ from efface.errors import EffaceError, OutputError, one_line
 from efface.io.atomic import as_private_as
 from efface.privacy.attack import Attack
 from efface.privacy.cohort import Cohort, GroupResult, Measured, ProbeResult
-from efface.privacy.registry import chosen_attacks
+from efface.privacy.registry import ATTACKS, chosen_attacks
 from efface.statistics.inference import CONFIDENCE
 from efface.study import provenance
 from efface.study.executor import Outcome
@@ -86,8 +86,19 @@ def measure_privacy(
     return found
 
 
-def refresh_privacy(out_dir: Path, tables: Tables, *, jobs: int = 1, progress: Progress | None = None) -> str:
+def refresh_privacy(
+    out_dir: Path, tables: Tables, *, measure: bool = True, jobs: int = 1, progress: Progress | None = None
+) -> str:
     """Do it where the group level has enough people; otherwise remove tables of another state of the study.
+
+    Parameters
+    ----------
+    out_dir, jobs, progress
+        As of `measure_privacy`.
+    tables
+        Of the study.
+    measure
+        False removes what is out of date, and makes nothing.
 
     Returns
     -------
@@ -102,13 +113,12 @@ def refresh_privacy(out_dir: Path, tables: Tables, *, jobs: int = 1, progress: P
     paths = GroupPaths(out_dir)
     people = tables.edits.subject.nunique()
     try:
-        if people >= FROM_PEOPLE:
+        if measure and people >= FROM_PEOPLE:
             measure_privacy(out_dir, jobs=jobs, progress=progress)
             return ""
-        recipe = _recipe(cohort_of(out_dir, tables), chosen_attacks(())) if paths.privacy.is_file() else {}
-        if recipe and provenance.is_current(paths.privacy, recipe):
+        if paths.privacy.is_file() and _is_current(out_dir, tables):
             return ""
-        why = f"{people} subjects; the group level measures re-identification from {FROM_PEOPLE} on"
+        why = f"{people} subjects; the group level measures it from {FROM_PEOPLE} on" if measure else "not asked for"
     except OutputError:
         raise
     except EffaceError as error:
@@ -153,6 +163,13 @@ def _recipe(cohort: Cohort, attacks: Sequence[Attack]) -> dict[str, Any]:
         "data": provenance.defacing_data(),
         "scans": scans,
     }
+
+
+def _is_current(out_dir: Path, tables: Tables) -> bool:
+    """Whether the tables are of the study as it is, whichever attacks they hold."""
+    stored = (provenance.read_recipe(GroupPaths(out_dir).privacy) or {}).get(provenance.KEY) or {}
+    attacks = [ATTACKS[name] for name in stored.get("attacks", ()) if name in ATTACKS]
+    return provenance.is_current(GroupPaths(out_dir).privacy, _recipe(cohort_of(out_dir, tables), attacks))
 
 
 def _group(group: GroupResult) -> dict[str, Any]:
