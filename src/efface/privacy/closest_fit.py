@@ -26,6 +26,8 @@ FURTHEST_MM = 6.0
 """A residual counts as at most this: how far away a cut surface is says nothing."""
 COARSE_POINTS, COARSE_STEPS = 600, 20
 FINE_POINTS, FINE_STEPS = 2500, 10
+STILL_MM = 0.01
+"""No point moves by more in a step: the fit has ended."""
 LARGEST_MOVE_MM, LARGEST_TURN_DEG = 25.0, 20.0
 """Poses are known to a few mm and degrees; a fit that is further away than this is none."""
 
@@ -95,12 +97,22 @@ def misfit_mm(points: Points, target: Target) -> float:
             new_turn, new_shift = step_turn @ turn, step_turn @ shift + step_shift
             if _is_far(new_turn, new_shift, some):
                 break
+            went = np.abs(some @ (new_turn - turn).T + new_shift - shift).max()
             turn, shift = new_turn, new_shift
-    moved = points[:FINE_POINTS] @ turn.T + shift
-    distance, nearest = target.tree.query(moved)
+            if went < STILL_MM:
+                break
+    return _misfit(points[:FINE_POINTS] @ turn.T + shift, target)
+
+
+def _misfit(points: Points, target: Target) -> float:
+    """Mean residual where the points are, with their exact neighbours."""
+    distance, nearest = target.tree.query(points, distance_upper_bound=2 * FURTHEST_MM)
     kept = _nearest(distance)
-    residual = np.abs(_residuals(moved[kept], target.points[nearest[kept]], target.normals[nearest[kept]]))
-    return float(np.minimum(residual, FURTHEST_MM).mean())
+    near = kept[np.isfinite(distance[kept])]
+    residual = np.full(len(kept), FURTHEST_MM)
+    found = np.abs(_residuals(points[near], target.points[nearest[near]], target.normals[nearest[near]]))
+    residual[: len(near)] = np.minimum(found, FURTHEST_MM)
+    return float(residual.mean())
 
 
 def _nearest(distance: NDArray[np.float64]) -> NDArray[np.intp]:
