@@ -22,6 +22,7 @@ COMMANDS = (
     "audit",
     "share",
     "study",
+    "privacy",
     "report",
     "review",
     "dataset",
