@@ -1,8 +1,8 @@
 """What `efface share` costs: one session of three images of 1 mm, a series of 300 volumes, and many sessions.
 
-Run: ``python benchmarks/share_speed.py [--sessions N]``. The images are the average head of the package pydeface
-(1 mm): as it is, in another contrast, and in a third on another grid, moved. Prints wall seconds and peak memory of the
-largest worker; N sessions are compared with N times one session on one worker.
+Run: ``python benchmarks/share_speed.py [--sessions N] [--many-mm MM]``. The images are the average head of the package
+pydeface (1 mm): as it is, in another contrast, and in a third on another grid, moved. Prints wall seconds and the peak
+memory of the largest worker; N sessions are compared with N times one session on one worker, in blocks of MM if asked.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import psutil
 from scipy import ndimage
 
 from efface.anatomy import templates
-from efface.spatial.resampling import resample
+from efface.spatial.resampling import block_mean, resample
 from efface.spatial.types import Grid, Volume
 
 SERIES, VOLUMES = (64, 64, 36), 300
@@ -39,8 +39,8 @@ def write(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
     nib.save(nib.Nifti1Image(np.rint(values).astype(np.int16), affine), path)
 
 
-def make_session(folder: Path, stem: str) -> None:
-    head = templates.average_head()
+def make_session(folder: Path, stem: str, mm: float) -> None:
+    head = block_mean(templates.average_head(), mm)
     noise = np.random.default_rng(len(stem)).normal(0, 2, head.data.shape)
     write(folder / f"anat/{stem}_T1w.nii.gz", (head.data + noise).clip(0), head.affine)
     write(folder / f"anat/{stem}_T2w.nii.gz", contrast(head.data, 1.0), head.affine)
@@ -64,11 +64,11 @@ def add_series(folder: Path, stem: str) -> None:
     nib.save(image, folder / f"func/{stem}_task-rest_bold.nii.gz")
 
 
-def make(root: Path, sessions: int) -> Path:
+def make(root: Path, sessions: int, mm: float = 1.0) -> Path:
     root.mkdir()
     (root / "dataset_description.json").write_text(json.dumps({"Name": "Benchmark", "BIDSVersion": "1.9.0"}))
     first = root / "sub-001"
-    make_session(first, "sub-001")
+    make_session(first, "sub-001", mm)
     for number in range(2, sessions + 1):
         copy = root / f"sub-{number:03}/anat"
         copy.mkdir(parents=True)
@@ -103,6 +103,7 @@ def timed(raw: Path, out: Path, *words: str) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=4)
+    parser.add_argument("--many-mm", type=float, default=1.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -112,8 +113,8 @@ def main() -> None:
         add_series(one / "sub-001", "sub-001")
         series_s, series_gb = timed(one, root / "out")
         print(f"with a series of {VOLUMES} volumes of {SERIES}: {series_s - session_s:.0f} s more, {series_gb:.1f} GB")
-        many = make(root / "many", options.sessions)
-        alone_s, _ = timed(make(root / "alone", 1), root / "out", "--jobs", "1")
+        many = make(root / "many", options.sessions, options.many_mm)
+        alone_s, _ = timed(make(root / "alone", 1, options.many_mm), root / "out", "--jobs", "1")
         many_s, _ = timed(many, root / "out", "--jobs", "1")
         ratio = many_s / (options.sessions * alone_s)
         print(

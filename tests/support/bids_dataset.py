@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import phantom
 from efface.quality import (
@@ -16,6 +17,7 @@ from efface.quality import (
 )
 from efface.segmentation.labels import Labels, Provenance
 from efface.spatial.registration import AffineResult
+from efface.study import Settings, Study
 
 SCANS = ("sub-01/ses-1", "sub-01/ses-2", "sub-02/ses-1")
 
@@ -61,8 +63,18 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
     monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: truth.brain)
     monkeypatch.setattr("efface.spatial.registration.register_affine", lambda *args, **kwargs: affine)
     monkeypatch.setattr("efface.anatomy.head_anatomy.find_pose", lambda *args, **kwargs: affine)
-    monkeypatch.setattr("efface.anatomy.head_anatomy.missed_brain", lambda _seen, brain, _grid: brain & False)
+    phantom.see_nothing(monkeypatch)
     phantom.give_landmarks(monkeypatch)
     monkeypatch.setattr("efface.spatial.registration.register_deformable", phantom.no_warp)
     phantom.simple_reshape(monkeypatch)
     return done
+
+
+def run_study(settings: Settings) -> None:
+    """Run a study to its tables with the stand-ins, in whatever process this is, and without worker processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch)
+        patch.setattr("efface.study.run._outcomes", lambda _executor, jobs: (job.run() for job in jobs))
+        study = Study(settings)
+        study.run()
+        study.tables()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.landmarks import FacialLandmark
+from efface.anatomy.pose_network import PosePrediction
 from efface.defacing import reshape, reshape_checks, reshape_target
 from efface.io.scan import Scan
 from efface.spatial.resampling import Warp
@@ -217,6 +218,14 @@ def simple_reshape(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reshape, "SIGMAS_MM", (18.0,) * 3 + (9.0,) * 3)
     patch.setattr(reshape_checks, "MOST_HOLE", 0.7)
     patch.setattr(reshape_checks, "MOST_OFF_MM", 30.0)
+
+
+def see_nothing(monkeypatch) -> None:
+    """Let the pose network see nothing in a phantom, which is like no head it was trained on: no brain is missed."""
+    nothing = PosePrediction(
+        np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), Volume(np.zeros((2, 2, 2), np.float32), np.eye(4))
+    )
+    monkeypatch.setattr("efface.anatomy.head_anatomy.predict", lambda _image: nothing)
 
 
 def no_warp(fixed: Volume, _moving: Volume, affine: Affine, **_options: object) -> Warp:

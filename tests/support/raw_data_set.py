@@ -5,13 +5,15 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 import phantom
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import Edit
-from efface.share import run, session_task
+from efface.share import ShareSettings, run, session_task
 from efface.share.decisions import Decision
 from efface.share.records import Became
+from efface.study.backends import Local
 
 FACE = (slice(None), slice(38, None), slice(0, 26))
 """Voxels of the phantom in RAS+ that the stand-ins remove: its face."""
@@ -90,3 +92,10 @@ def stand_in(monkeypatch) -> None:
     monkeypatch.setattr(session_task, "decide_reference", lambda image, *_: (HeadAnatomy(image.scan), decided(image)))
     monkeypatch.setattr(session_task, "decide_carried", decided)
     monkeypatch.setattr(run, "_outcomes", lambda _executor, todo: (task.run() for task in todo))
+
+
+def share_all(raw: Path, out: Path) -> None:
+    """Share a data set with the stand-ins, in whatever process this is."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch)
+        run.share(ShareSettings(raw, out), backend=Local(1))

@@ -4,10 +4,8 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from efface.study.output_folder import only_run
 from efface.study.records import read_table
 from efface.study.scan_job import ScanJob
 from efface.study.watchdog import stop_notes, time_limit
+from killed import is_killed
 
 METHODS = ("quickshear", "defacer")
 
@@ -48,51 +47,13 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in found}
 
 
-def killed_at(event: int, study: Study) -> bool:
-    """Run a study in a process of its own that dies at the n-th write: in mid-file, before or after the rename."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads: the child only computes
-        child = os.fork()
-    if child == 0:
-        count = 0
-        write, replace = Path.write_bytes, Path.replace
-
-        def die() -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        def dying_write(path: Path, data: bytes) -> int:
-            nonlocal count
-            count += 1
-            if count == event:
-                write(path, data[: len(data) // 2])
-                die()
-            return write(path, data)
-
-        def dying_replace(path: Path, target: Path) -> Path:
-            nonlocal count
-            count += 1
-            if count == event:
-                if event % 2:
-                    replace(path, target)
-                die()
-            return replace(path, target)
-
-        Path.write_bytes, Path.replace = dying_write, dying_replace
-        try:
-            study.run()
-            study.tables()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_killed_at_twenty_moments_ends_with_the_bytes_of_one_that_was_not(study, tmp_path):
     whole = again(study, tmp_path / "whole")
     whole.run()
     whole.tables()
     rng = random.Random(7)
-    kills = sum(killed_at(rng.randint(1, 9), study) for _ in range(20))
+    kills = sum(is_killed(rng.randint(1, 9), bids_dataset.run_study, study.settings) for _ in range(20))
     assert kills == 20
     assert any(LEFTOVER.fullmatch(path.name) for path in study.settings.out_dir.rglob(".*"))
     study.run()

@@ -1,9 +1,5 @@
 """`efface share` killed at fifty moments: no undefaced image is in the shared data set, under any name, at any time."""
 
-import multiprocessing
-import os
-import signal
-import time
 import zlib
 
 import nibabel as nib
@@ -12,16 +8,9 @@ import pytest
 
 import phantom
 import raw_data_set
-from efface.share import ShareSettings, share
-from efface.study.backends import Local
+from killed import is_killed, writes
 
 MOMENTS = 50
-
-
-def run(raw, out):
-    with pytest.MonkeyPatch.context() as patch:
-        raw_data_set.stand_in(patch)
-        share(ShareSettings(raw, out), backend=Local(1))
 
 
 def unpacked(data: bytes) -> bytes:
@@ -62,28 +51,17 @@ def test_no_undefaced_image_is_there_whenever_the_run_is_killed(tmp_path):
     assert all(
         any(line in unpacked(p.read_bytes()) for p in raw.rglob("sub*.nii.gz") if p.is_file()) for line in undefaced
     )
-    out = tmp_path / "whole"
-    start = time.perf_counter()
-    run(raw, out)
-    seconds = time.perf_counter() - start
+    events = writes(raw_data_set.share_all, raw, tmp_path / "whole")
     rng = np.random.default_rng(2022)
-    fork = multiprocessing.get_context("fork")
     killed = 0
-    for number in range(MOMENTS):
-        out = tmp_path / f"out{number % 5}"  # five folders, killed ten times each: a run goes on where one was killed
-        process = fork.Process(target=run, args=(raw, out))
-        process.start()
-        time.sleep(float(rng.uniform(0, seconds)))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            killed += 1
-        process.join()
+    while killed < MOMENTS:
+        out = tmp_path / f"out{killed // 10}"  # killed ten times each: a run goes on where one was killed
+        killed += is_killed(int(rng.integers(1, events + 1)), raw_data_set.share_all, raw, out)
         for path in out.rglob("*"):
             if path.is_file():
                 data = unpacked(path.read_bytes())
                 assert not any(line in data for line in undefaced), path
-    assert killed > MOMENTS / 4
-    run(raw, tmp_path / "out0")
+    raw_data_set.share_all(raw, tmp_path / "out0")
     mine, whole = (
         {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
         for folder in (tmp_path / "out0", tmp_path / "whole")

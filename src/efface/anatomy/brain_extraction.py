@@ -11,12 +11,12 @@ import threading
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from efface._gpu import gpu_memory
 from efface.anatomy import templates
 from efface.errors import AnatomyError, GpuMemoryError
 from efface.spatial.affine import invert
+from efface.spatial.masks import filled
 from efface.spatial.resampling import resample
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
 
@@ -51,9 +51,9 @@ def stripped_brain(scan: Volume) -> BoolVolume | None:
     volume_ml = np.count_nonzero(tissue) * float(np.prod(scan.grid.spacing_mm)) / 1000
     if volume_ml > FOUND_BRAIN_ML[1] or any(np.take(tissue, (0, -1), axis).any() for axis in range(3)):
         return None
-    filled: BoolVolume = ndimage.binary_fill_holes(tissue)
-    volume_ml = np.count_nonzero(filled) * float(np.prod(scan.grid.spacing_mm)) / 1000
-    return filled if FOUND_BRAIN_ML[0] <= volume_ml <= FOUND_BRAIN_ML[1] else None
+    brain = filled(tissue)
+    volume_ml = np.count_nonzero(brain) * float(np.prod(scan.grid.spacing_mm)) / 1000
+    return brain if FOUND_BRAIN_ML[0] <= volume_ml <= FOUND_BRAIN_ML[1] else None
 
 
 def shows_brain_alone(tissue: BoolVolume, brain: BoolVolume) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from efface.errors import AnatomyError
-from efface.spatial.masks import largest_component, otsu_threshold
+from efface.spatial.masks import filled, largest_component, otsu_threshold
 from efface.spatial.types import BoolVolume, Volume
 
 
@@ -31,6 +31,6 @@ def head_mask(volume: Volume) -> BoolVolume:
     for axis in range(3):
         for index in range(head.shape[axis]):
             at: Any = tuple(index if a == axis else slice(None) for a in range(3))
-            head[at] = ndimage.binary_fill_holes(head[at])
+            head[at] = filled(head[at])
     mask: BoolVolume = ndimage.binary_erosion(head, border_value=1)
     return mask

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from efface.errors import InputError
 from efface.spatial.grid_limits import check_voxels
-from efface.spatial.masks import otsu_threshold
+from efface.spatial.masks import connected_pieces, otsu_threshold
 from efface.spatial.types import FloatVolume, Grid, Volume
 
 GRID_MM, COARSE_MM = 1.0, 4.0
@@ -148,8 +148,7 @@ def _sampled_sides(grid: Grid, step_mm: float) -> list[int]:
 
 def _remove_specks(data: FloatVolume, threshold: float) -> None:
     """Set pieces above the threshold, of less than `SPECK_ML`, to air."""
-    labels, _ = ndimage.label(data >= threshold, np.ones((3, 3, 3)))
-    sizes = np.bincount(labels.ravel())
+    labels, sizes = connected_pieces(data >= threshold, corners=True)
     small = sizes * GRID_MM**3 / 1000 < SPECK_ML
     small[0] = False
     data[small[labels]] = 0

@@ -17,9 +17,9 @@ from scipy import ndimage
 
 from efface.anatomy.skin import BRIGHTEST_PERCENTILE, OTSU_SHARE
 from efface.io.scan import Scan, load_scan
-from efface.spatial.masks import otsu_threshold
+from efface.spatial.masks import connected_pieces, otsu_threshold
 from efface.spatial.resampling import block_mean
-from efface.spatial.types import Affine, BoolVolume, Grid, Volume
+from efface.spatial.types import Affine, BoolVolume, Grid, PieceNumbers, Volume
 
 SEARCH_MM = 2.0
 """Voxel size at which pieces are looked for."""
@@ -201,16 +201,14 @@ def _borders(volume: Volume, axis: int) -> tuple[int, int]:
     return (low if low <= most else 0, high if count - 1 - high <= most else count - 1)
 
 
-def _components(tissue: BoolVolume, spacing_mm: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def _components(tissue: BoolVolume, spacing_mm: NDArray[np.float64]) -> tuple[PieceNumbers, NDArray[np.float64]]:
     """Connected pieces of tissue, and their volumes, ml; number 0 is air."""
-    labels, _ = ndimage.label(tissue)
-    sizes_ml = np.bincount(labels.ravel()) * float(np.prod(spacing_mm)) / 1000
-    sizes_ml[0] = 0.0
-    return labels, sizes_ml
+    labels, sizes = connected_pieces(tissue)
+    return labels, sizes * float(np.prod(spacing_mm)) / 1000
 
 
 def _turns(
-    labels: NDArray[np.int32],
+    labels: PieceNumbers,
     sizes_ml: NDArray[np.float64],
     borders: list[tuple[int, int]],
     spacing_mm: NDArray[np.float64],
@@ -238,7 +236,7 @@ def _turns(
 
 
 def _crumbs(
-    labels: NDArray[np.int32],
+    labels: PieceNumbers,
     head: int,
     found: dict[int, NDArray[np.intp]],
     spacing_mm: NDArray[np.float64],
@@ -260,7 +258,7 @@ def _crumbs(
     return crumbs
 
 
-def _fitting(own: NDArray[np.int32], other: NDArray[np.int32], known: int, axis: int) -> Iterator[tuple[int, int]]:
+def _fitting(own: PieceNumbers, other: PieceNumbers, known: int, axis: int) -> Iterator[tuple[int, int]]:
     """Pieces at the other border that lie on sections of a known piece at its own border, and their sections' size."""
     section = ndimage.binary_dilation((own == known).any(axis=axis))
     for piece in np.unique(other[(other > 0) & np.expand_dims(section, axis)]):
@@ -279,15 +277,15 @@ def _ring(volume: Volume, axis: int, border: tuple[int, int], step: int) -> int:
 
 
 def _with_air(
-    labels: NDArray[np.int32],
+    labels: PieceNumbers,
     sizes_ml: NDArray[np.float64],
     groups: list[list[int]],
     spacing_mm: NDArray[np.float64],
 ) -> NDArray[np.uint16]:
     """Number of the group that each voxel goes with: its pieces, and the air around them, but not around the rest."""
     group = np.zeros(sizes_ml.size, dtype=np.uint16)
-    for number, pieces in enumerate(groups, start=1):
-        group[pieces] = number
+    for number, members in enumerate(groups, start=1):
+        group[members] = number
     matters = (sizes_ml >= LEAST_ML) | (group > 0)
     nearest_mm, nearest = ndimage.distance_transform_edt(~matters[labels], sampling=spacing_mm, return_indices=True)
     return np.asarray(np.where(nearest_mm <= AROUND_MM, group[labels[tuple(nearest)]], 0), dtype=np.uint16)

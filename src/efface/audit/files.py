@@ -47,6 +47,10 @@ def find_images(path: Path) -> list[FoundImage]:
         msg = f"{path} does not exist; expected a NIfTI or MGH file, or a folder of them: check the path"
         raise InputError(msg)
     if not path.is_dir():
+        if not path.name.lower().endswith(SUFFIXES):
+            endings = ", ".join(SUFFIXES)
+            msg = f"{path} is no image by its name; expected a file that ends in {endings}, or a folder of images"
+            raise InputError(msg)
         return [FoundImage(path, path.name, problem_of(path))]
     found = [FoundImage(one, one.relative_to(path).as_posix(), problem_of(one)) for one in _walked(path)]
     if not found:

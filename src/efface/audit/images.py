@@ -10,7 +10,7 @@ from typing import Any
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.skin import head_surface
 from efface.audit.files import FoundImage
-from efface.audit.masks import is_closed_outward, is_named_mask
+from efface.audit.masks import image_of_mask, look_at_mask
 from efface.audit.names import Trace, traces_of
 from efface.bids.shareable import without_paths
 from efface.errors import EffaceError, one_line
@@ -22,7 +22,6 @@ from efface.quality.scan_pose import pose_of
 
 PICTURED = ("frontal", "three_quarter_left", "three_quarter_right")
 PICTURE_PX = (360, 320)
-MASK = "a mask that reaches the borders of the image: no skin can be read off it"
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,10 @@ def audit_image(image: FoundImage, pictures: Path | None = None) -> AuditRecord:
     except EffaceError as error:
         return AuditRecord(image.name, _unknown(_said(error)), traces_of(None, image.path, image.name))
     traces = traces_of(scan, image.path, image.name)
-    if is_named_mask(image.path.name) and is_closed_outward(scan.data):
-        return AuditRecord(image.name, LeftFace(FaceAnswer.NO_FACE, 0.0, (), MASK), traces, notes)
     anatomy = HeadAnatomy(scan)
     try:
-        face = find_left_face(anatomy)
+        defaced = image_of_mask(image.path)
+        face = (look_at_mask(scan, defaced) if defaced else None) or find_left_face(anatomy)
     except EffaceError as error:
         face = _unknown(_said(error))
     warnings = (*notes, *(() if pictures is None else _picture(anatomy, image, pictures)))

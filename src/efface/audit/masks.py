@@ -1,46 +1,64 @@
-"""Masks of what was removed: images of two values, in which a surface could be read as in a scan."""
+"""Masks of what was removed. A mask that follows the skin shows the face as a scan does."""
+
+import re
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from efface.spatial.types import BoolVolume
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing.propagation import same_grid
+from efface.errors import InputError
+from efface.io.encoding import SUFFIXES
+from efface.io.scan import Scan, load_scan
+from efface.quality.left_face import LeftFace, find_face_in_mask
 
-MASK_NAMES = ("_defacemask", "_mask")
-"""How the names of masks end, in BIDS."""
-AT_BORDER = 0.99
-"""A region lies against a side of the image if so many of its lines towards that side begin at the border."""
-OPEN_SIDES = 2
-"""What was closed outwards is seen from its cut and from above; from everywhere else it begins at the border."""
-
-
-def is_named_mask(name: str) -> bool:
-    """Whether a file name is that of a mask, by BIDS."""
-    return name.partition(".")[0].endswith(MASK_NAMES)
+IN_BIDS = re.compile(r"(?P<before>.+?)_mod-(?P<suffix>[A-Za-z0-9]+)(?P<after>.*)_defacemask")
+"""Beside the image, as BIDS names it."""
+IN_DERIVATIVES = re.compile(r"(?P<before>.+?)_desc-(?P<suffix>[A-Za-z0-9]+)(?P<after>)_mask")
+"""In ``derivatives/efface`` of a shared data set, where BIDS has no name for it."""
+DERIVATIVES = ("derivatives", "efface")
 
 
-def is_closed_outward(values: NDArray[np.generic]) -> bool:
-    """Whether a two-valued image is a region that reaches the borders of the image, so that no skin can be read off it.
+def image_of_mask(path: Path) -> Path | None:
+    """The defaced image that a mask goes with, by its name; None where there is none."""
+    stem = path.name.partition(".")[0]
+    for pattern, folder in ((IN_BIDS, path.parent), (IN_DERIVATIVES, _raw_folder(path.parent))):
+        if folder is not None and (found := pattern.fullmatch(stem)):
+            name = f"{found['before']}{found['after']}_{found['suffix']}"
+            return next((image for end in SUFFIXES if (image := folder / f"{name}{end}").is_file()), None)
+    return None
 
-    The outline of a head or a face is seen from at least three sides. A region that was cut away in front of and below a
-    surface, with the air around it, is seen from at most two sides, which are not opposite, and so is what stays.
+
+def look_at_mask(mask: Scan, image: Path) -> LeftFace | None:
+    """Look for a face in the surface of a mask, in the pose of the image that it goes with.
 
     Parameters
     ----------
-    values
-        Of the image, 3-D. Which of its two values is the region does not matter.
+    mask
+        What may be a mask.
+    image
+        As `image_of_mask` finds it.
+
+    Returns
+    -------
+    LeftFace or None
+        None where the image cannot be read or has another grid, or where the mask has not two values: then it is
+        looked at as any image.
     """
-    low = values.min()
-    inside: BoolVolume = values != low
-    if not inside.any() or np.any(values[inside] != values.max()):
-        return False
-    return _is_seen_from_few_sides(inside) and _is_seen_from_few_sides(~inside)
+    values = np.unique(mask.stored)
+    if len(values) != 2:
+        return None
+    try:
+        scan = load_scan(image)
+    except InputError:
+        return None
+    return find_face_in_mask(mask.data > mask.data.min(), HeadAnatomy(scan)) if same_grid(mask, scan) else None
 
 
-def _is_seen_from_few_sides(region: BoolVolume) -> bool:
-    open_sides = [
-        (axis, end)
-        for axis in range(3)
-        for end in (0, -1)
-        if np.count_nonzero(region.take(end, axis)) < AT_BORDER * np.count_nonzero(region.any(axis))
-    ]
-    return len(open_sides) <= OPEN_SIDES and len({axis for axis, _ in open_sides}) == len(open_sides)
+def _raw_folder(folder: Path) -> Path | None:
+    """The folder of the raw data set that a folder of ``derivatives/efface`` goes with."""
+    parts = folder.parts
+    for at in range(len(parts) - 1):
+        if parts[at : at + 2] == DERIVATIVES:
+            return Path(*parts[:at], *parts[at + 2 :])
+    return None

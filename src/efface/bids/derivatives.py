@@ -185,6 +185,21 @@ class GroupPaths:
         return self.out_dir / "statistics_passed.tsv"
 
     @property
+    def privacy(self) -> Path:
+        """Every attack on every defaced scan."""
+        return self.out_dir / "privacy.tsv"
+
+    @property
+    def privacy_summary(self) -> Path:
+        """How many people each attack finds again, by method."""
+        return self.out_dir / "privacy_summary.tsv"
+
+    @property
+    def privacy_ranks(self) -> Path:
+        """Share of people among the first k, by attack and method."""
+        return self.out_dir / "privacy_ranks.tsv"
+
+    @property
     def quality(self) -> Path:
         """The verdict on every defaced scan."""
         return self.out_dir / "qc.tsv"

@@ -22,6 +22,7 @@ COMMANDS = (
     "audit",
     "share",
     "study",
+    "privacy",
     "report",
     "review",
     "dataset",
@@ -30,7 +31,10 @@ COMMANDS = (
     "methods",
 )
 """Each is a module of this package with ``HELP``, ``add_arguments(parser)`` and ``run(options)``."""
-EPILOG = "Exit codes: 0 all done; 1 some scans failed (listed at the end); 2 usage or input error (one line on stderr)."
+EPILOG = (
+    "Exit codes: 0 all done; 1 some scans failed (listed at the end); 2 usage or input error (one line on stderr); "
+    "130 interrupted (Ctrl-C)."
+)
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -9,10 +9,10 @@ from efface.study.executor import Outcome
 
 
 @contextmanager
-def show_progress() -> Iterator[Progress]:
-    """Give an object to hand to `efface.study.Study.run`."""
+def show_progress(what: str = "scans") -> Iterator[Progress]:
+    """Give an object to hand to `efface.study.Study.run`; `what` is counted."""
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _Lines(what)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -27,7 +27,7 @@ def show_progress() -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
-        yield _Bar(bars)
+        yield _Bar(bars, what)
 
 
 def _line(outcome: Outcome) -> str:
@@ -36,12 +36,12 @@ def _line(outcome: Outcome) -> str:
 
 
 class _Lines:
-    def __init__(self) -> None:
-        self.total, self.count = 0, 0
+    def __init__(self, what: str) -> None:
+        self.what, self.total, self.count = what, 0, 0
 
     def start(self, total: int) -> None:
         self.total = total
-        sys.stderr.write(f"{total} scans\n")
+        sys.stderr.write(f"{total} {self.what}\n")
 
     def done(self, outcome: Outcome) -> None:
         self.count += 1
@@ -50,12 +50,12 @@ class _Lines:
 
 
 class _Bar:
-    def __init__(self, bars: "object") -> None:
+    def __init__(self, bars: "object", what: str) -> None:
         from rich.progress import Progress as Bars
 
         assert isinstance(bars, Bars)
         self.bars = bars
-        self.task = bars.add_task("scans", total=None)
+        self.task = bars.add_task(what, total=None)
 
     def start(self, total: int) -> None:
         self.bars.update(self.task, total=total)

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     if options.validate:
         check_validator()
     backend = backend_of(options.cluster, options.jobs, memory_gb=options.memory, config=options.cluster_config)
-    with show_progress() as progress:
+    with show_progress("sessions") as progress:
         result = share(
             settings,
             backend=backend,
@@ -91,7 +91,8 @@ def _print(out_dir: Path, result: Any, page: Path) -> None:
     from efface.share import Became
 
     counts = ", ".join(f"{result.count(outcome)} {outcome.value}" for outcome in Became)
-    print(f"{out_dir}: {counts}; {result.sessions} sessions, {result.computed} computed")
+    sessions = f"{result.sessions} session{'s' * (result.sessions != 1)}"
+    print(f"{out_dir}: {counts}; {sessions}, {result.computed} computed")
     for row in result.withheld:
         print(one_line(f"withheld: {row.path}: {row.reason}"), file=sys.stderr)
     for row in result.misnamed:

@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_experiment(parser)
     _add_execution(parser)
     shared.add_include_originals(parser)
+    parser.add_argument(
+        "--no-privacy", action="store_true", help="group: do not attack the defaced scans (see `efface privacy`)"
+    )
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +99,12 @@ def run(options: argparse.Namespace) -> int:
     from efface.study.backends import backend_of
 
     if options.level == "group":
-        return run_group(options.out_dir, include_originals=options.include_originals)
+        return run_group(
+            options.out_dir,
+            include_originals=options.include_originals,
+            privacy=not options.no_privacy,
+            jobs=options.jobs,
+        )
     segmenters = shared.names(options.segmenter or "") or (UNNAMED_SEGMENTER,)
     settings = Settings(
         options.bids_dir,
@@ -141,12 +149,18 @@ def run_participants(study: Any, cluster: Any, subjects: Sequence[str] = (), ses
     return shared.SOME_FAILED if summary.failures else shared.DONE
 
 
-def run_group(out_dir: Path, *, include_originals: bool) -> int:
-    """Make tables, figures and report."""
+def run_group(out_dir: Path, *, include_originals: bool, privacy: bool = True, jobs: int | None = None) -> int:
+    """Make tables, figures and report; in a study of enough people, attack the defaced scans too."""
+    from efface.cli.progress import show_progress
     from efface.report import build_report
-    from efface.study import collect, out_dir_of
+    from efface.study import collect, default_jobs, out_dir_of
+    from efface.study.privacy_tables import FROM_PEOPLE, refresh_privacy
 
     tables = collect(out_dir_of(out_dir))
+    with show_progress() as progress:
+        why = refresh_privacy(out_dir, tables, measure=privacy, jobs=jobs or default_jobs(), progress=progress)
+    if privacy and tables.edits.subject.nunique() >= FROM_PEOPLE:
+        print(f"re-identification: {why or 'privacy_summary.tsv'}")
     print(f"{out_dir}: {tables.dice.scan.nunique()} scans in dice.tsv, {len(tables.failures)} failures")
     print(f"report: {build_report(out_dir, include_originals=include_originals).resolve()}")
     return shared.DONE

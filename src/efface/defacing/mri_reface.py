@@ -9,6 +9,7 @@ alternatives." NeuroImage 231 (2021) 117845.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -308,8 +309,8 @@ def _signed_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], at: BoolVolume
     return np.asarray(inside - outside, dtype=np.float64)
 
 
-def _smooth_step(position: NDArray[np.float64]) -> NDArray[np.float64]:
-    ramp = np.clip(position, 0, 1)
+def _smooth_step(position: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    ramp = np.clip(position, 0, 1).astype(np.float64)
     return np.asarray(ramp * ramp * (3 - 2 * ramp), dtype=np.float64)
 
 

@@ -19,7 +19,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.skin import skin_threshold
 from efface.defacing.edit import Edit, extended
 from efface.spatial.boxes import Box
-from efface.spatial.masks import distance_mm
+from efface.spatial.masks import connected_pieces, distance_mm
 from efface.spatial.types import BoolVolume, FloatVolume
 
 REGION = "closed outward"
@@ -59,7 +59,7 @@ class _Surroundings:
 
     removed: BoolVolume
     stays: BoolVolume
-    to_kept_mm: NDArray[np.float64]
+    to_kept_mm: FloatVolume
 
 
 def closed_outward(edit: Edit, anatomy: HeadAnatomy) -> Edit:
@@ -117,9 +117,9 @@ def _surroundings(
     removed = mask & head
     # Smoothed without the edit, so that no rim of the removed skin counts as tissue.
     kept = ndimage.gaussian_filter(np.where(mask, 0, data), SMOOTH_MM / spacing_mm) > threshold
-    labels, _ = ndimage.label(kept)
-    kept &= (np.bincount(labels.ravel()) * float(np.prod(spacing_mm)) / 1000 >= SPECK_ML)[labels]
-    to_kept_mm = distance_mm(~kept, spacing_mm) if kept.any() else np.full(mask.shape, np.inf)
+    labels, sizes = connected_pieces(kept)
+    kept &= (sizes * float(np.prod(spacing_mm)) / 1000 >= SPECK_ML)[labels]
+    to_kept_mm = distance_mm(~kept, spacing_mm) if kept.any() else np.full(mask.shape, np.inf, np.float32)
     # A rim of the head mask around the removed skin is thin: opening takes it away.
     inside = ndimage.binary_opening(head & ~mask) & (to_kept_mm <= INSIDE_MM)
     stays = inside | (to_kept_mm <= max(KEEP_MM, float(spacing_mm.max())))

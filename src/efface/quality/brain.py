@@ -12,7 +12,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.quality.grid_matching import REAL_CHANGE
 from efface.quality.verdict import BrainEvidence, Point
 from efface.spatial.affine import apply_affine, invert
-from efface.spatial.masks import box_of, distance_mm, largest_component
+from efface.spatial.masks import box_of, connected_pieces, distance_mm, largest_component
 from efface.spatial.types import BoolVolume, FloatVolume
 
 EDGE_MM = 1.0
@@ -59,7 +59,7 @@ class BrainReference:
         return np.pad(self.brain[box_of(self.brain)], 1)
 
     @functools.cached_property
-    def _all_depths_mm(self) -> NDArray[np.float64]:
+    def _all_depths_mm(self) -> FloatVolume:
         """Distance of each voxel of the brain's box from the nearest voxel outside the brain."""
         depth = distance_mm(self._padded, self.anatomy.scan.spacing_mm)
         return np.asarray(depth[1:-1, 1:-1, 1:-1])
@@ -122,10 +122,8 @@ def brain_evidence(reference: BrainReference, after: FloatVolume, level: float, 
 
 def _pieces(mask: BoolVolume, voxel_ml: float) -> BoolVolume:
     """Connected pieces of at least `PIECE_ML`."""
-    labels, count = ndimage.label(mask)
-    large = np.bincount(labels.ravel(), minlength=count + 1) * voxel_ml >= PIECE_ML
-    large[0] = False
-    return np.asarray(large[labels], dtype=np.bool_)
+    labels, sizes = connected_pieces(mask)
+    return np.asarray((sizes * voxel_ml >= PIECE_ML)[labels], dtype=np.bool_)
 
 
 def _point(mm: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Point:

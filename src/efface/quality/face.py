@@ -19,7 +19,7 @@ from efface.anatomy.templates import FEATURE_LABELS
 from efface.quality.verdict import FACE_FEATURES, VANISHED_MM, FaceEvidence, FeatureEvidence, Point
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.boxes import Box, box_corners, covering_box
-from efface.spatial.masks import box_of, largest_component
+from efface.spatial.masks import box_of, connected_pieces, distance_mm, largest_component
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Volume
 
 STEP_MM = 1.5
@@ -152,8 +152,7 @@ def sample_skin(anatomy: HeadAnatomy) -> FaceSkin:
     volume = _cropped(whole, box)
     grid = smoothed(volume, STEP_MM)
     head = grid.data >= threshold
-    labels, _ = ndimage.label(head, np.ones((3, 3, 3)))
-    sizes = np.bincount(labels.ravel())
+    labels, sizes = connected_pieces(head, corners=True)
     head &= sizes[labels] * STEP_MM**3 / 1000 >= SPECK_ML
     air = largest_component(np.asarray(~head))
     points = np.argwhere(head & ndimage.binary_dilation(air)).astype(np.float64)
@@ -204,15 +203,11 @@ def _distances() -> dict[str, Volume]:
         sides = {"right": mask & (x > 0), "left": mask & (x < 0)}
         masks.update({part: sides.get(part.split()[0], mask) for part in parts})
     room = round(2 * NEAR_MM / float(labels.grid.spacing_mm.min())) + 1  # further away no one asks
-    around = {part: box_of(mask, room) for part, mask in masks.items()}
-    return {
-        part: Volume(_distance_mm(mask[around[part]], labels), labels.grid.cropped(around[part]).affine)
-        for part, mask in masks.items()
-    }
-
-
-def _distance_mm(mask: BoolVolume, like: Volume) -> FloatVolume:
-    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=like.grid.spacing_mm), dtype=np.float32)
+    near = {}
+    for part, mask in masks.items():
+        box = box_of(mask, room)
+        near[part] = Volume(distance_mm(~mask[box], labels.grid.spacing_mm), labels.grid.cropped(box).affine)
+    return near
 
 
 def _drawn_out(mask: BoolVolume, voxels: int) -> BoolVolume:

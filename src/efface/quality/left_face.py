@@ -24,11 +24,14 @@ from efface.quality import average_likeness, reshaped_likeness
 from efface.quality.face_parts import IN_VIEW, PARTS, in_view
 from efface.quality.relief import Relief, find_relief
 from efface.quality.scan_pose import ScanPose, pose_of
+from efface.spatial.types import BoolVolume, Volume
 
 FOUND = 0.5
 """Score of a part from which it counts as left."""
 LEFT_LOGIT = 0.0
 """The network's logit that is this score."""
+HALF = 0.5
+"""Where the surface of a mask is."""
 CLEAR, CLEAR_PARTS = 0.9, 2
 """Where the pose is not sure, a face is one only with so many parts of such a score."""
 
@@ -95,6 +98,39 @@ def find_left_face(anatomy: HeadAnatomy) -> LeftFace:
         return found
     except (AnatomyError, RegistrationError, InputError) as error:
         return _cannot_tell(str(error))
+
+
+def find_face_in_mask(mask: BoolVolume, anatomy: HeadAnatomy) -> LeftFace:
+    """Look for a face in the surface of a mask: of what it marks, and of what it leaves.
+
+    Parameters
+    ----------
+    mask
+        Shape (x, y, z), on the grid of the image.
+    anatomy
+        Of the defaced image that the mask goes with; its pose is used.
+
+    Returns
+    -------
+    LeftFace
+        ``cannot tell`` where the pose of the image is not certain.
+    """
+    try:
+        pose = pose_of(anatomy)
+    except (AnatomyError, RegistrationError, InputError) as error:
+        return _cannot_tell(f"the image that this mask goes with cannot be judged: {error}")
+    if pose.doubt:
+        return _cannot_tell(f"it is not certain how the head lies in the image that this mask goes with: {pose.doubt}")
+    best = 0.0
+    left: tuple[str, ...] = ()
+    for region in (mask, ~mask):
+        solid = Volume(region.astype(np.float32), anatomy.scan.affine)
+        scores = part_scores(find_relief(solid, pose.average_to_scan, HALF))
+        best = max([best, *scores.values()])
+        left = left or tuple(part for part, score in scores.items() if score >= FOUND)
+    if left:
+        return LeftFace(FaceAnswer.FACE, best, left, f"the mask follows the skin: {_listed(left)} left in its surface")
+    return LeftFace(FaceAnswer.NO_FACE, best, (), "a mask, in whose surface neither eyes, nose nor mouth are seen")
 
 
 def part_scores(relief: Relief) -> dict[str, float]:

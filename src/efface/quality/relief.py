@@ -13,6 +13,7 @@ from scipy import ndimage
 from efface.anatomy.skin import SPECK_ML, smoothed
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.boxes import box_corners, covering_box
+from efface.spatial.masks import connected_pieces
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Volume
 
 STEP_MM, RAY_MM = 2.0, 1.0
@@ -97,10 +98,8 @@ def _near(volume: Volume, average_to_scan: Affine) -> Volume:
 
 def _without_specks(grid: Volume, threshold: float) -> BoolVolume:
     """Where tissue is, and one voxel around it; small pieces in the air are noise."""
-    labels, _ = ndimage.label(grid.data >= threshold, np.ones((3, 3, 3)))
-    sizes = np.bincount(labels.ravel())
+    labels, sizes = connected_pieces(grid.data >= threshold, corners=True)
     large = sizes * SKIN_STEP_MM**3 / 1000 >= SPECK_ML
-    large[0] = False
     return np.asarray(ndimage.binary_dilation(large[labels], np.ones((3, 3, 3))), dtype=np.bool_)
 
 

@@ -20,11 +20,13 @@ from efface.report import head_figures, narrative, scan_selection, summary
 from efface.report.chart import chart_data
 from efface.report.dice_figures import figure_bytes, plot_effects, plot_rescans, rescan_groups
 from efface.report.embed import Picture, png_picture
+from efface.report.frontier_figure import plot_frontier
 from efface.report.headline import headline
 from efface.report.image_loading import DisplayPolicy
 from efface.report.inputs import faces_left, read_tables
 from efface.report.methods_section import Record, bibliography, paragraph, read_record
 from efface.report.pages import MethodResult, ScanEntry, link_of, remove_old_pages, units_of, write_pages
+from efface.report.privacy_section import privacy_section, sentences
 from efface.report.reproduction import commands
 from efface.study import Tables
 from efface.visualization.palette import colour_of, counted, listed, title_of
@@ -115,6 +117,7 @@ def _content(
         "pairs": summary.pairs(tables.statistics),
         "own_grids": summary.own_grids(tables, methods),
         "passed": _passed(tables, methods),
+        "privacy": privacy_section(tables.privacy, methods),
         "chart": chart_data(tables, methods, {u.stem: link_of(u) for u in units}),
         "tables": [n for n in _TABLES if (paths.out_dir / n).is_file()],
         "paragraph": paragraph(record, tables),
@@ -146,6 +149,7 @@ def _passed(tables: Tables, methods: Sequence[str]) -> dict[str, Any] | None:
 _TABLES = (
     "dice.tsv", "edits.tsv", "failures.tsv", "volumes.tsv", "distances.tsv", "rescan.tsv", "statistics.tsv",
     "statistics_passed.tsv", "qc.tsv", "table1.tsv", "rescan_pairs.tsv", "left_out.tsv",
+    "privacy.tsv", "privacy_summary.tsv", "privacy_ranks.tsv",
 )  # fmt: skip
 
 
@@ -188,8 +192,11 @@ def _figures(
         drawn["figure3_worst"] = (head_figures.plot_worst(cases), f"Worst case of each method, whole-brain Dice: {said}")
     if tables.rescan.method.str.startswith("rescan-").any():
         drawn["figure4_rescan"] = (plot_rescans(tables.rescan, methods), _rescan_alt(tables, methods))
+    if len(tables.privacy):
+        alt = f"Re-identification against utility: {' '.join(sentences(tables.privacy))}"
+        drawn["figure5_frontier"] = (plot_frontier(tables.privacy, tables.dice, tables.edits, methods), alt)
     pictures: dict[str, Picture] = {}
-    for name in ("figure1_methods", "figure2_dice", "figure3_worst", "figure4_rescan"):
+    for name in ("figure1_methods", "figure2_dice", "figure3_worst", "figure4_rescan", "figure5_frontier"):
         for kind in ("svg", "png"):
             path = paths.figures / f"{name}.{kind}"
             if name not in drawn:

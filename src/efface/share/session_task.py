@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from efface.share.records import (
 )
 from efface.share.settings import ShareSettings
 from efface.share.votes import Vote
+from efface.spatial.registration import default_threads
 from efface.study import provenance
 from efface.study.executor import Outcome
 from efface.study.records import FAILED, Row
@@ -43,6 +45,8 @@ NO_REFERENCE = (
     "--across-sessions takes one of another session"
 )
 NO_MAGNITUDE = "it shows no magnitudes, and there is no magnitude image of its acquisition on its grid to check it by"
+IMAGES_AT_ONCE = 2
+"""Images of a session that are worked on at once, where a worker has so many cores; each takes about 1 GB at 1 mm."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +162,28 @@ class SessionTask:
             decided.append((reference.image, reference.decision))
             yield self._written(reference.image, reference.decision)
         rest = [image for image in opened if reference is None or image is not reference.image]
-        for image in sorted(rest, key=lambda one: not one.shows_magnitudes):
-            decision = self._decision(image, reference, decided, tried.get(image.found.path))
+        for image, carried in self._carried(sorted(rest, key=lambda one: not one.shows_magnitudes), reference, tried):
+            decision = self._decision(image, carried, decided, tried.get(image.found.path))
             decided.append((image, decision))
             yield self._written(image, decision)
+
+    def _carried(
+        self, images: list[HeadImage], reference: Reference | None, tried: Mapping[str, Decision]
+    ) -> Iterator[tuple[HeadImage, Decision | None]]:
+        """Each image with what the reference decides of it, several at once where there are cores; None if nothing."""
+
+        def decided(image: HeadImage) -> Decision | None:
+            earlier = tried.get(image.found.path)
+            is_done = earlier is not None and earlier.outcome is Became.COPIED
+            if reference is None or is_done or not image.shows_magnitudes:
+                return None
+            return self._voted(image, decide_carried(image, reference))
+
+        at_once = min(IMAGES_AT_ONCE, default_threads())
+        with ThreadPoolExecutor(at_once) as pool:
+            for start in range(0, len(images), at_once):
+                few = images[start : start + at_once]
+                yield from zip(few, pool.map(decided, few), strict=True)
 
     def _reference(self, opened: list[HeadImage]) -> tuple[Reference | None, dict[str, Decision]]:
         """The image that decides, and what was decided of those that were tried before it."""
@@ -187,17 +209,14 @@ class SessionTask:
     def _decision(
         self,
         image: HeadImage,
-        reference: Reference | None,
+        carried: Decision | None,
         decided: list[tuple[HeadImage, Decision]],
         tried: Decision | None,
     ) -> Decision:
         if not image.shows_magnitudes:
             return decide_with(image, decided) or Decision(Became.WITHHELD, NO_MAGNITUDE)
-        if tried is not None and tried.outcome is Became.COPIED:
-            return tried
-        if reference is None:
+        if carried is None:
             return tried or Decision(Became.WITHHELD, NO_REFERENCE)
-        carried = self._voted(image, decide_carried(image, reference))
         if carried.outcome is Became.WITHHELD:
             by_sibling = decide_with(image, decided)
             if by_sibling is not None and by_sibling.outcome is not Became.WITHHELD and carried.edit is None:

@@ -2,20 +2,46 @@
 
 from typing import Any
 
+import cc3d
+import edt
+import fill_voids
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from efface.spatial.types import BoolVolume
+from efface.spatial.types import BoolVolume, FloatVolume, PieceNumbers
+
+
+def connected_pieces(mask: BoolVolume, *, corners: bool = False) -> tuple[PieceNumbers, NDArray[np.int64]]:
+    """Connected pieces of a mask, numbered from 1 on, and how many voxels each has.
+
+    Parameters
+    ----------
+    mask
+        Shape (x, y, z).
+    corners
+        Whether voxels that share an edge or a corner are neighbours too, or only those that share a face.
+
+    Returns
+    -------
+    labels, sizes
+        Number of each voxel's piece, 0 outside; ``sizes[number]``, with ``sizes[0]`` 0.
+    """
+    labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26 if corners else 6)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels, sizes
 
 
 def largest_component(mask: BoolVolume) -> BoolVolume:
     """The largest connected part of a mask (neighbours share a face); an empty mask stays empty."""
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    return np.asarray(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])), dtype=np.bool_)
+    labels, sizes = connected_pieces(mask)
+    return np.asarray(labels == np.argmax(sizes), dtype=np.bool_) if sizes.any() else mask
+
+
+def filled(mask: BoolVolume) -> BoolVolume:
+    """A mask, 2-D or 3-D, with its holes: what no path over faces joins with the border."""
+    return np.asarray(fill_voids.fill(np.ascontiguousarray(mask)), dtype=np.bool_)
 
 
 def box_of(mask: BoolVolume, room: int = 0) -> tuple[slice, ...]:
@@ -27,33 +53,20 @@ def box_of(mask: BoolVolume, room: int = 0) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def distance_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], at: BoolVolume | None = None) -> NDArray[np.float64]:
-    """Distance of every voxel of a mask from the nearest voxel outside, 0 outside.
+def distance_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], at: BoolVolume | None = None) -> FloatVolume:
+    """Distance of every voxel of a mask from the nearest voxel outside, 0 outside; exact but for single precision.
 
     Parameters
     ----------
     mask
-        Not all true.
+        Not all true. What is beyond the border of the volume is not outside.
     spacing_mm
         Voxel edge lengths, shape (3,).
     at
         Give only these voxels' distances, same shape as `mask`, in the order of ``mask[at]``.
-
-    Notes
-    -----
-    The same numbers as `scipy.ndimage.distance_transform_edt`, bit by bit, in two thirds of its time and half of its
-    memory: that one keeps the differences along all axes in double precision.
     """
-    nearest = ndimage.distance_transform_edt(mask, sampling=spacing_mm, return_distances=False, return_indices=True)
-    squared = np.zeros(mask.shape if at is None else int(np.count_nonzero(at)), dtype=np.float64)
-    for axis, own in enumerate(np.ogrid[tuple(slice(n) for n in mask.shape)]):
-        away = nearest[axis] - own.astype(nearest.dtype)
-        along = (away if at is None else away[at]).astype(np.float64)
-        along *= spacing_mm[axis]
-        along *= along
-        squared += along
-    np.sqrt(squared, out=squared)
-    return squared
+    distance: FloatVolume = edt.edt(np.ascontiguousarray(mask), anisotropy=tuple(spacing_mm.tolist()))
+    return distance if at is None else distance[at]
 
 
 def otsu_threshold(values: NDArray[Any]) -> float:

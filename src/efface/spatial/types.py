@@ -4,7 +4,7 @@ World coordinates are RAS+ mm everywhere inside efface. All volumes are 3-D and 
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ BoolVolume: TypeAlias = NDArray[np.bool_]
 """A mask, shape (x, y, z)."""
 LabelVolume: TypeAlias = NDArray[np.int32]
 """A segmentation, shape (x, y, z), int32 label numbers, 0 = background."""
+PieceNumbers: TypeAlias = NDArray[np.integer[Any]]
+"""Which connected piece of a mask each voxel belongs to, shape (x, y, z), 0 = none."""
 Affine: TypeAlias = NDArray[np.float64]
 """A 4x4 homogeneous matrix, float64; voxel to RAS+ mm, or mm to mm."""
 Displacement: TypeAlias = NDArray[np.float32]

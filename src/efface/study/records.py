@@ -138,8 +138,14 @@ STATISTICS = (
     "low", "high", "confidence", "q1", "q3", "statistic", "p", "p_corrected", "family", "margin", "verdict", "reason",
 )  # fmt: skip
 """Columns of statistics.tsv; `efface.study.statistics_table` describes them."""
+PRIVACY_GROUP = ("method", "implementation", "attack", "gallery_scan")
+PRIVACY_SUMMARY = (
+    *PRIVACY_GROUP, "people", "probes", "not_attacked", "gallery", "rank1", "rank1_low", "rank1_high", "chance",
+    "auc", "auc_low", "auc_high", "confidence", "unusable",
+)  # fmt: skip
+"""Columns of privacy_summary.tsv; `efface.study.privacy_tables` describes them."""
 TEXT_COLUMNS = frozenset(f.name for f in fields(Row) if f.type is str) | {
-    "reference", "test", "effect_is", "family", "verdict", "what",
+    "reference", "test", "effect_is", "family", "verdict", "what", "attack", "gallery_scan", "unusable",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from efface.metrics import MEASURES
 from efface.study.native_volumes import FIRST_MOVED, UNREGISTERED, native_volume_changes
 from efface.study.passed_scans import passed_by_all
 from efface.study.quality_tables import make_quality, read_quality
-from efface.study.records import COLUMNS, FAILED, OK, STATISTICS, read_table, write_table
+from efface.study.records import COLUMNS, FAILED, OK, PRIVACY_SUMMARY, STATISTICS, read_table, write_table
 from efface.study.rescan_job import ALL_GROUPS
 from efface.study.statistics_table import compute_statistics
 from efface.study.study_content import LEFT_OUT_COLUMNS, StudyContent
@@ -56,6 +56,8 @@ class Tables:
         As `statistics`, on the scans that passed the quality check with every method.
     left_out
         Results in the folder that do not belong to the study, and why (`efface.study.study_content`).
+    privacy
+        How many people are found again (`efface.study.privacy_tables`): read, not made, by `collect`.
     """
 
     dice: pd.DataFrame
@@ -69,6 +71,7 @@ class Tables:
     table1: pd.DataFrame
     statistics_passed: pd.DataFrame
     left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(LEFT_OUT_COLUMNS)))
+    privacy: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PRIVACY_SUMMARY)))
 
     def passed(self) -> "Tables":
         """The same tables, of the scans that passed the quality check with every method (that passes at all)."""
@@ -185,6 +188,7 @@ def load_tables(out_dir: Path) -> Tables:
         *read_quality(out_dir),
         _read_or_empty(paths.statistics_passed, STATISTICS),
         _read_or_empty(paths.left_out, LEFT_OUT_COLUMNS),
+        _read_or_empty(paths.privacy_summary, PRIVACY_SUMMARY),
     )
 
 

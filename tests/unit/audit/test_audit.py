@@ -172,3 +172,10 @@ def test_a_face_is_found_and_drawn(tmp_path, capsys):
     assert code == 1
     assert "head.nii.gz: face" in said
     assert (tmp_path / "pictures" / "head.nii.gz.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_file_that_is_no_image_by_its_name_is_refused(tmp_path):
+    table = tmp_path / "audit.tsv"
+    table.write_text("a\tb\n")
+    with pytest.raises(InputError, match=r"audit\.tsv is no image by its name; expected a file that ends in \.nii,"):
+        find_images(table)

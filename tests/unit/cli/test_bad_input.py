@@ -29,6 +29,8 @@ BAD = {
     "no study to collect": ("study {folder} {missing} group", "efface study"),
     "no study to report": ("report {folder}", "efface study"),
     "no study to review": ("review {folder} --no-browser", "efface study"),
+    "no study to attack": ("privacy {folder}", "efface study"),
+    "no jobs to attack with": ("privacy {folder} --jobs 0", "--jobs must be 1 or more; received 0"),
     "no download": ("dataset kirby21 {missing} {folder}/bids", "does not exist"),
     "unknown method": ("deface {scan} {new} --method knife", "expected one of defacer, quickshear"),
     "unknown demo method": ("demo {folder}/demo --methods knife", "methods must be among"),

@@ -24,7 +24,7 @@ def test_the_parser_of_all_commands_imports_nothing_heavy():
 
 def test_the_contract_holds_these_commands():
     expected = {"deface", "segment", "compare", "qc", "audit", "study", "report", "review", "dataset", "demo", "methods"}
-    expected |= {"train", "share"}
+    expected |= {"train", "share", "privacy"}
     assert set(COMMANDS) == expected
 
 

@@ -266,7 +266,6 @@ def test_a_new_method_is_one_file_and_one_line(anatomy, capsys):
 def test_a_new_method_can_be_run_from_the_command_line(anatomy, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: anatomy.brain)
     monkeypatch.setattr("efface.anatomy.head_anatomy.find_pose", lambda *_: anatomy.registration)
-    monkeypatch.setattr("efface.anatomy.head_anatomy.missed_brain", lambda _seen, brain, _grid: brain & False)
     words = ("deface", anatomy.scan.path, tmp_path / "out.nii", "--method", "toy", "--param", "depth_vox=3")
     code, said, error = run(capsys, *words)
     assert (code, error) == (0, "")

@@ -15,12 +15,6 @@ from phantom_anatomy import registered_at
 pytestmark = pytest.mark.usefixtures("no_search")
 
 
-@pytest.fixture(autouse=True)
-def one_opinion(monkeypatch):
-    """A phantom's brain is not like those that the second network learned."""
-    monkeypatch.setattr("efface.anatomy.head_anatomy.missed_brain", lambda _seen, brain, _grid: brain & False)
-
-
 def test_pydeface_needs_the_average_head_to_be_found(anatomy):
     lost = phantom_anatomy.known(anatomy.scan, anatomy.brain, converged=False)
     with pytest.raises(RegistrationError, match=r"the score is 0\.1, expected 0\.5"):

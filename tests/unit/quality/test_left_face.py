@@ -13,9 +13,10 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import apply_edit, plan
 from efface.io.scan import load_scan
 from efface.quality.face_parts import PARTS, in_view
-from efface.quality.left_face import FaceAnswer, find_left_face, part_scores
+from efface.quality.left_face import FaceAnswer, find_face_in_mask, find_left_face, part_scores
 from efface.quality.relief import find_relief, x_mm, z_mm
 from efface.quality.relief_network import MIRRORED, part_logits
+from efface.quality.scan_pose import ScanPose
 from efface.spatial.affine import apply_affine
 from efface.spatial.registration import AffineResult
 from efface.spatial.resampling import resample
@@ -154,3 +155,28 @@ def test_parts_out_of_view_have_no_score():
     relief = find_relief(type(person().image)(data, affine), np.eye(4), 300.0)
     assert in_view(relief, "mouth") < 0.5
     assert "mouth" not in part_scores(relief)
+
+
+@pytest.mark.parametrize("method", ["quickshear", "pydeface", "mri_deface", "fsl_deface", "defacer"])
+def test_no_face_is_read_off_the_mask_of_an_edit(method):
+    mask = plan(person(), method, {}).mask
+    found = find_face_in_mask(mask, HeadAnatomy(defaced(method), registration=average_head.IN_PLACE))
+    assert (found.answer, found.features) == (FaceAnswer.NO_FACE, ())
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("kind", ["head", "face", "air before the face"])
+def test_a_mask_that_follows_the_skin_is_a_face(kind, inverted):
+    head, cut = person().head, plan(person(), "pydeface", {}).mask
+    mask = {"head": head, "face": head & cut, "air before the face": cut & ~head}[kind]
+    found = find_face_in_mask(mask ^ inverted, HeadAnatomy(defaced("pydeface"), registration=average_head.IN_PLACE))
+    assert found.answer is FaceAnswer.FACE
+    assert {"nose", "mouth"} <= set(found.features)
+    assert "follows the skin" in found.reason
+
+
+def test_of_a_mask_whose_image_cannot_be_placed_nothing_is_said(monkeypatch):
+    monkeypatch.setattr("efface.quality.left_face.pose_of", lambda _: ScanPose(np.eye(4), "it turned over"))
+    found = find_face_in_mask(person().head, person())
+    assert found.answer is FaceAnswer.CANNOT_TELL
+    assert not found.is_clean
