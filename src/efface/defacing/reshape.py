@@ -112,7 +112,8 @@ def pulled_back(
     rotate = invert(scan.affine)[:3, :3] @ shapes.to_scan[:3, :3]
     source = index + [part.start for part in at] + shift @ rotate.T
     values = _sampled(scan.data, source)
-    inside = ndimage.map_coordinates(shapes.wanted, apply_affine(to_frame, index).T, order=1, mode="nearest")
+    origin = apply_affine(to_frame, index) + shift / shapes.grid.spacing_mm
+    inside = ndimage.map_coordinates(shapes.own, origin.T, order=1, mode="nearest")  # the skin where it came to lie
     signal = values - np.float32(anatomy.background.air)
     last = np.array(scan.shape) - 0.5
     unseen = ((source < -0.5) | (source > last)).any(axis=1)

@@ -18,7 +18,7 @@ from efface.spatial.types import Affine, FloatVolume, Grid, Volume
 
 FRAME = Grid((93, 92, 113), np.array([[2.0, 0, 0, -92], [0, 2.0, 0, -44], [0, 0, 2.0, -174], [0, 0, 0, 1.0]]))
 """Average-head mm, laid over the head without stretching it: everybody's face gets the same size."""
-FACE_Y, FACE_TOP, FACE_BOTTOM = (-5.0, 20.0), (35.0, 70.0), (-165.0, -140.0)
+FACE_Y, FACE_TOP, FACE_BOTTOM = (-5.0, 20.0), (-10.0, 25.0), (-165.0, -140.0)
 """Frame mm over which the wanted shape turns into the person's: behind, above and below the face."""
 OWN_SIZE_Y, OWN_SIZE_Z = (0.0, 28.0), (-8.0, 30.0)
 """Frame mm over which the wanted shape turns from everybody's size into the person's, towards ears and forehead."""
