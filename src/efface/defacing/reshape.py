@@ -161,7 +161,7 @@ METHOD = DefacingMethod(
     colour="#6A3D9A",
     params=Params,
     plan=plan,
-    external_note="a method of our own: there is no other program",
+    external_note="is a method of our own: there is no other program",
     carries_over=False,
     most_wrapped_ml=30.0,
 )
