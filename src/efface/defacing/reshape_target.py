@@ -216,7 +216,7 @@ def _free(region: NDArray[np.float64], at_ears: NDArray[np.float64]) -> NDArray[
     far = distance_mm(region < 0.02, FRAME.spacing_mm)
     edge = np.ones(FRAME.shape, dtype=np.bool_)
     edge[0], edge[-1], edge[:, 0], edge[:, :, 0], edge[:, :, -1] = (False,) * 5
-    inside = smooth_step(distance_mm(edge, FRAME.spacing_mm), (0.0, 12.0))
+    inside = smooth_step(distance_mm(edge, FRAME.spacing_mm), (0.0, 28.0))
     return smooth_step(far, (20.0, 4.0)) * inside * np.maximum(smooth_step(y, STILL_Y), at_ears)
 
 

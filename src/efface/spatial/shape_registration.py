@@ -22,6 +22,8 @@ WIDE = 2.5
 """Gaussians this many voxels wide are applied on every second voxel."""
 MOST_MM = 12.0
 """Largest wish of a point in one step."""
+MOST_IN_ALL_MM = 20.0
+"""Largest displacement before it is limited: where little of it is applied, wishes are never met, and would add up."""
 LEAST_RATIO = 0.2
 """Ratio of volumes below which the displacement is smoothed."""
 REPAIRS = 30
@@ -65,7 +67,7 @@ def register_shapes(
                 coarse[axis], np.full(3, 0.5), 0.0, fixed.shape, order=1, mode="nearest"
             )
     _moved_on(shift, fixed, moving, mm, allowed, [sigma for sigma in sigmas_mm if sigma < WIDE * mm])
-    return unfolded(np.moveaxis(allowed * shift, 0, -1), mm, allowed > 0)
+    return unfolded(np.moveaxis(allowed * shift, 0, -1), mm, allowed)
 
 
 def _moved_on(
@@ -88,6 +90,8 @@ def _moved_on(
         for axis in range(3):
             slope = ndimage.map_coordinates(slopes[axis], where, order=1, mode="nearest")
             shift[axis] += _smooth(band * off * slope, sigma / mm) / weight
+        length = np.linalg.norm(shift, axis=0)
+        shift *= MOST_IN_ALL_MM / np.maximum(length, MOST_IN_ALL_MM)
 
 
 def _smooth(values: FloatVolume, sigma_vox: float) -> FloatVolume:
