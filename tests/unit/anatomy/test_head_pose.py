@@ -10,6 +10,7 @@ import average_head
 from efface.anatomy import head_pose, landmarks, pose_network, templates, upright
 from efface.spatial import pose_search
 from efface.spatial.affine import apply_affine, invert
+from efface.spatial.registration import AffineResult
 from efface.spatial.resampling import resample
 from efface.spatial.types import Affine, Grid, Volume
 
@@ -114,6 +115,24 @@ def test_the_network_and_the_registration_must_agree_where_no_landmark_is_in_vie
     found = head_pose.find_pose(seen, lambda _volume, _pose: (), functools.partial(_moved, off))
     assert not found.converged
     assert "apart" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("off_mm", "consistent", "accepted"), [(15.0, 0.9, True), (30.0, 0.9, False), (30.0, 0.6, True)]
+)
+def test_two_eyes_do_not_overrule_a_network_that_is_sure(monkeypatch, off_mm, consistent, accepted):
+    """As in a head that was cut above its eyes: two were seen where a pose 26 mm off has them."""
+    in_place = AffineResult(np.eye(4), 0.9, converged=True, reason="", dof=12, starts=1)
+    eyes = [landmarks.FacialLandmark("eyes", place, 6.0, head()) for place in head_pose.landmark_places()["eyes"]]
+    off = np.eye(4)
+    off[0, 3] = off_mm
+    monkeypatch.setattr(head_pose, "register_near", lambda *_: in_place)
+    monkeypatch.setattr(head_pose, "register_affine", lambda *_args, **_options: in_place)
+    monkeypatch.setattr(head_pose, "_consistent_share", lambda *_: consistent)
+    look = functools.partial(_moved, off)
+    found = head_pose.find_pose(head(), lambda *_: tuple(eyes), look, lambda _: None)
+    assert found.converged is accepted
+    assert ("apart; expected at most 25 mm" in found.reason) is not accepted
 
 
 def _moved(off: Affine, volume: Volume) -> pose_network.PosePrediction:
