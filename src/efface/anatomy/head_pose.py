@@ -37,7 +37,7 @@ CONFIRMING = 2
 OVERRULED_MM, OVERRULED_SHARE = 25.0, 0.7
 """Landmarks do not confirm a pose that is further from the network's, where so much of the head hangs together: in one
 head that was cut above its eyes, two eyes were seen where a pose 26 mm off has them. Right poses were up to 22 mm from
-the network's there, and up to 34 mm where less hung together (174 cut heads)."""
+the network's there, and up to 34 mm where less hung together (366 cut heads)."""
 TIPPED_DEG, TURNED_DEG = 60.0, 120.0
 """How far the top of the head can be from the scanner's axis, and how far a head can be turned around that axis."""
 
