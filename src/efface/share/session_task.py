@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,6 @@ from efface.share.records import (
 )
 from efface.share.settings import ShareSettings
 from efface.share.votes import Vote
-from efface.spatial.registration import default_threads
 from efface.study import provenance
 from efface.study.executor import Outcome
 from efface.study.records import FAILED, Row
@@ -45,8 +43,6 @@ NO_REFERENCE = (
     "--across-sessions takes one of another session"
 )
 NO_MAGNITUDE = "it shows no magnitudes, and there is no magnitude image of its acquisition on its grid to check it by"
-IMAGES_AT_ONCE = 2
-"""Images of a session that are worked on at once, where a worker has so many cores; each takes about 1 GB at 1 mm."""
 
 
 @dataclass(frozen=True)
@@ -162,28 +158,18 @@ class SessionTask:
             decided.append((reference.image, reference.decision))
             yield self._written(reference.image, reference.decision)
         rest = [image for image in opened if reference is None or image is not reference.image]
-        for image, carried in self._carried(sorted(rest, key=lambda one: not one.shows_magnitudes), reference, tried):
-            decision = self._decision(image, carried, decided, tried.get(image.found.path))
+        for image in sorted(rest, key=lambda one: not one.shows_magnitudes):
+            earlier = tried.get(image.found.path)
+            decision = self._decision(image, self._carried(image, reference, earlier), decided, earlier)
             decided.append((image, decision))
             yield self._written(image, decision)
 
-    def _carried(
-        self, images: list[HeadImage], reference: Reference | None, tried: Mapping[str, Decision]
-    ) -> Iterator[tuple[HeadImage, Decision | None]]:
-        """Each image with what the reference decides of it, several at once where there are cores; None if nothing."""
-
-        def decided(image: HeadImage) -> Decision | None:
-            earlier = tried.get(image.found.path)
-            is_done = earlier is not None and earlier.outcome is Became.COPIED
-            if reference is None or is_done or not image.shows_magnitudes:
-                return None
-            return self._voted(image, decide_carried(image, reference))
-
-        at_once = min(IMAGES_AT_ONCE, default_threads())
-        with ThreadPoolExecutor(at_once) as pool:
-            for start in range(0, len(images), at_once):
-                few = images[start : start + at_once]
-                yield from zip(few, pool.map(decided, few), strict=True)
+    def _carried(self, image: HeadImage, reference: Reference | None, tried: Decision | None) -> Decision | None:
+        """What the reference decides of an image; None where it does not."""
+        is_done = tried is not None and tried.outcome is Became.COPIED
+        if reference is None or is_done or not image.shows_magnitudes:
+            return None
+        return self._voted(image, decide_carried(image, reference))
 
     def _reference(self, opened: list[HeadImage]) -> tuple[Reference | None, dict[str, Decision]]:
         """The image that decides, and what was decided of those that were tried before it."""
