@@ -1,6 +1,6 @@
 """Is the pose of a head found where the field of view shows a part of it only, and is it tilted too?
 
-Run: ``python validation/cut_heads.py OUT.tsv BIDS_DIR [BIDS_DIR ...] [--cases 504] [--jobs 2]``.
+Run: ``python validation/cut_heads.py OUT.tsv BIDS_DIR [BIDS_DIR ...] [--cases 504] [--first 0] [--jobs 2]``.
 
 Every case is a function of its number: a head, a cut, and a tilt of up to 40 degrees, either of the whole scan (an
 oblique header) or of the head inside its field of view (resampled). The truth is the pose found in the untouched scan,
@@ -178,12 +178,15 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("bids", type=Path, nargs="+")
     parser.add_argument("--cases", type=int, default=504)
+    parser.add_argument(
+        "--first", type=int, default=0, help="the number of the first case; --cases is one after the last"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     paths = sorted(p for root in args.bids for p in root.rglob("anat/*_T1w.nii.gz") if "decubitus" not in p.name)
     cache = args.out.parent / "untouched"
     cache.mkdir(parents=True, exist_ok=True)
-    jobs = [(paths[number % len(paths)], cache, number) for number in range(args.cases)]
+    jobs = [(paths[number % len(paths)], cache, number) for number in range(args.first, args.cases)]
     rows = []
     with ProcessPoolExecutor(args.jobs) as pool:
         list(pool.map(untouched, paths, [cache] * len(paths)))

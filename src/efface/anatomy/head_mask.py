@@ -1,7 +1,5 @@
 """The head mask: inside of the head, air cavities filled."""
 
-from typing import Any
-
 import numpy as np
 from scipy import ndimage
 
@@ -29,8 +27,10 @@ def head_mask(volume: Volume) -> BoolVolume:
         raise AnatomyError(msg)
     head = ndimage.binary_dilation(head)
     for axis in range(3):
-        for index in range(head.shape[axis]):
-            at: Any = tuple(index if a == axis else slice(None) for a in range(3))
-            head[at] = filled(head[at])
+        slices = np.ascontiguousarray(np.moveaxis(head, axis, 0))  # at once: a slice by itself is slow to gather
+        for index, one in enumerate(slices):
+            slices[index] = filled(one)
+        head = np.moveaxis(slices, 0, axis)
+    head = np.ascontiguousarray(head)
     mask: BoolVolume = ndimage.binary_erosion(head, border_value=1)
     return mask

@@ -14,7 +14,7 @@ from efface.io.scan import Scan
 from efface.spatial import registration, resampling
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.outline_registration import edge_correlation, mutual_information, register_edges
-from efface.spatial.types import Affine, BoolVolume, Grid, Volume
+from efface.spatial.types import Affine, BoolVolume, FloatVolume, Grid, Volume
 
 SAME_GRID_MM = 1e-2
 MINIMUM_OVERLAP, MINIMUM_CORRELATION = 0.95, 0.4
@@ -223,10 +223,11 @@ def _resample_mask(mask: BoolVolume, scan: Scan, other: Scan, to_scan: Affine) -
     """Fraction of each voxel of the other grid inside the mask; the mask's border values continue outside its grid."""
     blur = np.maximum(0.0, other.spacing_mm / scan.spacing_mm - 1.0) / 2.355
     soft = ndimage.gaussian_filter(mask.astype(np.float32), blur, mode="nearest") if blur.any() else mask
+    values: FloatVolume = np.asarray(soft, np.float32)
+    if not any(values.take(side, axis).any() for axis in range(3) for side in (0, -1)):  # nothing to continue
+        return resampling.resample(Volume(values, scan.affine), other.grid, to_scan)
     matrix = invert(scan.affine) @ to_scan @ other.affine
-    sampled = ndimage.affine_transform(
-        np.asarray(soft, np.float32), matrix[:3, :3], matrix[:3, 3], other.shape, order=1, mode="nearest"
-    )
+    sampled = ndimage.affine_transform(values, matrix[:3, :3], matrix[:3, 3], other.shape, order=1, mode="nearest")
     return np.asarray(sampled, dtype=np.float32)
 
 

@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 
 from efface._version import __version__
-from efface.errors import InputError
 from efface.io.atomic import write_atomically
 from efface.io.json_files import read_object
-from efface.io.label_images import load_mask
-from efface.io.scan import load_scan
-from efface.io.series import open_series
+from efface.share.publish import picture_path
 from efface.share.records import HOME, REPORT, Became, FileRow, ImageRecord, read_record, read_table
-from efface.visualization.slices import Views, strip
 
-HEIGHT_PX = 130
 MOST_PICTURES = 400
 """With more images the page would not open; the pictures of the first ones are shown."""
 
@@ -90,16 +84,9 @@ def _image(out_dir: Path, record: ImageRecord, *, with_picture: bool) -> SharedI
 
 
 def _picture(out_dir: Path, record: ImageRecord) -> str:
-    """A sagittal slice of the shared image with its edit in colour, as a data URI; empty where it cannot be read."""
-    path = out_dir / record.row.path
+    """A sagittal slice of the shared image with its edit in colour, as a data URI; empty where there is none."""
     try:
-        series = open_series(path)
-        scan = load_scan(path) if series is None else series.mean()
-        mask = np.zeros(scan.shape, np.bool_)
-        if record.edit.get("mask"):
-            mask = load_mask(out_dir / record.edit["mask"], scan)
-    except InputError:
+        jpeg = (out_dir / picture_path(record.row.path)).read_bytes()
+    except OSError:
         return ""
-    signal = np.asarray(scan.data - scan.data.min(), np.float32)
-    jpeg = strip(Views(None, signal, mask, None, scan.spacing_mm), "sagittal", HEIGHT_PX)
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

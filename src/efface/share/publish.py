@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from efface.bids.names import deface_mask_name
 from efface.errors import InputError
-from efface.io.atomic import make_folder
+from efface.io.atomic import make_folder, write_atomically
 from efface.io.encoding import SUFFIXES
 from efface.io.sidecar import Sidecar, sidecar_of
 from efface.share import dates
@@ -15,6 +17,9 @@ from efface.share.head_image import HeadImage, file_sha256, place_copy
 from efface.share.inventory import Found
 from efface.share.records import HOME, Became, FileRow
 from efface.share.settings import ShareSettings
+from efface.visualization.slices import Views, strip
+
+PICTURE_PX = 130
 
 
 def mask_path(found: Found) -> str:
@@ -30,6 +35,12 @@ def mask_path(found: Found) -> str:
             pass
     stem = found.name.partition(".")[0].rpartition("_")[0]
     return f"{HOME}/{found.folder}/{stem}_desc-{found.suffix}_mask.nii.gz"
+
+
+def picture_path(image: str) -> str:
+    """Where the picture of a shared image is; both paths are relative to the shared data set."""
+    path = PurePosixPath(image)
+    return f"{HOME}/{path.parts[0]}/figures/{stem_of(path.name)}.jpg"
 
 
 def publish(settings: ShareSettings, image: HeadImage, decision: Decision) -> tuple[FileRow, tuple[str, ...]]:
@@ -49,6 +60,7 @@ def publish(settings: ShareSettings, image: HeadImage, decision: Decision) -> tu
     if decision.outcome is Became.WITHHELD:
         return row, mask
     out = out_dir / found.path
+    picture = _write_picture(out_dir, image, decision)
     sidecar, gone = _write_sidecar(settings, image, out, decision)
     if decision.edit is None and not image.has_text(settings.header):
         place_copy(image.path, out, link=settings.link)
@@ -65,8 +77,20 @@ def publish(settings: ShareSettings, image: HeadImage, decision: Decision) -> tu
             method=settings.method if decision.outcome is Became.DEFACED else "",
             sha256_after=file_sha256(out),
         ),
-        (found.path, *sidecar, *mask),
+        (found.path, *sidecar, *mask, picture),
     )
+
+
+def _write_picture(out_dir: Path, image: HeadImage, decision: Decision) -> str:
+    """A slice of what is shared, for the report; never of what the edit removes."""
+    edit = decision.edit
+    after = (image.scan if edit is None else image.with_edit(edit)).data
+    mask = np.zeros(after.shape, np.bool_) if edit is None else edit.mask
+    views = Views(None, np.asarray(after - after.min(), np.float32), mask, None, image.scan.spacing_mm)
+    path = picture_path(image.found.path)
+    make_folder((out_dir / path).parent)
+    write_atomically(out_dir / path, strip(views, "sagittal", PICTURE_PX), force=True)
+    return path
 
 
 def edit_of(found: Found, decision: Decision, method: str) -> dict[str, Any]:

@@ -345,5 +345,5 @@ def _remove_strangers(out_dir: Path, rows: Sequence[FileRow], images: Sequence[I
 
 
 def _is_of_home(path: str) -> bool:
-    """Whether a file belongs to the records; masks there are listed with their images."""
-    return path.startswith(f"{HOME}/") and not path.endswith(".nii.gz")
+    """Whether a file belongs to the records; masks and pictures there are listed with their images."""
+    return path.startswith(f"{HOME}/") and not path.endswith((".nii.gz", ".jpg"))

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from efface.errors import InputError
 from efface.spatial.affine import apply_affine, invert
+from efface.spatial.masks import box_of
 from efface.spatial.types import Affine, Displacement, FloatVolume, Grid, Volume
 
 COARSER = 1.15
@@ -74,11 +75,28 @@ def resample(
         )
     else:
         matrix = to_voxel @ (np.eye(4) if transform is None else transform) @ grid.affine
-        out = ndimage.affine_transform(
-            moving.data, matrix[:3, :3], matrix[:3, 3], grid.shape, order=order, mode="grid-constant", cval=fill
-        )
+        at = _reached(moving.data, matrix, grid.shape, fill) if order <= 1 else (slice(None),) * 3
+        out = np.full(grid.shape, fill, moving.data.dtype)
+        start = np.array([s.start or 0 for s in at])
+        out[at] = ndimage.affine_transform(
+            moving.data, matrix[:3, :3], matrix[:3, :3] @ start + matrix[:3, 3], out[at].shape, order=order,
+            mode="grid-constant", cval=fill,
+        )  # fmt: skip
     result: FloatVolume = np.asarray(out, dtype=np.float32)
     return result
+
+
+def _reached(data: FloatVolume, matrix: Affine, shape: tuple[int, int, int], fill: float) -> tuple[slice, ...]:
+    """The box of a grid beyond which linear sampling, by a matrix from its voxels to those of `data`, gives `fill`."""
+    other = data != fill
+    if not other.any():
+        return (slice(0, 0),) * 3
+    box = box_of(other, 1)
+    corners = np.array(np.meshgrid(*[(s.start - 1.0, float(s.stop)) for s in box], indexing="ij")).reshape(3, -1).T
+    seen = apply_affine(invert(matrix), corners)
+    low = np.clip(np.floor(seen.min(axis=0)), 0, shape).astype(int)
+    high = np.clip(np.ceil(seen.max(axis=0)) + 1, low, shape).astype(int)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
 def warp_points(warp: Warp, grid: Grid) -> NDArray[np.float64]:
@@ -102,13 +120,24 @@ def block_mean(volume: Volume, mm: float) -> Volume:
     # Just under the half, so that the rounding errors of an oblique affine do not change the step (5 mm of 2 mm).
     step = np.maximum(1, np.round(mm / volume.grid.spacing_mm - 1e-4))
     step = np.minimum(step, volume.data.shape).astype(int)  # one block an axis, however small its voxels
-    padded = np.pad(volume.data, [(0, int(-n % s)) for n, s in zip(volume.data.shape, step, strict=True)], mode="edge")
-    x, y, z = (n // s for n, s in zip(padded.shape, step, strict=True))
-    blocks = padded.reshape(x, step[0], y, step[1], z, step[2])
     affine = volume.affine.copy()
     affine[:3, :3] = volume.affine[:3, :3] * step
     affine[:3, 3] = volume.affine[:3, :3] @ ((step - 1) / 2) + volume.affine[:3, 3]
-    return Volume(blocks.mean(axis=(1, 3, 5), dtype=np.float32), affine)
+    data = volume.data
+    for axis in range(3):
+        data = _block_sums(data, axis, int(step[axis]))
+    return Volume(np.asarray(data / np.float32(step.prod()), dtype=np.float32), affine)
+
+
+def _block_sums(data: FloatVolume, axis: int, step: int) -> FloatVolume:
+    """Sums of so many voxels along an axis; the last voxel is repeated where the last block is not full."""
+    missing = [(0, -data.shape[axis] % step if a == axis else 0) for a in range(3)]
+    padded = np.pad(data, missing, mode="edge") if missing[axis][1] else data
+    parts = [padded[(slice(None),) * axis + (slice(k, None, step),)] for k in range(step)]
+    total = parts[0].astype(np.float32)
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def antialiased(data: FloatVolume, coarser: NDArray[np.float64]) -> FloatVolume:

@@ -7,6 +7,7 @@ methods that use the priors will go, so that the priors hold how heads differ af
 """
 
 import argparse
+import functools
 import io
 import logging
 from collections.abc import Iterator, Sequence
@@ -197,13 +198,10 @@ def average_points(volume: Volume, head: BoolVolume, average_to_scan: Affine) ->
 
 def build_priors(heads: list[LabelledHead]) -> dict[str, NDArray[np.uint8]]:
     """Priors on `PRIOR_GRID`: probabilities times 255 (any evidence is at least 1), masks, and feature labels."""
-    brain = np.mean([_to_average(h, h.brain) for h in heads], axis=0)
-    face = np.mean([_to_average(h, h.face) for h in heads], axis=0)
-    anywhere = np.max([_to_average(h, h.head) for h in heads], axis=0)
-    by_feature = {
-        name: np.mean([_to_average(h, h.features == number) for h in heads], axis=0)
-        for name, number in FEATURE_LABELS.items()
-    }
+    there = [_in_average(head) for head in heads]
+    brain, face = (np.mean([masks[name] for masks in there], axis=0) for name in ("brain", "face"))
+    anywhere = np.max([masks["head"] for masks in there], axis=0)
+    by_feature = {name: np.mean([masks[name] for masks in there], axis=0) for name in FEATURE_LABELS}
     labels = np.zeros(PRIOR_GRID.shape, np.uint8)
     for name, number in FEATURE_LABELS.items():
         labels[_where_usual(by_feature[name])] = number
@@ -234,17 +232,24 @@ def average_outside(heads: list[LabelledHead]) -> tuple[FloatVolume, FloatVolume
     Sharper than the average head, which was made by affines, and deeper: it goes below the chin. Intensities are
     relative to the median of the brain; air never mixes with them.
     """
-    seen, inside, sums = (np.zeros(PRIOR_GRID.shape) for _ in range(3))
-    for head in heads:
-        brightness = float(np.median(head.volume.data[head.brain]))
-        values = np.clip(head.volume.data / brightness, 0, 2.5)
-        index = (head.points - PRIOR_GRID.affine[:3, 3]) / PRIOR_GRID.spacing_mm
-        for total, weight in ((seen, np.ones_like(values)), (inside, head.head), (sums, head.head * values)):
-            total += _splat(index, np.asarray(weight, dtype=np.float64))
+    seen, inside, sums = np.sum([_spread(head) for head in heads], axis=0)
     seen, inside, sums = (ndimage.gaussian_filter(total, SPLAT_SIGMA_VOX) for total in (seen, inside, sums))
     enough = seen > 0.1 * len(heads)
     shape = np.where(enough, inside / np.maximum(seen, 1e-6), 0)
     return shape.astype(np.float32), (sums / np.maximum(inside, 1e-6)).astype(np.float32)
+
+
+@functools.cache
+def _spread(head: LabelledHead) -> NDArray[np.float64]:
+    """Weight, weight of head tissue, and its intensities, of one head, shape (3, *PRIOR_GRID.shape).
+
+    Kept, as `_in_average` is, for priors of all heads but one.
+    """
+    brightness = float(np.median(head.volume.data[head.brain]))
+    values = np.clip(head.volume.data / brightness, 0, 2.5)
+    index = (head.points - PRIOR_GRID.affine[:3, 3]) / PRIOR_GRID.spacing_mm
+    weights = (np.ones_like(values), head.head, head.head * values)
+    return np.stack([_splat(index, np.asarray(weight, dtype=np.float64)) for weight in weights])
 
 
 def _splat(index: NDArray[np.floating], weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -283,6 +288,14 @@ def _coarse(mask: BoolVolume, affine: Affine, like: Volume) -> BoolVolume:
     mean = resampling.block_mean(Volume(mask.astype(np.float32), affine), WORKING_MM)
     x, y, z = like.data.shape
     return np.asarray(mean.data[:x, :y, :z] > 0.5, dtype=np.bool_)
+
+
+@functools.cache
+def _in_average(head: LabelledHead) -> dict[str, FloatVolume]:
+    """Brain, face, head and features of one head on `PRIOR_GRID`."""
+    masks = {"brain": head.brain, "face": head.face, "head": head.head}
+    masks |= {name: head.features == number for name, number in FEATURE_LABELS.items()}
+    return {name: _to_average(head, mask) for name, mask in masks.items()}
 
 
 def _to_average(head: LabelledHead, mask: BoolVolume) -> FloatVolume:

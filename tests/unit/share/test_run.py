@@ -11,8 +11,10 @@ import phantom
 import raw_data_set
 from efface.bids.filters import load_filter
 from efface.errors import InputError, OutputError
+from efface.report.share_page import build_share_page
 from efface.share import Became, ShareSettings, run, session_task, share
 from efface.share.decisions import Decision
+from efface.share.publish import picture_path
 from efface.share.records import read_table
 from efface.study.backends import Local
 from efface.study.ratings import Rating, append_rating, now
@@ -119,6 +121,20 @@ def test_masks_have_the_names_of_bids_or_lie_among_the_derivatives(raw, out):
     assert masks == [
         "sub-01_ses-a_task-rest_desc-bold_mask.nii.gz", "sub-01_ses-a_task-rest_part-phase_desc-bold_mask.nii.gz",
     ]  # fmt: skip
+
+
+def test_the_picture_of_an_image_goes_with_it_and_into_the_report(raw, out):
+    def pictures():
+        return {path.relative_to(out).as_posix() for path in out.rglob("*.jpg")}
+
+    result = shared(raw, out)
+    images = [image.row.path for image in result.images if image.row.outcome is not Became.WITHHELD]
+    assert pictures() == {picture_path(path) for path in images}
+    assert build_share_page(out).read_text().count("data:image/jpeg") == len(images)
+    flair = T1.replace("T1w", "FLAIR")
+    (raw / flair).unlink()
+    shared(raw, out)
+    assert pictures() == {picture_path(path) for path in images if path != flair}
 
 
 def test_a_second_run_changes_no_byte_and_computes_nothing(raw, out):
