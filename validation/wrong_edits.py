@@ -31,6 +31,7 @@ from efface.bids.derivatives import UnitPaths
 from efface.bids.query import T1wScan, find_scans
 from efface.defacing import Edit, apply_edit, plan
 from efface.errors import EffaceError
+from efface.io.scan import load_scan
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.masks import distance_mm
 from efface.study.provenance import write_recipe
@@ -39,8 +40,8 @@ POSED_BY = ("pydeface", "mri_deface", "fsl_deface", "quickshear", "mri_reface")
 CUT_BY = ("pydeface", "mri_deface", "fsl_deface", "quickshear")
 BRAIN_BY = ("quickshear", "mri_deface")
 TURN_DEG, SHIFT_MM = 9.0, 12.0
-FACE_FRONT_MM, EYES_MM, MIDDLE_MM = 40.0, -22.0, (0.0, -55.0)
-"""Average head: in front of this is the face; the height of the eyes; where halves are cut, x and z."""
+MIDDLE_MM = (0.0, -55.0)
+"""Average head x and z: where halves are cut, about."""
 AROUND_MM = {"eyes": 14.0, "nose": 12.0, "mouth": 12.0, "one eye": 14.0}
 THIN_MM = 4.0
 SEED = 20263
@@ -84,7 +85,7 @@ def upright(anatomy: HeadAnatomy) -> np.ndarray:
 def spoil(anatomy: HeadAnatomy, edit: Edit, kind: str, rng: np.random.Generator) -> tuple[Edit, dict]:
     """The edit, changed; and how."""
     at = upright(anatomy)
-    x, y, z = at[..., 0], at[..., 1], at[..., 2]
+    x, z = at[..., 0], at[..., 2]
     if kind == "half":
         side = str(rng.choice(["right", "left", "upper", "lower"]))
         cut = float(rng.normal(0, 6))
@@ -118,8 +119,7 @@ def spoil(anatomy: HeadAnatomy, edit: Edit, kind: str, rng: np.random.Generator)
 
 def masked(edit: Edit, mask: np.ndarray) -> Edit:
     """Another mask, with the air of the scan."""
-    assert isinstance(edit.values, int | float)
-    return replace(edit, mask=np.ascontiguousarray(mask))
+    return replace(edit, mask=np.ascontiguousarray(mask), values=float(np.min(edit.values)))
 
 
 def make(out: Path, source: T1wScan, anatomy: HeadAnatomy, kind: str) -> None:
@@ -153,17 +153,10 @@ def main() -> None:
         for kind in KINDS:
             describe(options.out / kind, root.resolve(), POSED_BY, "wrong edits", protect_brain=False)
         for source in find_scans(root, validate=False):
-            anatomy = cached_anatomy(load_scan_of(source), source.stem, options.cache)
+            anatomy = cached_anatomy(load_scan(source.path), source.stem, options.cache)
             for kind in KINDS:
                 make(options.out, source, anatomy, kind)
             print(source.stem, flush=True)
-
-
-def load_scan_of(source: T1wScan):  # noqa: ANN201
-    """Load the scan."""
-    from efface.io.scan import load_scan
-
-    return load_scan(source.path)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ bootstraps." IEEE PAMI 29 (2007), 492-498 (pairs that share people).
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from efface.statistics.inference import CONFIDENCE, MINIMUM_SUBJECTS
 RESAMPLES = 2000
 SMALLEST = 1e-6
 """Distances are compared by their logarithm; smaller ones count as this."""
+
+TIE = 1e-12
+"""Differences of logarithms below this are rounding."""
 
 Distances = NDArray[np.float64]
 """Of every probe to every person of the gallery, shape (probes, people)."""
@@ -39,13 +43,13 @@ class Identification:
     not_attacked
         Probes that could not be attacked.
     ranks
-        Of the true person for every probe, 1 is best; NaN where nothing was there to compare or not attacked,
-        shape (probes,).
+        Of the true person for every probe, 1 is best, of equally near people the mean; NaN where nothing was there to
+        compare or not attacked, shape (probes,).
     rank1, rank1_low, rank1_high
         Share of the people who are found at rank 1, and its interval. What was not attacked counts as not found in the
         rate and in its lower end, and as found in its upper end.
     curve
-        Share of people whose rank is at most 1, 2, ...; shape (gallery,).
+        Share of people whose rank is at most 1, 2, ...; of equally near people one is drawn. Shape (gallery,).
     auc, auc_low, auc_high
         Probability that a probe is more like its own person than like another one, and its interval; NaN where there
         are too few people.
@@ -84,10 +88,11 @@ def identification(distances: Distances, own: NDArray[np.intp], attacked: NDArra
         False where the probe, or its person's original, could not be used. Shape (probes,).
     """
     probes, gallery = distances.shape
-    ranks = _ranks(distances, own, attacked)
+    nearer, tied = _nearer_and_tied(distances, own, attacked)
     _, person = np.unique(own, return_inverse=True)
     people = int(person.max()) + 1 if probes else 0
-    shares = np.array([_by_person(ranks <= k, person, people) for k in range(1, gallery + 1)]).reshape(gallery, people)
+    chances = [np.nan_to_num(np.clip((k - nearer) / (tied + 1), 0, 1)) for k in range(1, gallery + 1)]
+    shares = np.array([_by_person(chance, person, people) for chance in chances]).reshape(gallery, people)
     curve = shares.mean(axis=1) if people else np.full(gallery, np.nan)
     lost = _by_person(~attacked, person, people)
     found = shares[0] if gallery and people else np.zeros(people)
@@ -96,7 +101,8 @@ def identification(distances: Distances, own: NDArray[np.intp], attacked: NDArra
     auc, auc_low, auc_high = _auc(distances, own, attacked)
     rate = float(found.mean()) if people else math.nan
     return Identification(
-        probes, people, gallery, int((~attacked).sum()), ranks, rate, low, high, curve, auc, auc_low, auc_high
+        probes, people, gallery, int((~attacked).sum()), 1 + nearer + tied / 2,
+        rate, low, high, curve, auc, auc_low, auc_high,
     )  # fmt: skip
 
 
@@ -118,31 +124,43 @@ def wilson(found: float, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _ranks(distances: Distances, own: NDArray[np.intp], attacked: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """1 + how many others are nearer; in a tie the true person comes first, as if the attacker were lucky."""
+def _nearer_and_tied(
+    distances: Distances, own: NDArray[np.intp], attacked: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How many others are nearer to each probe than its own person, and how many as near; NaN if not compared."""
     usable = attacked & (own >= 0)
     usable &= ~np.isnan(distances).all(axis=1)
-    mine = distances[np.arange(len(own)), np.maximum(own, 0)]
-    nearer = (distances < mine[:, None]).sum(axis=1)
-    return np.where(usable, 1.0 + nearer, np.nan)
+    nearer, tied = np.full((2, len(own)), np.nan)
+    scores, mine = centred(distances[usable]), own[usable]
+    if scores.size:
+        ahead = scores - scores[np.arange(len(mine)), mine][:, None]
+        nearer[usable] = (ahead < -TIE).sum(axis=1)
+        tied[usable] = (np.abs(ahead) <= TIE).sum(axis=1) - 1.0
+    return nearer, tied
 
 
-def _by_person(flags: NDArray[np.bool_], person: NDArray[np.intp], people: int) -> NDArray[np.float64]:
-    """Share of each person's probes with a flag, shape (people,)."""
+def _by_person(values: NDArray[Any], person: NDArray[np.intp], people: int) -> NDArray[np.float64]:
+    """Mean over each person's probes, shape (people,)."""
     counts = np.bincount(person, minlength=people)
-    shares: NDArray[np.float64] = np.bincount(person, weights=flags.astype(float), minlength=people) / counts
+    shares: NDArray[np.float64] = np.bincount(person, weights=values.astype(float), minlength=people) / counts
     return shares
 
 
 def centred(distances: Distances) -> Distances:
-    """Log distances minus each probe's median over the gallery: a probe with a large cut fits nobody well.
+    """How near each probe is to each person, compared with how near it is to all, and they are to all probes.
 
-    Rows in which nothing was there to compare become 0: like everybody.
+    Of log distances, each probe's median over the gallery is taken away: a probe with a large cut fits nobody well. With
+    probes of `MINIMUM_SUBJECTS` people or more, each person's median over the probes too: whoever looks like the average
+    fits everybody. An attacker who has all of a shared data set can do both. Rows in which nothing was there to compare
+    become 0: like everybody.
     """
     logs = np.log(np.maximum(distances, SMALLEST))
-    nothing = np.isnan(logs).all(axis=1)
+    nothing = np.asarray(np.isnan(logs).all(axis=1))
+    logs -= np.median(np.where(nothing[:, None], 0.0, logs), axis=1, keepdims=True)
+    if (~nothing).sum() >= MINIMUM_SUBJECTS:
+        logs -= np.median(logs[~nothing], axis=0, keepdims=True)
     logs[nothing] = 0.0
-    return np.asarray(logs - np.median(logs, axis=1, keepdims=True))
+    return np.asarray(logs)
 
 
 def _auc(distances: Distances, own: NDArray[np.intp], attacked: NDArray[np.bool_]) -> tuple[float, float, float]:

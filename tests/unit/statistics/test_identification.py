@@ -45,13 +45,21 @@ def test_the_wrong_person_is_not_the_right_one():
 
 
 def test_a_rank_counts_those_who_are_nearer():
-    found = distances(own=1.0)
+    found = distances(own=1.0)[:4]  # of so few probes, people are compared as they are
     found[0] = np.arange(1, N + 1)
     found[0, 0] = 3.5  # nearer: 2 and 3
     assert attack(found).ranks[0] == 3
     share = attack(found).curve
     assert (np.diff(share) >= 0).all()
     assert share[-1] == 1
+
+
+def test_a_person_who_looks_like_the_average_does_not_hide_the_others():
+    near_all = np.ones(N)
+    near_all[4] = 0.1
+    found = attack(distances(own=0.5) * near_all)
+    assert found.rank1 == attack(distances(own=0.5)).rank1 == 1
+    assert attack(distances(own=0.5)[:4] * near_all).rank1 == 0  # nobody can tell who that is from so few
 
 
 def test_the_curve_is_the_share_of_people_up_to_each_rank():
