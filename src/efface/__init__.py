@@ -5,6 +5,7 @@
 >>> nibabel.save(defaced.image, "sub-01_desc-defaced_T1w.nii.gz")  # doctest: +SKIP
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from efface._lazy import attach
@@ -13,6 +14,10 @@ from efface._version import __version__
 if TYPE_CHECKING:
     from efface._api import Defaced, Segmented, deface, dice, qc, segment
     from efface.study import Settings, Study
+
+# Sums of Intel's MKL, by which torch multiplies matrices, depend on the number of threads otherwise. It must be said
+# before torch is loaded; worker processes inherit it.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 __all__ = ["Defaced", "Segmented", "Settings", "Study", "__version__", "deface", "dice", "qc", "segment"]
 

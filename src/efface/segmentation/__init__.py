@@ -1,12 +1,16 @@
 """Segmentation into the 132 BrainCOLOR labels: `segment`, and the table of segmenters."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from efface.bids.derivatives import UNNAMED_SEGMENTER
 from efface.errors import InputError
 from efface.parameters import Params, parse
 from efface.segmentation.labels import LABELS, REGIONS, Label, Labels, Provenance, region_of
+from efface.segmentation.plausibility import implausible
 from efface.segmentation.registry import SEGMENTERS, Segmenter
 
 if TYPE_CHECKING:
@@ -54,7 +58,9 @@ def segment(anatomy: "HeadAnatomy", name: str = DEFAULT_SEGMENTER, params: Mappi
         If the networks do not fit into the memory of the GPU.
     """
     segmenter, parsed = _parsed(name, params)
-    return segmenter.run(anatomy, parsed)
+    labels = segmenter.run(anatomy, parsed)
+    doubts = implausible(labels.values, float(np.prod(anatomy.scan.spacing_mm)) / 1000)
+    return replace(labels, warnings=(*labels.warnings, *doubts))
 
 
 def data_digest(name: str = DEFAULT_SEGMENTER, params: Mapping[str, Any] | None = None) -> Mapping[str, str]:
