@@ -152,6 +152,8 @@ def _sentence(brain: BrainEvidence, face: FaceEvidence) -> str:
     names = " and ".join(filter(None, [", ".join(face.left[:-1]), *face.left[-1:]]))
     verb = "are" if len(face.left) > 1 or face.left == ("eyes",) else "is"
     left = f"{names} {verb} left" if names else "neither eyes, nose nor mouth are left"
+    if face.by:
+        left = f"by {face.by} ({left})"
     around = "" if face.changed is None else f" ({face.changed:.0%} of the face's surface moved or vanished)"
     if brain.failed:
         cut = f"{brain.damaged_ml:.2g} ml of brain changed, up to {brain.deepest_mm:.0f} mm deep ({brain.where})"

@@ -30,7 +30,11 @@ SEARCH_MM = 0.75
 HALF = 0.5
 """Share of a feature that must have moved or vanished for it to be gone."""
 LEFT_FACE = 2 / 3
-"""One feature alone is recognised only where so much of the face around it is left too."""
+"""One feature alone, or the eye of a half, is recognised only where so much of the face around it is left too."""
+WHOLE_EYE = 0.8
+"""Share of an eye's skin that is left where it is seen as an eye: lids above a cut leave half of it."""
+LAYER_MM = 5.0
+"""A layer up to so thick that was taken off evenly, within `MOVED_MM`, leaves the relief of what was below it."""
 NEAR_MM, AHEAD_MM = 3.0, 12.0
 """How far from the average head's label its skin lies: around, and (not of ears) in front, where it sticks out more."""
 FACE_PRIOR = 0.25
@@ -66,6 +70,8 @@ class FaceSkin:
         For each part of a face, which samples are its.
     front
         Which samples are of the frontal face.
+    halves
+        Which of these are right and left of the average head's midline.
     """
 
     box: tuple[slice, ...]
@@ -75,6 +81,7 @@ class FaceSkin:
     normals: NDArray[np.float64]
     members: dict[str, BoolVolume]
     front: BoolVolume
+    halves: dict[str, BoolVolume]
 
 
 def recognised_by() -> tuple[str, ...]:
@@ -94,13 +101,37 @@ def face_evidence(skin: FaceSkin, after: Volume) -> FaceEvidence:
     """
     moved = _moved_mm(skin, smoothed(_cropped(after, skin.box), STEP_MM).data)
     features = {part: _feature(skin, moved, member) for part, member in skin.members.items()}
-    front = moved[skin.front]
-    changed = float((front > MOVED_MM).mean()) if front.size else None
-    return _decide(features, changed)
+    changed = _changed(moved[skin.front])
+    sides = {side: _changed(moved[half]) for side, half in skin.halves.items()}
+    return _decide(features, changed, sides, _layers(skin, moved))
 
 
-def _decide(features: dict[str, FeatureEvidence], changed: float | None) -> FaceEvidence:
-    """Recognisable: two of eyes, nose and mouth are left; or one is, with most of the face around it."""
+def _changed(moved: NDArray[np.float64]) -> float | None:
+    """Share of skin that moved or vanished; None where there is none."""
+    return float((moved > MOVED_MM).mean()) if moved.size else None
+
+
+def _layers(skin: FaceSkin, moved: NDArray[np.float64]) -> dict[str, float]:
+    """Of each feature, the share of its skin that moved by the same distance, of at most `LAYER_MM`, as most of it."""
+    layers = {}
+    for name in recognised_by():
+        here = moved[np.any([skin.members[part] for part in FACE_FEATURES[name]], axis=0)]
+        off = float(np.median(here)) if here.size else VANISHED_MM
+        layers[name] = float((np.abs(here - off) <= MOVED_MM).mean()) if off <= LAYER_MM else 0.0
+    return layers
+
+
+def _decide(
+    features: dict[str, FeatureEvidence],
+    changed: float | None,
+    sides: dict[str, float | None],
+    layers: dict[str, float],
+) -> FaceEvidence:
+    """Whether what is left can be recognised, by whichever of five rules says so most.
+
+    Two of eyes, nose and mouth are left; or one is, with most of the face around it; or one eye, with most of its half
+    of the face; or both eyes; or two features below a layer that was taken off evenly.
+    """
     unsure = FaceEvidence(False, 0.0, changed, (), features)
     shares = {name: unsure.share(name) for name in recognised_by()}
     kept = {name: 1 - share for name, share in shares.items() if share is not None}
@@ -108,9 +139,22 @@ def _decide(features: dict[str, FeatureEvidence], changed: float | None) -> Face
         return unsure
     left = tuple(name for name, share in kept.items() if share > HALF)
     ranked = sorted(kept.values(), reverse=True)
-    around = float(np.interp(1 - (changed or 0.0), (0, LEFT_FACE, 1), (0, HALF, 1)))
-    score = max(ranked[1] if len(ranked) > 1 else ranked[0], min(ranked[0], around))
-    return FaceEvidence(score > HALF, float(score), changed, left, features)
+    below = sorted((max(share, layers[name]) for name, share in kept.items()), reverse=True)
+    eyes = {side: _part(features[f"{side} eye"].changed, WHOLE_EYE) for side in sides}
+    scores = {
+        "": max(ranked[1] if len(ranked) > 1 else ranked[0], min(ranked[0], _part(changed, LEFT_FACE))),
+        **{f"its {side} half": min(eyes[side], _part(sides[side], LEFT_FACE)) for side in sides},
+        "both eyes": min(eyes.values()),
+        "its relief, from which a layer was taken off": below[1] if len(below) > 1 else 0.0,
+    }
+    by = "" if scores[""] > HALF else max(scores, key=lambda rule: scores[rule])
+    score = max(scores.values())
+    return FaceEvidence(score > HALF, float(score), changed, left, features, by if score > HALF else "")
+
+
+def _part(changed: float | None, least: float) -> float:
+    """What is left of something as a score: `HALF` where the share that is left is `least`; 0 where it is not shown."""
+    return 0.0 if changed is None else float(np.interp(1 - changed, (0, least, 1), (0, HALF, 1)))
 
 
 def _feature(skin: FaceSkin, moved: NDArray[np.float64], member: BoolVolume) -> FeatureEvidence:
@@ -163,7 +207,8 @@ def sample_skin(anatomy: HeadAnatomy) -> FaceSkin:
     distances = _distances()
     members = {part: _near(distances[part], mm) for parts in FACE_FEATURES.values() for part in parts}
     front = _near(distances["face"], mm) & (mm[:, 1] > FRONT_MM)
-    return FaceSkin(box, threshold, grid, points, _normals(grid.data, points), members, front)
+    halves = {"right": front & (mm[:, 0] > 0), "left": front & (mm[:, 0] < 0)}
+    return FaceSkin(box, threshold, grid, points, _normals(grid.data, points), members, front, halves)
 
 
 def _away_from_border(grid: Volume, volume: Volume, points: NDArray[np.float64]) -> BoolVolume:

@@ -107,6 +107,8 @@ class FaceEvidence:
         Those of eyes, nose and mouth that are left.
     features
         Each part of `FACE_FEATURES`.
+    by
+        By what it can be recognised, where it is not by those of `left`: one half, both eyes, or its relief.
     """
 
     failed: bool
@@ -114,6 +116,7 @@ class FaceEvidence:
     changed: float | None
     left: tuple[str, ...]
     features: Mapping[str, FeatureEvidence]
+    by: str = ""
 
     def share(self, feature: str) -> float | None:
         """Share of a feature (both of a pair) that changed, weighted by area; None where it is not shown."""
@@ -170,7 +173,7 @@ class Verdict:
             + (f"; {brain.where}, around ({place}) mm" if place else "")
         ]
         changed = "n/a: not in the original" if face.changed is None else f"{face.changed:.0%} moved or vanished"
-        lines.append(f"face    {changed}; left: {', '.join(face.left) or 'none'}")
+        lines.append(f"face    {changed}; left: {', '.join(face.left) or 'none'}" + (f"; {face.by}" if face.by else ""))
         for name, part in face.features.items():
             if part.changed is None or part.moved_mm is None:
                 lines.append(f"  {name:<10} n/a: not in the original")

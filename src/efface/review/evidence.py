@@ -53,6 +53,8 @@ def _face(face: Mapping[str, Any]) -> list[Line]:
     changed = number_in(face.get("changed"))
     if changed is not None:
         text = f"face: {changed:.0%} of its surface changed"
+        by = face.get("by")
+        text += f"; recognised by {by}" if by and isinstance(by, str) else ""
         lines.append(Line(text, bool(face.get("failed")) and not face.get("left")))
     for name, feature in _object(face.get("features")).items():
         share, moved = number_in(_object(feature).get("changed")), number_in(_object(feature).get("moved_mm"))

@@ -86,6 +86,33 @@ def test_a_removed_face_is_a_success_though_the_ears_are_left(head, mm):
     assert verdict.face.left == ()
 
 
+@pytest.mark.parametrize(("side", "sign"), [("right", 1), ("left", -1)])
+def test_half_a_face_is_a_face(head, mm, side, sign):
+    verdict = judge(head, without(head, face(mm) & clear(head) & (sign * mm[0] < -2)))
+    assert verdict.verdict == QualityClass.FAILURE_I
+    assert verdict.face.by in ("", f"its {side} half")
+    most = judge(head, without(head, face(mm) & clear(head) & (sign * mm[0] < 12)))  # nose and lips are gone, one eye is not
+    assert most.verdict == QualityClass.FAILURE_I
+    assert most.face.by == f"its {side} half"
+    assert f"by its {side} half" in most.reason
+
+
+def test_eyes_above_a_mask_are_a_face(head, mm):
+    eyes = feature(head, "eyes", 16.0)
+    verdict = judge(head, without(head, face(mm) & clear(head) & ~eyes))
+    assert verdict.verdict == QualityClass.FAILURE_I
+    assert (verdict.face.by, verdict.face.left) == ("both eyes", ("eyes",))
+
+
+def test_a_layer_taken_off_the_skin_leaves_the_face(head, mm):
+    depth = ndimage.distance_transform_edt(head.head, sampling=head.scan.spacing_mm)
+    verdict = judge(head, without(head, face(mm) & clear(head) & (depth < 4.5)))
+    assert verdict.face.changed > 0.4
+    assert verdict.verdict == QualityClass.FAILURE_I
+    assert "a layer was taken off" in verdict.face.by
+    assert judge(head, without(head, face(mm) & clear(head) & (depth < 12))).verdict == QualityClass.SUCCESS
+
+
 @pytest.mark.parametrize(
     ("centre", "where"), [((20, 62, 20), "frontal lobe, right"), ((-25, -52, -38), "cerebellum and brain stem, left")]
 )
