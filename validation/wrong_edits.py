@@ -1,8 +1,10 @@
 """Edits that go wrong in known ways, for a reader and for the quality check (`validation/qc_agreement.py`).
 
-    python validation/wrong_edits.py OUT HEADS [HEADS ...] --cache DIR
+    python validation/wrong_edits.py make OUT HEADS --cache DIR
+    python validation/qc_agreement.py sheets SHEETS OUT/* --cache DIR
+    python validation/wrong_edits.py compare OUT HEADS --cache DIR --sheets SHEETS --votes VOTES --table FILE.tsv
 
-For every head eight edits, each of a method drawn at random, in studies of their own (OUT/posed-1, ...):
+For every head nine edits, each of a method drawn at random, in studies of their own (OUT/posed-1, ...):
 
 posed      the method is given a pose of the average head that is off: turned (9 degrees an axis) and shifted (12 mm)
 half       what is edited on one side of a plane through the face only: right, left, upper or lower
@@ -11,15 +13,19 @@ thin       the outermost millimetres of the edit only, so that a part of the rel
 brain      the method is given a brain mask that is too large, too small, or lost a lobe
 behind     the edit is mirrored to the back of the head, and what is left of the face depends on the method
 
-No edit is protected. What went wrong is in the recipe beside the defaced scan, and is shown to no reader.
+No edit is protected. What went wrong is in the recipe beside the defaced scan, and is shown to no reader. VOTES has a
+line for each picture of the sheets: its name, and r (the face can be recognised), n (it cannot) or u (unsure). The rule
+was chosen on the heads of `CHOSEN_ON`; the others were kept for the end.
 """
 
 import argparse
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from qc_agreement import describe, keep, moved
 from qc_validation import cached_anatomy
 from scipy import ndimage
@@ -31,7 +37,8 @@ from efface.bids.derivatives import UnitPaths
 from efface.bids.query import T1wScan, find_scans
 from efface.defacing import Edit, apply_edit, plan
 from efface.errors import EffaceError
-from efface.io.scan import load_scan
+from efface.io.scan import Scan, load_scan
+from efface.quality import Judge
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.masks import distance_mm
 from efface.study.provenance import write_recipe
@@ -45,6 +52,8 @@ MIDDLE_MM = (0.0, -55.0)
 AROUND_MM = {"eyes": 14.0, "nose": 12.0, "mouth": 12.0, "one eye": 14.0}
 THIN_MM = 4.0
 SEED = 20263
+CHOSEN_ON = tuple(f"sub-{name}" for name in ("01", "03", "05", "07", "09", "11", "13", "15", "17", "child"))
+HALF = 0.5
 KINDS = ("posed-1", "posed-2", "half-1", "half-2", "kept-1", "kept-2", "brain", "behind", "thin")
 
 
@@ -143,20 +152,59 @@ def make(out: Path, source: T1wScan, anatomy: HeadAnatomy, kind: str) -> None:
                      Implementation="native", Parameters=dict(edit.params), Warnings=[])  # fmt: skip
 
 
+def compare(out: Path, heads: Path, cache: Path, sheets: Path, votes: Path, table: Path) -> None:
+    """Judge every edit of which a reader said something, write a row for each, and count."""
+    said = dict(line.split()[:2] for line in votes.read_text().splitlines() if line.strip())
+    shown = json.loads((sheets / "key.json").read_text())
+    cases = {(study, case): vote for name, vote in said.items() for study, case in shown[name]}
+    rows = []
+    for source in find_scans(heads, validate=False):
+        judge = Judge(cached_anatomy(load_scan(source.path), source.stem, cache))
+        for (kind, case), vote in cases.items():
+            subject, method = case.split("_desc-")
+            if subject == f"sub-{source.subject.removeprefix('sub-')}":
+                after = load_scan(UnitPaths(out / kind, source.subject, source.session, source.stem).defaced(method))
+                rows.append({"head": subject, "kind": kind, "method": method, "reader": vote, **judged(judge, after)})
+    frame = pd.DataFrame(rows)
+    frame.to_csv(table, sep="\t", index=False, na_rep="n/a", float_format="%.3f")
+    for what, part in (("chosen on", frame[frame["head"].isin(CHOSEN_ON)]),
+                       ("kept", frame[~frame["head"].isin(CHOSEN_ON)])):  # fmt: skip
+        for vote, group in part.groupby("reader"):
+            print(f"{what}: {vote} {len(group)}, called a face {(group.face_score > HALF).sum()}")
+
+
+def judged(judge: Judge, after: Scan) -> dict[str, object]:
+    """What the quality check says of an edit."""
+    try:
+        found = judge.verdict(after)
+    except EffaceError as error:
+        return {"verdict": "none", "face_score": np.nan, "by": str(error), "brain_damaged_ml": np.nan}
+    return {"verdict": str(found.verdict), "face_score": found.face.score, "by": found.face.by,
+            "brain_damaged_ml": found.brain.damaged_ml}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("heads", type=Path, nargs="+")
-    parser.add_argument("--cache", type=Path, required=True)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("make", "compare"):
+        command = commands.add_parser(name)
+        command.add_argument("out", type=Path)
+        command.add_argument("heads", type=Path)
+        command.add_argument("--cache", type=Path, required=True)
+    for option in ("--sheets", "--votes", "--table"):
+        command.add_argument(option, type=Path, required=True)
     options = parser.parse_args()
-    for root in options.heads:
+    heads = options.heads.resolve()
+    if options.command == "compare":
+        compare(options.out, heads, options.cache, options.sheets, options.votes, options.table)
+        return
+    for kind in KINDS:
+        describe(options.out / kind, heads, POSED_BY, "wrong edits", protect_brain=False)
+    for source in find_scans(heads, validate=False):
+        anatomy = cached_anatomy(load_scan(source.path), source.stem, options.cache)
         for kind in KINDS:
-            describe(options.out / kind, root.resolve(), POSED_BY, "wrong edits", protect_brain=False)
-        for source in find_scans(root, validate=False):
-            anatomy = cached_anatomy(load_scan(source.path), source.stem, options.cache)
-            for kind in KINDS:
-                make(options.out, source, anatomy, kind)
-            print(source.stem, flush=True)
+            make(options.out, source, anatomy, kind)
+        print(source.stem, flush=True)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ LEFT_FACE = 2 / 3
 """One feature alone, or the eye of a half, is recognised only where so much of the face around it is left too."""
 WHOLE_EYE = 0.8
 """Share of an eye's skin that is left where it is seen as an eye: lids above a cut leave half of it."""
-LAYER_MM = 5.0
-"""A layer up to so thick that was taken off evenly, within `MOVED_MM`, leaves the relief of what was below it."""
+LAYER_MM, EVEN = 5.0, 0.75
+"""A layer up to so thick that was taken off evenly, within `MOVED_MM` on so much of a feature's skin, leaves its relief.
+Another person's face lies unevenly over the first."""
 NEAR_MM, AHEAD_MM = 3.0, 12.0
 """How far from the average head's label its skin lies: around, and (not of ears) in front, where it sticks out more."""
 FACE_PRIOR = 0.25
@@ -139,7 +140,7 @@ def _decide(
         return unsure
     left = tuple(name for name, share in kept.items() if share > HALF)
     ranked = sorted(kept.values(), reverse=True)
-    below = sorted((max(share, layers[name]) for name, share in kept.items()), reverse=True)
+    below = sorted((max(share, _part(1 - layers[name], EVEN)) for name, share in kept.items()), reverse=True)
     eyes = {side: _part(features[f"{side} eye"].changed, WHOLE_EYE) for side in sides}
     scores = {
         "": max(ranked[1] if len(ranked) > 1 else ranked[0], min(ranked[0], _part(changed, LEFT_FACE))),
