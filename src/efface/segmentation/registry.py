@@ -62,6 +62,8 @@ def _slant(anatomy: "HeadAnatomy", params: SlantParams) -> Labels:
 
 def _slant_data(params: SlantParams) -> dict[str, str]:
     weights = {"weights": weights_digest(folder_in_use(params))}
+    if is_whole_brain(params):
+        weights["cells"] = CELLS
     return weights if params.align == "no" else weights | _package_versions(*TEMPLATE_PACKAGES)
 
 
@@ -93,6 +95,9 @@ def _package_versions(*names: str) -> dict[str, str]:
         )
         raise DataPackageError(msg) from error
 
+
+CELLS = "at fixed places of the scan"
+"""Where the cells of the network for the whole brain begin: segmentations of an earlier kind are made again."""
 
 SEGMENTERS: Mapping[str, Segmenter] = MappingProxyType(
     {

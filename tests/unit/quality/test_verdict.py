@@ -91,7 +91,7 @@ def test_half_a_face_is_a_face(head, mm, side, sign):
     verdict = judge(head, without(head, face(mm) & clear(head) & (sign * mm[0] < -2)))
     assert verdict.verdict == QualityClass.FAILURE_I
     assert verdict.face.by in ("", f"its {side} half")
-    most = judge(head, without(head, face(mm) & clear(head) & (sign * mm[0] < 12)))  # nose and lips are gone, one eye is not
+    most = judge(head, without(head, face(mm) & clear(head) & (sign * mm[0] < 12)))
     assert most.verdict == QualityClass.FAILURE_I
     assert most.face.by == f"its {side} half"
     assert f"by its {side} half" in most.reason

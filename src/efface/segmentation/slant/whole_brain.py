@@ -70,15 +70,26 @@ def segment_whole(anatomy: "HeadAnatomy", params: SlantParams, weights: WholeBra
     brain = anatomy.brain
     alignment = aligned(anatomy, params, warnings)
     to_template = alignment.to_template
-    box = box_of(brain, MARGIN_VOX)
+    box = _from_lattice(box_of(brain, MARGIN_VOX))
     z = _scored(anatomy, alignment, box, bias=params.bias)
     part = Volume(z, anatomy.scan.grid.cropped(box).affine)
     indices = np.zeros(brain.shape, dtype=np.int32)
     with gpu_memory("segmenting"):
-        indices[box] = label_indices(part, brain[box], to_template, weights, mirror=params.mirror)
+        indices[box] = label_indices(
+            part, brain[box], to_template, weights, mirror=params.mirror, corner_mm=anatomy.scan.affine[:3, 3]
+        )
     values = ids_of(indices)
     used = asdict(replace(params, networks="whole"))
     return Labels(values, (*warnings, *missing_labels(values)), Provenance("slant", __version__, used))
+
+
+def _from_lattice(box: tuple[slice, ...]) -> tuple[slice, ...]:
+    """A box that begins at a multiple of `MULTIPLE` voxels.
+
+    What the network says of a voxel depends a little on where the cells of 2 to 16 mm begin that it lies in. They begin
+    at fixed places of the scan, so that a mask that is one voxel wider does not move them.
+    """
+    return tuple(slice(one.start // MULTIPLE * MULTIPLE, one.stop) for one in box)
 
 
 def _scored(anatomy: "HeadAnatomy", alignment: Alignment, box: tuple[slice, ...], *, bias: bool) -> FloatVolume:
@@ -143,7 +154,13 @@ def z_scores(
 
 
 def label_indices(
-    z: Volume, mask: BoolVolume, to_template: Affine, weights: WholeBrainWeights, *, mirror: bool = False
+    z: Volume,
+    mask: BoolVolume,
+    to_template: Affine,
+    weights: WholeBrainWeights,
+    *,
+    mirror: bool = False,
+    corner_mm: NDArray[np.float64] | None = None,
 ) -> LabelVolume:
     """Most probable label of each voxel of a brain.
 
@@ -159,6 +176,8 @@ def label_indices(
         The network.
     mirror
         Average with the prediction for the mirror image.
+    corner_mm
+        As of `millimetre_grid`.
 
     Returns
     -------
@@ -166,17 +185,14 @@ def label_indices(
         Label indices, int32, same shape; 0 outside the mask.
     """
     if is_own_grid(z.grid, to_template):
-        size = np.array(mask.shape)
-        spare = -(-size // MULTIPLE) * MULTIPLE - size
-        pad = [(int(n // 2), int(n - n // 2)) for n in spare]
-        first = np.eye(4)
-        first[:3, 3] = [-before for before, _ in pad]
+        spare = -np.array(mask.shape) % MULTIPLE
+        pad = [(0, int(n)) for n in spare]
         seen = np.pad(z.data, pad)
-        chunks = weights.scores(seen, np.pad(mask, pad), to_template @ z.affine @ first, mirror=mirror, beside=0)
-        x, y, depth = (slice(before, before + n) for (before, _), n in zip(pad, mask.shape, strict=True))
+        chunks = weights.scores(seen, np.pad(mask, pad), to_template @ z.affine, mirror=mirror, beside=0)
+        x, y, depth = (slice(0, n) for n in mask.shape)
         labels = arg_max(chunks, _shape(seen))[x, y, depth]
     else:
-        grid = millimetre_grid(z.grid, mask, to_template)
+        grid = millimetre_grid(z.grid, mask, to_template, corner_mm)
         seen, inside = _on_grid(z, mask, grid)
         chunks = weights.scores(seen, inside, to_template @ grid.affine, mirror=mirror)
         found = SparseProbabilities.gather(chunks, grid.shape)
@@ -192,7 +208,9 @@ def is_own_grid(grid: Grid, to_template: Affine) -> bool:
     return near and _tilt_deg(grid, to_template) <= OWN_TILT_DEG
 
 
-def millimetre_grid(grid: Grid, mask: BoolVolume, to_template: Affine) -> Grid:
+def millimetre_grid(
+    grid: Grid, mask: BoolVolume, to_template: Affine, corner_mm: NDArray[np.float64] | None = None
+) -> Grid:
     """An upright grid of 1 mm around a brain.
 
     Parameters
@@ -203,6 +221,9 @@ def millimetre_grid(grid: Grid, mask: BoolVolume, to_template: Affine) -> Grid:
         Brain mask.
     to_template
         Scan mm to template mm, shape (4, 4).
+    corner_mm
+        The centre of the scan's first voxel, where the lattice of `MULTIPLE` mm begins on which the grid begins (see
+        `_from_lattice`); None takes that of the mask's grid.
 
     Returns
     -------
@@ -217,6 +238,8 @@ def millimetre_grid(grid: Grid, mask: BoolVolume, to_template: Affine) -> Grid:
     # Of a voxel of 2 mm, the halves of 1 mm are sampled at their centres.
     half = np.abs(axes.T @ grid.affine[:3, :3]).sum(axis=1) / 2
     low, high = points.min(axis=0) - half - MARGIN_VOX + 0.5, points.max(axis=0) + half + MARGIN_VOX
+    first = (grid.affine[:3, 3] if corner_mm is None else corner_mm) @ axes - half + 0.5
+    low = first + np.floor((low - first) / MULTIPLE + 1e-6) * MULTIPLE
     size = (np.ceil((high - low) / MULTIPLE) * MULTIPLE).astype(int)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = axes, axes @ low

@@ -6,7 +6,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from efface.errors import AnatomyError
-from efface.segmentation.slant.millimetre_unet import SCORES, cell_voxels, cells_near
+from efface.segmentation.slant import whole_brain
+from efface.segmentation.slant.millimetre_unet import MULTIPLE, SCORES, cell_voxels, cells_near
 from efface.segmentation.slant.whole_brain import is_own_grid, label_indices, millimetre_grid, z_scores
 from efface.segmentation.slant.whole_weights import Chunk
 from efface.spatial.types import Grid, Volume
@@ -135,3 +136,24 @@ def test_what_cannot_be_a_brain_is_refused(values, side, message):
     mask[:side, :side, :side] = True
     with pytest.raises(AnatomyError, match=message):
         z_scores(values, mask, np.ones(3), bias=False)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 2.0, 2.0), (1.5, 0.8, 3.0)])
+def test_a_mask_that_is_wider_does_not_move_the_cells_of_the_network(spacing):
+    scan = Grid((150, 130, 140), np.diag([*spacing, 1.0]) + np.eye(4, k=3) * -40)
+    corner = scan.affine[:3, 3]
+    begins = []
+    for start in (20, 21, 25, 33):
+        box = tuple(slice(start, 100) for _ in range(3))
+        grid = millimetre_grid(scan.cropped(box), np.ones((100 - start,) * 3, np.bool_), np.eye(4), corner)
+        begins.append(grid.affine[:3, 3])
+        off = (begins[-1] - begins[0]) / MULTIPLE
+        np.testing.assert_allclose(off, np.rint(off), atol=1e-6)
+        low = scan.affine[:3, :3] @ np.full(3, start - 0.5) + corner
+        assert (grid.affine[:3, 3] - 0.5 <= low).all()
+
+
+def test_the_box_of_a_brain_begins_on_the_lattice_of_the_network():
+    box = whole_brain._from_lattice((slice(0, 9), slice(17, 40), slice(32, 50)))
+    assert [one.start for one in box] == [0, 16, 32]
+    assert [one.stop for one in box] == [9, 40, 50]
