@@ -76,8 +76,8 @@ def data_digest(name: str = DEFAULT_SEGMENTER, params: Mapping[str, Any] | None 
     Returns
     -------
     Mapping
-        By name: SHA-256 of the weights in use, where a network's cells begin, and versions of the packages whose templates
-        are used.
+        By name: SHA-256 of the weights in use, where the network's cells begin, and versions of the packages whose
+        templates are used.
 
     Raises
     ------

@@ -44,7 +44,8 @@ def test_slant_depends_on_the_weights_in_use(tmp_path):
     (tmp_path / "1_1_1.pth").write_bytes(b"network")
     given = data_digest("slant", {"weights": str(tmp_path)})
     assert given["weights"] == weights_digest(tmp_path) != embedded["weights"]
-    assert data_digest("slant", {"align": "no"}) == {"weights": embedded["weights"]}
+    assert data_digest("slant", {"align": "no"}) == {name: embedded[name] for name in ("weights", "cells")}
+    assert "cells" not in given
 
 
 def test_the_atlas_depends_on_the_packages_with_its_data():
