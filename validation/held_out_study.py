@@ -107,8 +107,8 @@ def summary(of_subject: Mapping[str, Settings]) -> None:
     """Print what came out."""
     tables = {settings.out_dir: Study(settings).tables() for settings in of_subject.values()}
     print(table(pd.concat([one.dice.rename(columns={"value": "dice"}) for one in tables.values()])))
-    quality = pd.concat([one.qc for one in tables.values()])
-    print(quality.groupby(["method", "automatic"]).size().unstack(fill_value=0))
+    quality = pd.concat([one.quality for one in tables.values()])
+    print(quality.groupby(["method", "verdict"]).size().unstack(fill_value=0))
 
 
 def main() -> None:
