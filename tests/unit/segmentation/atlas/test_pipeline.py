@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from development_heads import HEADS
 from efface.anatomy.templates import braincolor_labels
 from efface.errors import AnatomyError, InputError, RegistrationError
-from efface.segmentation import SEGMENTERS, segment
+from efface.segmentation import SEGMENTERS, Labels, Provenance, segment
 from efface.segmentation.atlas.atlas_prior import load_prior
 from efface.segmentation.brain_alignment import AVERAGE_TO_TEMPLATE
 from efface.segmentation.labels import LABEL_IDS, REGIONS
@@ -28,7 +28,10 @@ def dice(a, b):
 
 
 def anatomy_of(volume, brain, to_template):
-    scan = SimpleNamespace(volume=volume, data=volume.data, affine=volume.affine, shape=volume.data.shape)
+    scan = SimpleNamespace(
+        volume=volume, data=volume.data, affine=volume.affine, shape=volume.data.shape,
+        spacing_mm=volume.grid.spacing_mm,
+    )  # fmt: skip
     average_to_scan = np.linalg.inv(to_template) @ AVERAGE_TO_TEMPLATE
     return SimpleNamespace(
         scan=scan, image=volume, brain=brain, average_to_scan=average_to_scan, shows_brain_alone=False
@@ -144,9 +147,13 @@ def test_a_parameter_that_cannot_be_used_is_refused(name, value):
 
 def test_a_whole_number_may_be_written_with_a_point(monkeypatch):
     seen = []
-    atlas = replace(SEGMENTERS["atlas"], run=lambda _anatomy, params: seen.append(params.radius))
-    monkeypatch.setattr("efface.segmentation.SEGMENTERS", {"atlas": atlas})
-    segment(SimpleNamespace(), "atlas", {"radius": "3.0"})
+
+    def run(_anatomy, params):
+        seen.append(params.radius)
+        return Labels(np.zeros((4, 4, 4), np.int32), (), Provenance("atlas", "0"))
+
+    monkeypatch.setattr("efface.segmentation.SEGMENTERS", {"atlas": replace(SEGMENTERS["atlas"], run=run)})
+    segment(SimpleNamespace(scan=SimpleNamespace(spacing_mm=np.ones(3))), "atlas", {"radius": "3.0"})
     assert seen == [3]
 
 
