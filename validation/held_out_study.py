@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
@@ -27,7 +26,6 @@ from efface.anatomy import templates
 from efface.bids.query import T1wScan, find_scans
 from efface.defacing import METHODS
 from efface.segmentation.labels import REGION_NAMES
-from efface.spatial.types import Volume
 from efface.study import Study
 from efface.study.scan_job import ScanJob
 from efface.study.settings import Settings
@@ -49,18 +47,7 @@ def make_priors(bids: Path, work: Path) -> None:
 
 def use_priors(folder: Path) -> None:
     """Let every part of the package that asks for a prior get those of a folder."""
-    shipped = templates.prior
-
-    @functools.cache
-    def held_out(name: str) -> Volume:
-        image = nib.load(folder / f"{name}.nii.gz")
-        data = np.asarray(image.dataobj, dtype=np.float32)
-        data = data / np.float32(255) if name in ("brain", "face", "head") else data
-        assert data.shape == shipped(name).data.shape
-        assert np.allclose(image.affine, shipped(name).affine)
-        return Volume(data, np.asarray(image.affine, dtype=np.float64))
-
-    templates.prior = held_out
+    templates.prior = functools.cache(functools.partial(templates.read_prior, folder))
 
 
 def run(job: tuple[T1wScan, Settings, Path]) -> str:

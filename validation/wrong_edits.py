@@ -20,7 +20,6 @@ was chosen on the heads of `CHOSEN_ON`; the others were kept for the end.
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +38,7 @@ from efface.defacing import Edit, apply_edit, plan
 from efface.errors import EffaceError
 from efface.io.scan import Scan, load_scan
 from efface.quality import Judge
+from efface.quality.face import HALF
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.masks import distance_mm
 from efface.study.provenance import write_recipe
@@ -53,24 +53,22 @@ AROUND_MM = {"eyes": 14.0, "nose": 12.0, "mouth": 12.0, "one eye": 14.0}
 THIN_MM = 4.0
 SEED = 20263
 CHOSEN_ON = tuple(f"sub-{name}" for name in ("01", "03", "05", "07", "09", "11", "13", "15", "17", "child"))
-HALF = 0.5
 KINDS = ("posed-1", "posed-2", "half-1", "half-2", "kept-1", "kept-2", "brain", "behind", "thin")
 
 
-def draw(rng: np.random.Generator, kind: str, anatomy: HeadAnatomy) -> Iterator[tuple[str, HeadAnatomy, dict, object]]:
-    """The method, what it believes of the head, what is told of that, and what is done to its edit."""
+def draw(rng: np.random.Generator, kind: str, anatomy: HeadAnatomy) -> tuple[str, HeadAnatomy, dict]:
+    """The method, what it believes of the head, and what is told of that."""
     if kind == "posed":
         off = np.eye(4)
         off[:3, :3] = Rotation.from_rotvec(rng.normal(0, TURN_DEG, 3), degrees=True).as_matrix()
         off[:3, 3] = rng.normal(0, SHIFT_MM, 3)
         wrong = HeadAnatomy(anatomy.scan, anatomy.brain, registration=moved(anatomy.registration, off))
         wrong.registration_mi = moved(anatomy.registration_mi, off)
-        yield str(rng.choice(POSED_BY)), wrong, {"average_head_off_by": off.tolist()}, None
-    elif kind == "brain":
+        return str(rng.choice(POSED_BY)), wrong, {"average_head_off_by": off.tolist()}
+    if kind == "brain":
         how = str(rng.choice(["grown", "shrunk", "without a lobe"]))
-        yield str(rng.choice(BRAIN_BY)), HeadAnatomy(anatomy.scan, bad_brain(anatomy, how, rng)), {"brain": how}, None
-    else:
-        yield str(rng.choice(CUT_BY)), anatomy, {}, kind
+        return str(rng.choice(BRAIN_BY)), HeadAnatomy(anatomy.scan, bad_brain(anatomy, how, rng)), {"brain": how}
+    return str(rng.choice(CUT_BY)), anatomy, {}
 
 
 def bad_brain(anatomy: HeadAnatomy, how: str, rng: np.random.Generator) -> np.ndarray:
@@ -134,22 +132,23 @@ def masked(edit: Edit, mask: np.ndarray) -> Edit:
 def make(out: Path, source: T1wScan, anatomy: HeadAnatomy, kind: str) -> None:
     """One wrong edit of a head."""
     rng = np.random.default_rng([SEED, anatomy.scan.seed, KINDS.index(kind)])
-    for method, believed, about, spoiled in draw(rng, kind.split("-")[0], anatomy):
-        if spoiled is None:
-            keep(source, anatomy, believed, method, out / kind, about, protect_brain=False)
-            continue
-        paths = UnitPaths(out / kind, source.subject, source.session, source.stem)
-        (paths.folder / "anat").mkdir(parents=True, exist_ok=True)
-        anatomy.scan.save_like(anatomy.brain, paths.brain(), force=True)
-        try:
-            edit, how = spoil(anatomy, plan(anatomy, method, protect_brain=False), kind.split("-")[0], rng)
-        except EffaceError as error:
-            print(source.stem, kind, method, error)
-            continue
-        anatomy.scan.save_like(edit.mask, paths.mask(method), force=True)
-        apply_edit(anatomy.scan, edit).save(paths.defaced(method), force=True)
-        write_recipe(paths.defaced(method), {"method": method, **how}, Sources=[str(source.path)],
-                     Implementation="native", Parameters=dict(edit.params), Warnings=[])  # fmt: skip
+    how = kind.split("-")[0]
+    method, believed, about = draw(rng, how, anatomy)
+    if how in ("posed", "brain"):
+        keep(source, anatomy, believed, method, out / kind, about, protect_brain=False)
+        return
+    paths = UnitPaths(out / kind, source.subject, source.session, source.stem)
+    (paths.folder / "anat").mkdir(parents=True, exist_ok=True)
+    anatomy.scan.save_like(anatomy.brain, paths.brain(), force=True)
+    try:
+        edit, about = spoil(anatomy, plan(anatomy, method, protect_brain=False), how, rng)
+    except EffaceError as error:
+        print(source.stem, kind, method, error)
+        return
+    anatomy.scan.save_like(edit.mask, paths.mask(method), force=True)
+    apply_edit(anatomy.scan, edit).save(paths.defaced(method), force=True)
+    write_recipe(paths.defaced(method), {"method": method, **about}, Sources=[str(source.path)],
+                 Implementation="native", Parameters=dict(edit.params), Warnings=[])  # fmt: skip
 
 
 def compare(out: Path, heads: Path, cache: Path, sheets: Path, votes: Path, table: Path) -> None:

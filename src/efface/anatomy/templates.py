@@ -80,7 +80,12 @@ def prior(name: str) -> Volume:
     `FEATURE_LABELS`; ``face_and_ears`` and ``air`` are masks; ``tissue`` is the mean intensity of head tissue in
     percent of the brain's, around ``face_and_ears`` only, as ``head`` is.
     """
-    path = Path(__file__).parents[1] / "data" / f"{name}.nii.gz"
+    return read_prior(Path(__file__).parents[1] / "data", name)
+
+
+def read_prior(folder: Path, name: str) -> Volume:
+    """Read a prior of any folder, see `prior`."""
+    path = folder / f"{name}.nii.gz"
     if not path.is_file():
         msg = f"the prior {name} is missing from the installed efface ({path}): install it again"
         raise DataPackageError(msg)

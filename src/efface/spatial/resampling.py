@@ -131,6 +131,8 @@ def block_mean(volume: Volume, mm: float) -> Volume:
 
 def _block_sums(data: FloatVolume, axis: int, step: int) -> FloatVolume:
     """Sums of so many voxels along an axis; the last voxel is repeated where the last block is not full."""
+    if step == 1:
+        return data
     missing = [(0, -data.shape[axis] % step if a == axis else 0) for a in range(3)]
     padded = np.pad(data, missing, mode="edge") if missing[axis][1] else data
     parts = [padded[(slice(None),) * axis + (slice(k, None, step),)] for k in range(step)]
