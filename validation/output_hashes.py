@@ -19,7 +19,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-METHODS = ("defacer", "quickshear", "mri_deface", "pydeface", "fsl_deface", "mri_reface")
+METHODS = ("defacer", "quickshear", "mri_deface", "pydeface", "fsl_deface", "mri_reface", "reshape")
 TIMES = ("_timing.json",)
 SECONDS = re.compile(r"\b\d+(\.\d+)? s\b")
 KEPT_OUT = {"InputState"}

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.defacing import Edit, apply_edit, plan
+from efface.defacing import Edit, apply_edit, check_carries_over, plan
 from efface.defacing.propagation import propagate_edit
 from efface.errors import AnatomyError, InputError, RegistrationError
 from efface.io.deidentify import SCRUB, check_policy, strip_identifying_header
@@ -174,6 +174,8 @@ def deface_with(
     raised: the scan itself was fine.
     """
     check_policy(header)
+    if apply_to:
+        check_carries_over(method)
     scan = load_scan(image)
     failed: dict[int, str] = {}
     others: dict[int, Scan] = {}

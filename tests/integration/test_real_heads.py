@@ -1,4 +1,4 @@
-"""All six methods on a real head, with everything found and nothing known."""
+"""All methods on a real head, with everything found and nothing known."""
 
 import functools
 

@@ -66,6 +66,7 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
     phantom.see_nothing(monkeypatch)
     phantom.give_landmarks(monkeypatch)
     monkeypatch.setattr("efface.spatial.registration.register_deformable", phantom.no_warp)
+    phantom.simple_reshape(monkeypatch)
     return done
 
 

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.landmarks import FacialLandmark
 from efface.anatomy.pose_network import PosePrediction
+from efface.defacing import reshape, reshape_checks, reshape_target
 from efface.io.scan import Scan
 from efface.spatial.resampling import Warp
-from efface.spatial.types import Affine, BoolVolume, Volume
+from efface.spatial.types import Affine, BoolVolume, Grid, Volume
 
 SHAPE = (40, 48, 44)
 SPACING_MM = (4.5, 4.5, 5.0)
@@ -206,6 +208,16 @@ def landmarks_of(scan: Scan) -> tuple[FacialLandmark, ...]:
 def give_landmarks(monkeypatch, of=landmarks_of) -> None:
     """Let every anatomy know its facial landmarks: those that `of` gives for its scan."""
     monkeypatch.setattr(HeadAnatomy, "landmarks", property(lambda anatomy: of(anatomy.scan)))
+
+
+def simple_reshape(patch: pytest.MonkeyPatch) -> None:
+    """Let reshape take the phantom, whose face is an ellipsoid, and work with voxels of 6 mm, to save time."""
+    grid = reshape_target.FRAME
+    x, y, z = (len(range(0, n, 3)) for n in grid.shape)
+    patch.setattr(reshape_target, "FRAME", Grid((x, y, z), grid.affine @ np.diag([3.0, 3.0, 3.0, 1.0])))
+    patch.setattr(reshape, "SIGMAS_MM", (18.0,) * 3 + (9.0,) * 3)
+    patch.setattr(reshape_checks, "MOST_HOLE", 0.7)
+    patch.setattr(reshape_checks, "MOST_OFF_MM", 30.0)
 
 
 def see_nothing(monkeypatch) -> None:

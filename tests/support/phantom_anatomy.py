@@ -49,11 +49,12 @@ def planned(anatomy: HeadAnatomy, method: str, *, protect_brain: bool = True, **
 
 @contextmanager
 def no_search() -> Iterator[None]:
-    """Replace what is slow: refined and deformable registration, the landmark network and the pose network."""
+    """Replace what is slow: registrations, the networks of landmarks and pose, and the fine voxels of reshape."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registration, "refine_affine", lambda fixed, moving, initial: registered_at(initial))
         patch.setattr(registration, "register_deformable", phantom.no_warp)
         phantom.give_landmarks(patch)
+        phantom.simple_reshape(patch)
         phantom.see_nothing(patch)
         yield
 

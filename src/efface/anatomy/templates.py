@@ -16,7 +16,9 @@ from efface.spatial.types import BoolVolume, Grid, LabelVolume, Volume
 PRIOR_GRID = Grid((121, 156, 166), np.array([[2.0, 0, 0, -120], [0, 2.0, 0, -140], [0, 0, 2.0, -190], [0, 0, 0, 1]]))
 """Where the priors are: average-head space with a wider field of view, down to the neck, 2 mm."""
 FEATURE_LABELS = {"eyes": 1, "nose": 2, "ears": 3, "mouth": 4}
-PRIORS = ("brain", "face", "features", "face_and_ears", "air", "head", "tissue")
+PRIORS = ("brain", "face", "features", "face_and_ears", "air", "head", "tissue", "face_shape")
+SHAPE_UNIT_MM = 0.25
+"""Of the numbers in the file of ``face_shape``."""
 
 
 def data_file(package: str, relative_path: str) -> Path:
@@ -78,7 +80,8 @@ def prior(name: str) -> Volume:
 
     ``brain``, ``face`` and ``head`` are probabilities, not zero wherever any head had any; ``features`` holds
     `FEATURE_LABELS`; ``face_and_ears`` and ``air`` are masks; ``tissue`` is the mean intensity of head tissue in
-    percent of the brain's, around ``face_and_ears`` only, as ``head`` is.
+    percent of the brain's, around ``face_and_ears`` only, as ``head`` is. ``face_shape`` is the signed distance to the
+    mean skin of other heads, mm, positive inside (`efface.training.face_shape`).
     """
     return read_prior(Path(__file__).parents[1] / "data", name)
 
@@ -93,6 +96,8 @@ def read_prior(folder: Path, name: str) -> Volume:
     data = np.asarray(image.dataobj, dtype=np.float32)
     if name in ("brain", "face", "head"):
         data = data / np.float32(255)
+    if name == "face_shape":
+        data = data * np.float32(SHAPE_UNIT_MM)
     return Volume(data, np.asarray(image.affine, dtype=np.float64))
 
 

@@ -12,7 +12,7 @@ from efface.defacing.external import plan_external
 from efface.defacing.method import DefacingMethod, ExternalProgram
 from efface.defacing.outward import closed_outward
 from efface.defacing.registry import METHODS
-from efface.defacing.screening import missing_face_warnings, pose_warnings, refuse_stripped
+from efface.defacing.screening import missing_face_warnings, pose_warnings, refuse_stripped, refuse_wrapped
 from efface.errors import InputError, NothingToRemoveError, RegistrationError
 from efface.parameters import parse
 from efface.spatial.types import BoolVolume
@@ -25,6 +25,7 @@ __all__ = [
     "Edit",
     "ExternalProgram",
     "apply_edit",
+    "check_carries_over",
     "plan",
     "protected_region",
 ]
@@ -66,7 +67,7 @@ def plan(
         If the method, the implementation or a parameter is unknown, a parameter has a wrong value, or the edit is
         empty.
     AnatomyError
-        If no brain is found, or the scan is skull-stripped.
+        If no brain is found, the scan is skull-stripped, or a method cannot take a face as it is in this scan.
     RegistrationError
         If the header has the head in a pose that nobody can have, or a native edit is where the brain is.
     MissingDependencyError, ExternalToolError
@@ -83,6 +84,7 @@ def plan(
     # Parameters are checked first: the brain mask that screening needs takes seconds.
     parsed = parse(spec.params, params, what=method) if implementation == "native" else None
     whole = anatomy.whole
+    refuse_wrapped(anatomy, spec)
     refuse_stripped(whole)
     moved = pose_warnings(whole)
     edit = spec.plan(whole, parsed) if implementation == "native" else plan_external(whole, method, params)
@@ -124,6 +126,22 @@ def _brain_cut_judged(edit: Edit, anatomy: HeadAnatomy, *, protect_brain: bool) 
         msg = f"{found}: check them, or give --no-protect-brain to cut all the same"
         raise RegistrationError(msg)
     return replace(edit, warnings=(*edit.warnings, f"{found}, or the method fails on this scan; look at the result"))
+
+
+def check_carries_over(method: str) -> None:
+    """Refuse to carry the edit of a method to other images, where it cannot be done.
+
+    Raises
+    ------
+    InputError
+        If the method moves tissue: of another image, the region it moves would be cut out with all that is inside.
+    """
+    if method in METHODS and not METHODS[method].carries_over:
+        msg = (
+            f"{method} moves tissue, and cannot be applied to other images of the session: of those, all that it moves "
+            "would be cut out; expected a method that removes: take --method pydeface for all of them"
+        )
+        raise InputError(msg)
 
 
 def protected_region(anatomy: HeadAnatomy) -> BoolVolume:

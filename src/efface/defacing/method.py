@@ -1,5 +1,6 @@
 """The record of a defacing method, and that of the external program it comes from."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,10 @@ class DefacingMethod:
         The authors' own program; None if it cannot be run.
     external_note
         Why `external` is None.
+    carries_over
+        Whether the edit can be carried to other images as a region that becomes air.
+    most_wrapped_ml
+        Volume of tissue that wraps around the border of the image up to which the method takes a scan.
     """
 
     name: str
@@ -134,3 +139,10 @@ class DefacingMethod:
     plan: Callable[[HeadAnatomy, Any], Edit]
     external: ExternalProgram | None = None
     external_note: str = ""
+    carries_over: bool = True
+    most_wrapped_ml: float = math.inf
+
+    @property
+    def is_our_own(self) -> bool:
+        """Whether it is a method of efface itself, which no paper describes."""
+        return self.citation == "efface"

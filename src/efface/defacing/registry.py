@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from efface.defacing import defacer, fsl_deface, mri_deface, mri_reface, pydeface, quickshear
+from efface.defacing import defacer, fsl_deface, mri_deface, mri_reface, pydeface, quickshear, reshape
 from efface.defacing.method import DefacingMethod
 
 _METHODS: dict[str, DefacingMethod] = {
@@ -15,6 +15,7 @@ _METHODS: dict[str, DefacingMethod] = {
         pydeface.METHOD,
         fsl_deface.METHOD,
         mri_reface.METHOD,
+        reshape.METHOD,
     )
 }
 METHODS: Mapping[str, DefacingMethod] = MappingProxyType(_METHODS)

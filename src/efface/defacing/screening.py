@@ -4,7 +4,8 @@ import numpy as np
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.head_pose import implausible
-from efface.errors import RegistrationError, StrippedError
+from efface.defacing.method import DefacingMethod
+from efface.errors import AnatomyError, RegistrationError, StrippedError
 
 SCALP_MM = 6.0
 LEAST_SCALP = 0.15
@@ -28,6 +29,22 @@ def refuse_stripped(anatomy: HeadAnatomy) -> None:
             f"expected at least {LEAST_SCALP:.0%}: the scan is skull-stripped and has no face; give the whole head"
         )
         raise StrippedError(msg)
+
+
+def refuse_wrapped(anatomy: HeadAnatomy, spec: DefacingMethod) -> None:
+    """Refuse a scan of which too much wraps around its border for a method.
+
+    Raises
+    ------
+    AnatomyError
+        In one line, with the method to take instead.
+    """
+    if anatomy.wrap is not None and anatomy.wrap.volume_ml > spec.most_wrapped_ml:
+        msg = (
+            f"{anatomy.wrap.volume_ml:.0f} ml of the head wrap around the border of the image; expected at most "
+            f"{spec.most_wrapped_ml:.0f} ml for {spec.name}: take --method pydeface"
+        )
+        raise AnatomyError(msg)
 
 
 def pose_warnings(anatomy: HeadAnatomy) -> tuple[str, ...]:

@@ -7,14 +7,16 @@ Gao, Jin, Prince, Carass. "Effects of defacing whole head MRI on neuroanalysis."
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 
 from efface.anatomy import background, skin, wraparound
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.head_pose import is_in_place
+from efface.defacing import reshape_target
 from efface.errors import AnatomyError
 from efface.io.quantisation import rounding
 from efface.io.scan import Scan
-from efface.quality import brain, face, grid_matching, verdict
+from efface.quality import brain, face, grid_matching, reshaped_likeness, verdict
 from efface.quality.brain import BrainReference, brain_evidence
 from efface.quality.face import FaceSkin, face_evidence, recognised_by, sample_skin
 from efface.quality.grid_matching import comparable, on_original_grid
@@ -33,8 +35,20 @@ __all__ = [
     "settings",
 ]
 
-DECIDING_MODULES = (background, brain, face, grid_matching, verdict, skin, wraparound)
+DECIDING_MODULES = (
+    background,
+    brain,
+    face,
+    grid_matching,
+    reshape_target,
+    reshaped_likeness,
+    verdict,
+    skin,
+    wraparound,
+)
 """Modules whose constants decide a verdict."""
+AVERAGE_SCORE = 0.25
+"""Highest score of a face that is the average one: nobody is recognised by it, though little of it may have moved."""
 NO_FACE = "the original shows no eyes, nose or mouth: only its brain was judged"
 
 
@@ -82,7 +96,7 @@ class Judge:
         after, level, slope, scaled = comparable(whole, own.signal(placed))
         tolerance = rounding(self.anatomy.scan, defaced, slope)
         brain = brain_evidence(self._brain, after, level, tolerance)
-        face = face_evidence(self._skin, Volume(own.image(after), whole.scan.affine))
+        face, average = self._face(Volume(own.image(after), whole.scan.affine))
         verdict = (
             QualityClass.FAILURE_II if brain.failed else QualityClass.FAILURE_I if face.failed else QualityClass.SUCCESS
         )
@@ -92,13 +106,24 @@ class Judge:
         return Verdict(
             verdict,
             max(brain.score, face.score),
-            _sentence(brain, face),
+            average if average and not brain.failed else _sentence(brain, face),
             brain,
             face,
             whole.average_to_scan,
             self._skin.threshold,
             (*self.anatomy.warnings, *defaced.warnings, *whole.brain_doubts, *whole.pose_doubts, *moved, *scaled, *none),
         )
+
+    def _face(self, after: Volume) -> tuple[FaceEvidence, str]:
+        """What is left of the face; and a sentence where that is the face that reshape gives to everybody."""
+        face = face_evidence(self._skin, after)
+        if not face.failed:
+            return face, ""
+        likeness = reshaped_likeness.of(after, self.anatomy.whole.average_to_scan, self._skin.threshold)
+        if not likeness.is_average:
+            return face, ""
+        unknown = replace(face, failed=False, score=min(face.score, AVERAGE_SCORE))
+        return unknown, f"the brain is whole; {likeness.reason}"
 
     def _refuse_unseen(self, face: FaceEvidence) -> None:
         """Refuse to call a success what could not be seen: a part of a face without enough skin to follow.

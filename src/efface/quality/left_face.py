@@ -2,8 +2,9 @@
 
 The head's pose is found, the relief of its front is laid over the average head's, and each part of a face - the eyes,
 the nose, the mouth - is looked for by a small network (`efface.quality.relief_network`). A face of which one part is
-left is a face. A face like the average one in shape, too smooth to be anybody's, is what
-mri_reface leaves. What cannot be judged is said to be so: it is never called clean.
+left is a face. A face like the average one in shape, too smooth to be anybody's, is what mri_reface leaves; one that
+lies on the average shape with real tissue is what reshape leaves. What cannot be judged is said to be so: it is never
+called clean.
 
 References
 ----------
@@ -19,7 +20,7 @@ import numpy as np
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.skin import skin_threshold
 from efface.errors import AnatomyError, InputError, RegistrationError
-from efface.quality import average_likeness
+from efface.quality import average_likeness, reshaped_likeness
 from efface.quality.face_parts import IN_VIEW, PARTS, in_view
 from efface.quality.relief import Relief, find_relief
 from efface.quality.scan_pose import ScanPose, pose_of
@@ -158,6 +159,9 @@ def _judged(whole: HeadAnatomy, pose: ScanPose) -> LeftFace:
         likeness = average_likeness.of(relief, whole.image, pose.average_to_scan, threshold)
         if likeness.is_average:
             return LeftFace(FaceAnswer.AVERAGE_FACE, best, left, likeness.reason)
+        reshaped = reshaped_likeness.of(whole.image, pose.average_to_scan, threshold)
+        if reshaped.is_average:
+            return LeftFace(FaceAnswer.AVERAGE_FACE, best, left, reshaped.reason)
         return LeftFace(FaceAnswer.FACE, best, left, f"{_listed(left)} left")
     if not unseen:
         return LeftFace(FaceAnswer.NO_FACE, best, (), "neither eyes, nose nor mouth are left")

@@ -182,15 +182,20 @@ def _method(record: Record, name: str) -> str:
     if name not in METHODS:
         return f"{name} (unknown to this version of efface; cite its paper)"
     external = " (external program)" if record.implementations.get(name) == ["original"] else ""
-    return f"{METHODS[name].title} [@{METHODS[name].citation}]{external}"
+    own = " (a method of efface's own, not published)" if METHODS[name].is_our_own else ""
+    return f"{METHODS[name].title} [@{METHODS[name].citation}]{external}{own}"
 
 
 def _implementation(record: Record) -> str:
     """Who implemented what was run."""
-    native = [m for m in record.methods if record.implementations.get(m) != ["original"]]
+    published = [m for m in record.methods if m not in METHODS or not METHODS[m].is_our_own]
+    native = [m for m in published if record.implementations.get(m) != ["original"]]
+    if not published:
+        return f"It was run by efface {record.made_by} [@efface]."
     if not native:
         return f"The external programs were run by efface {record.made_by} [@efface], following Gao et al. [@gao2022]."
-    which = "The methods" if len(native) == len(record.methods) else "The others"
+    all_native = "The methods" if len(published) == len(record.methods) else "The published methods"
+    which = all_native if native == published else "The others"
     return f"{which} were re-implemented in efface {record.made_by} [@efface], following Gao et al. [@gao2022]."
 
 

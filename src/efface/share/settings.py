@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from efface.defacing import METHODS
+from efface.defacing import METHODS, check_carries_over
 from efface.errors import InputError
 from efface.io.deidentify import SCRUB
 from efface.io.deidentify import check_policy as check_header_policy
@@ -42,7 +42,8 @@ class ShareSettings:
     Raises
     ------
     InputError
-        If the method, a parameter or a policy is unknown, or one folder lies inside the other.
+        If the method, a parameter or a policy is unknown, the method cannot deface other images alike, or one folder
+        lies inside the other.
     """
 
     bids_dir: Path
@@ -60,6 +61,7 @@ class ShareSettings:
         if self.method not in METHODS:
             msg = f"unknown method {self.method}; expected one of {', '.join(METHODS)}"
             raise InputError(msg)
+        check_carries_over(self.method)
         parse(METHODS[self.method].params, dict(self.params), what=self.method)
         dates.check_policy(self.dates)
         check_header_policy(self.header)
