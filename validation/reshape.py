@@ -1,48 +1,68 @@
-"""What reshape does to heads, and whether their faces can still be found: ``reshape.py BIDS_DIR [--out TABLE]``.
+"""What reshape does to heads, and attacks that know it: ``reshape.py BIDS_DIR [--out TABLE] [--sessions 3] [--jobs 2]``.
 
-Of every whole T1w head in BIDS_DIR: seconds after the anatomy, smallest ratio of volumes of the displacement, how far
-the face is off the average one before and after, and the volumes of orbit, tongue, jaw and airway (simple shapes on the
-average head) after, relative to before. Then an attack by geometry: points of the skin that is left, from a pose of
-their own, are laid on the skin of every original by a rigid fit of points to surfaces that leaves out the worst 15%. Two
-regions: the face, and all that is seen from the front with the forehead. Two scores: the mean distance; and the same,
-normalised over all reshaped heads for each original, as someone can who has many.
+Of every whole T1w head in BIDS_DIR: seconds of processor after the anatomy, least ratio of volumes of the displacement,
+how far the wanted face is missed by it, and the volumes of orbit, tongue, jaw and airway (simple shapes on the average
+head) after, relative to before. Then attacks, each probe in a pose that is found anew in the reshaped scan:
+
+- *face*: as ``efface privacy`` does with one session, and of the original with noise (control);
+- *several sessions*: every head is scanned again on the computer (turned, shifted, resampled, with noise), reshaped each
+  time, and the logarithms of the distances are averaged;
+- *undone*: the displacement is undone by what it moves least. Below the skin of the face, the border where bright tissue
+  ends is followed, in the probe and in every original; these borders are compared instead of the skin that was changed.
 """
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
+import pandas as pd
+import torch
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from efface import defacing
 from efface.anatomy.head_anatomy import HeadAnatomy
-from efface.anatomy.head_shape import skin_distance
-from efface.anatomy.skin import GRID_MM, skin_threshold, smoothed
+from efface.anatomy.skin import smoothed
 from efface.bids.query import find_scans
-from efface.defacing import reshape, reshape_target
-from efface.defacing.reshape_target import FRAME, frame_mm, rigid_part
-from efface.errors import EffaceError
-from efface.io.scan import load_scan
+from efface.defacing import reshape, reshape_checks, reshape_target
+from efface.defacing.reshape_target import FRAME, frame_mm
+from efface.errors import EffaceError, one_line
+from efface.io.scan import Scan, load_scan
+from efface.privacy import geometry
+from efface.privacy.closest_fit import Target, misfit_mm
+from efface.privacy.controls import noisy
+from efface.privacy.placed_head import PlacedHead, place
+from efface.privacy.skin_points import SkinPoints
 from efface.spatial.affine import apply_affine, invert
-from efface.spatial.shape_registration import gradient, volume_ratio
-from efface.spatial.types import Volume
+from efface.spatial.shape_registration import volume_ratio
+from efface.statistics.identification import Identification, identification
 
-REGIONS = {"face": (60.0, 40.0, -108.0, -10.0), "front of the head": (75.0, 10.0, -110.0, 45.0)}
-"""Frame mm: to both sides, in front of, and between."""
-TRIM, STEPS = 0.85, 15
 MM = float(FRAME.spacing_mm[0])
+TURN_DEG, SHIFT_MM, NOISE = 4.0, 5.0, 0.02
+"""Standard deviations of what differs in another session; the noise as a share of the bright values."""
+BENEATH_MM = np.arange(3.0, 26.0, 0.5)
+"""Depths below the skin at which the border of the bright tissue is looked for."""
+SHAPES = ("orbit", "tongue", "jaw", "airway")
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One head: the row of the table, and the skin before and after, in frames of their own."""
+    """One head: the row of the table, and what attacks keep of it."""
 
-    row: Mapping[str, float]
-    before: np.ndarray
-    after: np.ndarray
+    name: str
+    row: dict[str, float] = field(default_factory=dict)
+    refused: str = ""
+    skin: Target | None = None
+    beneath: Target | None = None
+    untouched: np.ndarray | None = None
+    untouched_beneath: np.ndarray | None = None
+    sessions: tuple[np.ndarray, ...] = ()
+    session_beneath: np.ndarray | None = None
 
 
 def ball(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
@@ -63,114 +83,113 @@ def tissues() -> dict[str, np.ndarray]:
     }
 
 
-def measure(anatomy: HeadAnatomy) -> Measured:
-    """Reshape one head, by the functions of the method."""
+def reshaped(scan: Scan) -> tuple[Scan, HeadAnatomy, float]:
+    """The scan with the average face, its anatomy, and seconds of processor after the anatomy."""
+    anatomy = HeadAnatomy(scan)
     whole = anatomy.whole
     _ = whole.brain_distance_mm, whole.head, whole.background
-    start = time.perf_counter()
+    start = time.process_time()
     edit = defacing.plan(anatomy, "reshape")
-    seconds = time.perf_counter() - start
-    changed = defacing.apply_edit(anatomy.scan, edit).data
-    shapes = reshape_target.find_shapes(whole, 1.0, (3.0, 3.0 + reshape.TAPER_MM))
-    ratio = volume_ratio(reshape.fitted(shapes), MM)
-    threshold, matrix = skin_threshold(whole.image), whole.average_to_scan
-    after = changed if anatomy.wrap is None else anatomy.wrap.whole(changed)
-    result = Volume(whole.background.image(whole.background.signal(after)), whole.scan.affine)
-    row = {"seconds": seconds, "least_ratio": float(ratio.min())}
-    for name, volume in (("before", whole.image), ("after", result)):
-        smooth = smoothed(volume, GRID_MM)
-        own = skin_distance(smooth, threshold, FRAME, reshape_target.face_pose(smooth, threshold, matrix))
-        average = reshape_target.average_shape()
-        off = np.abs(own - average)[(np.abs(average) < MM / 2) & reshape_target.core()]
-        row |= {f"off_{name}_mm": float(np.median(off)), f"off_{name}_p90_mm": float(np.percentile(off, 90))}
+    return defacing.apply_edit(scan, edit), anatomy, time.process_time() - start
+
+
+def another_session(scan: Scan, number: int) -> Scan:
+    """The head in another pose on the same grid, with noise of its own."""
+    rng = np.random.default_rng((scan.seed, number))
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", rng.normal(0, TURN_DEG, 3), degrees=True).as_matrix()
+    middle = apply_affine(scan.affine, np.array(scan.shape) / 2)
+    turn[:3, 3] = middle - turn[:3, :3] @ middle + rng.normal(0, SHIFT_MM, 3)
+    matrix = invert(scan.affine) @ turn @ scan.affine
+    air = float(np.median(scan.data[:3]))
+    data = ndimage.affine_transform(scan.data, matrix[:3, :3], matrix[:3, 3], order=3, mode="constant", cval=air)
+    data += NOISE * np.percentile(scan.data, 99) * rng.standard_normal(data.shape)
+    return load_scan(nib.Nifti1Image(data.clip(scan.data.min(), scan.data.max()).astype(np.float32), scan.affine))
+
+
+def beneath(head: PlacedHead) -> SkinPoints:
+    """The border below the face's skin at which bright tissue ends: the steepest fall along the normal, upright mm."""
+    skin = head.skin
+    low, high = np.array(geometry.FACE_LOW_MM), np.array(geometry.FACE_HIGH_MM)
+    skin = skin.where(((skin.points >= low) & (skin.points <= high)).all(axis=1) & skin.from_front)
+    fine = smoothed(head.image, 1.5)
+    points = skin.points[:, None] - BENEATH_MM[None, :, None] * skin.normals[:, None]
+    index = apply_affine(invert(fine.affine) @ head.upright_to_scan, points.reshape(-1, 3)).T
+    values = ndimage.map_coordinates(fine.data, index, order=1).reshape(len(skin), -1)
+    at = np.gradient(values, axis=1).argmin(axis=1)
+    return SkinPoints(points[np.arange(len(skin)), at], skin.normals, skin.from_front)
+
+
+def measure(job: tuple[Path, int]) -> Measured:
+    """One head, and its sessions."""
+    path, sessions = job
+    torch.set_num_threads(1)
+    scan = load_scan(path)
+    try:
+        after, anatomy, seconds = reshaped(scan)
+    except EffaceError as error:
+        return Measured(path.name, refused=one_line(str(error)))
+    shapes = reshape_target.find_shapes(anatomy.whole, 1.0, (3.0, 3.0 + reshape.TAPER_MM))
+    displacement = reshape.fitted(shapes)
+    ratio = volume_ratio(displacement, MM)
+    off = np.abs(reshape_checks.left_over(shapes, displacement))
+    row = {"seconds": seconds, "least_ratio": float(ratio.min()), "off_p95_mm": float(np.percentile(off, 95))}
     row |= {f"{name}_kept": float(mask.sum() / ratio[mask].sum()) for name, mask in tissues().items()}
-    skins = [
-        skin_distance(smoothed(volume, GRID_MM), threshold, FRAME, rigid_part(matrix))
-        for volume in (whole.image, result)
-    ]
-    return Measured(row, *skins)
+    before, untouched, placed = place(scan), place(noisy(scan)), place(after)
+    faces = [geometry.face_points(placed)]
+    for number in range(1, sessions):
+        try:
+            faces.append(geometry.face_points(place(reshaped(another_session(scan, number))[0])))
+        except EffaceError as error:
+            print(path.name, "session", number, one_line(str(error)), flush=True)
+    return Measured(
+        path.name, row, "", geometry.enrol(before), Target.of(beneath(before)), geometry.face_points(untouched),
+        beneath(untouched).points, tuple(face for face in faces if face is not None), beneath(placed).points,
+    )  # fmt: skip
 
 
-def skin_points(signed: np.ndarray, region: str) -> np.ndarray:
-    """Points of the skin that is seen from the front, frame mm, shape (n, 3)."""
-    x, y, z = frame_mm()
-    side, front, low, high = REGIONS[region]
-    first = np.cumsum(signed[:, ::-1] >= 0, axis=1)[:, ::-1] <= 2
-    near = (np.abs(signed) < 0.6 * MM) & first & (np.abs(x) < side) & (y > front) & (z > low) & (z < high)
-    index = np.argwhere(near)[::2]
-    slopes = gradient(signed, MM)[:, *index.T].T
-    slopes /= np.maximum(np.linalg.norm(slopes, axis=1, keepdims=True), 0.3)
-    return apply_affine(FRAME.affine, index) - slopes * signed[tuple(index.T)][:, None]
+def found(distances: np.ndarray) -> str:
+    """Rank 1 and AUC in words."""
+    one: Identification = identification(distances, np.arange(len(distances)), np.ones(len(distances), dtype=bool))
+    first = round(one.rank1 * len(distances), 1)
+    return f"rank 1: {first:g} of {len(distances)}; AUC {one.auc:.2f} ({one.auc_low:.2f} to {one.auc_high:.2f})"
 
 
-def distance(points: np.ndarray, signed: np.ndarray, slopes: np.ndarray) -> float:
-    """Mean distance of the nearest `TRIM` of points from a skin after a rigid fit, mm."""
-    pose = np.eye(4)
-    for step in range(STEPS + 1):
-        moved = apply_affine(pose, points)
-        where = apply_affine(invert(FRAME.affine), moved).T
-        off = ndimage.map_coordinates(signed, where, order=1, mode="nearest")
-        near = np.abs(off) <= np.quantile(np.abs(off), TRIM)
-        if step == STEPS:
-            break
-        slope = np.stack([ndimage.map_coordinates(s, where[:, near], order=1, mode="nearest") for s in slopes], axis=1)
-        centre = moved.mean(axis=0)
-        rows = np.hstack([np.cross(moved[near] - centre, slope), slope])
-        normal = rows.T @ rows + 1e-4 * len(rows) * np.diag([100.0] * 3 + [1.0] * 3)
-        pose = reshape_target._small_motion(-np.linalg.solve(normal, rows.T @ off[near]), centre) @ pose
-    return float(np.abs(off[near]).mean())
+def attacks(heads: list[Measured]) -> Iterator[tuple[str, str]]:
+    """Every attack, and what it found."""
 
+    def against(probe: np.ndarray, name: str) -> list[float]:
+        return [misfit_mm(probe, getattr(one, name)) for one in heads]
 
-def attack(probes: list[np.ndarray], gallery: list[np.ndarray], region: str) -> np.ndarray:
-    """Distance of every probe from every original, shape (n, n)."""
-    slopes = [gradient(signed, MM) for signed in gallery]
-    table = np.empty((len(probes), len(gallery)))
-    for row, probe in zip(table, probes, strict=True):
-        points = skin_points(probe, region)
-        row[:] = [distance(points, skin, slope) for skin, slope in zip(gallery, slopes, strict=True)]
-    return table
-
-
-def described(distances: np.ndarray) -> str:
-    """Rank 1 and AUC with its bootstrap interval."""
-    others = ~np.eye(len(distances), dtype=bool)
-    own = np.diag(distances)[:, None]
-    wins = ((distances > own) & others).sum(axis=1) / others.sum(axis=1)
-    first = int((distances.argmin(axis=1) == np.arange(len(distances))).sum())
-    rng = np.random.default_rng(0)
-    low, high = np.percentile([rng.choice(wins, wins.size).mean() for _ in range(2000)], (2.5, 97.5))
-    return f"rank 1: {first} of {len(distances)}; AUC {wins.mean():.2f} ({low:.2f} to {high:.2f})"
-
-
-def heads(bids_dir: Path) -> Iterator[tuple[str, HeadAnatomy]]:
-    for scan in find_scans(bids_dir):
-        yield scan.path.name, HeadAnatomy(load_scan(scan.path))
+    yield "face, not reshaped", found(np.array([against(one.untouched, "skin") for one in heads]))
+    sessions = [np.log([against(face, "skin") for face in one.sessions]) for one in heads]
+    yield "face", found(np.exp(np.array([logs[0] for logs in sessions])))
+    yield "face, several sessions", found(np.exp(np.array([logs.mean(axis=0) for logs in sessions])))
+    yield "undone, not reshaped", found(np.array([against(one.untouched_beneath, "beneath") for one in heads]))
+    yield "undone", found(np.array([against(one.session_beneath, "beneath") for one in heads]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("--out", type=Path, default=Path("reshape.tsv"))
+    parser.add_argument("--sessions", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    found: dict[str, Measured] = {}
-    for name, anatomy in heads(options.bids_dir):
-        try:
-            found[name] = measure(anatomy)
-        except EffaceError as error:
-            print(f"{name}\trefused: {error}", flush=True)
-            continue
-        print(name, *(f"{key} {value:.2f}" for key, value in found[name].row.items()), sep="\t", flush=True)
-    columns = list(next(iter(found.values())).row)
-    lines = ["\t".join(["scan", *columns])]
-    lines += ["\t".join([name, *(f"{one.row[c]:.3f}" for c in columns)]) for name, one in found.items()]
-    options.out.write_text("\n".join(lines) + "\n")
-    gallery = [one.before for one in found.values()]
-    for region in REGIONS:
-        for state in ("before", "after"):
-            table = attack([getattr(one, state) for one in found.values()], gallery, region)
-            normalised = (table - table.mean(axis=0)) / table.std(axis=0)
-            print(f"{region}, {state}: {described(table)}", flush=True)
-            print(f"{region}, {state}, normalised over the cohort: {described(normalised)}", flush=True)
+    jobs = [(scan.path, options.sessions) for scan in find_scans(options.bids_dir)]
+    heads: list[Measured] = []
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for one in pool.map(measure, jobs):
+            said = one.refused or "\t".join(f"{key} {value:.2f}" for key, value in one.row.items())
+            print(one.name, said, sep="\t", flush=True)
+            heads += [one] if not one.refused else []
+    table = pd.DataFrame([one.row for one in heads], index=pd.Index([one.name for one in heads], name="scan"))
+    table.to_csv(options.out, sep="\t", float_format="%.3f")
+    print(table.describe().loc[["min", "50%", "max"]].round(2).to_string(), flush=True)
+    kept = {name: int((table[f"{name}_kept"] >= 0.95).sum()) for name in SHAPES}
+    print(f"95 % of the volume kept, of {len(table)}: {kept}", flush=True)
+    for name, said in attacks(heads):
+        print(f"{name}: {said}", flush=True)
 
 
 if __name__ == "__main__":

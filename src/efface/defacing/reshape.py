@@ -14,6 +14,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
 from efface.defacing.method import DefacingMethod
 from efface.defacing.reshape_checks import refuse_misfit, refuse_unsafe
+from efface.defacing.reshape_skin import drawn_air, renewed
 from efface.defacing.reshape_target import Shapes, find_shapes
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.boxes import Box, box_corners, covering_box
@@ -22,8 +23,8 @@ from efface.spatial.types import BoolVolume, Displacement, FloatVolume
 
 TAPER_MM = 8.0
 """From the margin around the brain, displacements grow to their full size over this distance."""
-SIGMAS_MM = (10.0,) * 5 + (7.0,) * 4 + (5.0,) * 4 + (3.0,) * 3 + (2.0,) * 2
-"""Gaussians of the steps of the registration: stiff first."""
+SIGMAS_MM = (6.0,) * 8 + (4.0,) * 6 + (3.0,) * 4 + (2.0,) * 3
+"""Gaussians of the steps of the registration: stiff first. Wider ones move, and so resize, more of tongue and airway."""
 STILL_MM = 0.01
 """Less than this is no displacement."""
 OUTSIDE_MM = 1.5
@@ -75,8 +76,13 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
         return _unchanged(anatomy, params)
     displacement = fitted(shapes)
     refuse_misfit(shapes, displacement)
-    mask, values = pulled_back(anatomy, shapes, displacement, params.margin_mm)
-    return Edit(mask, values, "reshape", params=asdict(params))
+    after = anatomy.scan.data.copy()
+    moved, values = pulled_back(anatomy, shapes, displacement, params.margin_mm)
+    after[moved] = values
+    skin, values = renewed(anatomy, shapes, after, params.margin_mm)
+    after[skin] = values
+    mask = moved | skin
+    return Edit(mask, after[mask], "reshape", params=asdict(params))
 
 
 def fitted(shapes: Shapes) -> Displacement:
@@ -118,7 +124,7 @@ def pulled_back(
     last = np.array(scan.shape) - 0.5
     unseen = ((source < -0.5) | (source > last)).any(axis=1)
     ghost = (inside < -OUTSIDE_MM) & ((signal > shapes.threshold) | unseen)
-    values[ghost] = _air(anatomy, int(ghost.sum()))
+    values[ghost] = drawn_air(anatomy, shapes.threshold, int(ghost.sum()))
     mask = np.zeros(scan.shape, dtype=np.bool_)
     mask[at] = moving
     return mask, values
@@ -143,13 +149,6 @@ def _sampled(data: FloatVolume, source: NDArray[np.float64]) -> NDArray[np.float
     index = (source - [s.start for s in at]).T
     values = ndimage.map_coordinates(part, index, order=3, mode="nearest")
     return np.asarray(values.clip(part.min(), part.max()), dtype=np.float32)
-
-
-def _air(anatomy: HeadAnatomy, count: int) -> NDArray[np.float32]:
-    """Intensities of air, drawn from the scan's own."""
-    air = anatomy.scan.data[~anatomy.head]
-    rng = np.random.default_rng(anatomy.scan.seed)
-    return rng.choice(air, count).astype(np.float32) if air.size else np.full(count, anatomy.background.air, np.float32)
 
 
 METHOD = DefacingMethod(

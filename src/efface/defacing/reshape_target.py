@@ -16,19 +16,21 @@ from efface.spatial.masks import distance_mm
 from efface.spatial.shape_registration import gradient
 from efface.spatial.types import Affine, FloatVolume, Grid, Volume
 
-FRAME = Grid((93, 92, 113), np.array([[2.0, 0, 0, -92], [0, 2.0, 0, -44], [0, 0, 2.0, -174], [0, 0, 0, 1.0]]))
+FRAME = Grid((117, 102, 113), np.array([[2.0, 0, 0, -116], [0, 2.0, 0, -64], [0, 0, 2.0, -174], [0, 0, 0, 1.0]]))
 """Average-head mm, laid over the head without stretching it: everybody's face gets the same size."""
-FACE_Y, FACE_TOP, FACE_BOTTOM = (-5.0, 20.0), (-10.0, 25.0), (-165.0, -140.0)
+FACE_Y, FACE_TOP, FACE_BOTTOM = (-30.0, -5.0), (-10.0, 25.0), (-165.0, -140.0)
 """Frame mm over which the wanted shape turns into the person's: behind, above and below the face."""
-OWN_SIZE_Y, OWN_SIZE_Z = (0.0, 28.0), (-8.0, 30.0)
+OWN_SIZE_Y, OWN_SIZE_Z = (-30.0, -5.0), (-8.0, 30.0)
 """Frame mm over which the wanted shape turns from everybody's size into the person's, towards ears and forehead."""
+NEW_SKIN = (0.3, 0.9)
+"""Share of the average shape in the wanted one from which the skin is made new, and from which it is new alone."""
 EARS_MM = (4.0, 14.0)
 """From ears, the wanted shape turns into the person's over these distances."""
 EARS_BLUR_MM = 5.0
 """Ears are thin and folded: their shapes are compared after smoothing by so much, and they move as a whole."""
 CORE_X_MM, CORE_Y_MM, CORE_Z_MM = 60.0, 45.0, (-112.0, -15.0)
 """The face: frame mm to both sides, in front of, and between."""
-STILL_Y = (-8.0, 8.0)
+STILL_Y = (-35.0, -12.0)
 """Frame y up to which nothing moves but the ears, mm, and from which all may."""
 POSE_STEPS, ROBUST_MM = 12, 4.0
 """Of the rigid fit of the face to the wanted one; points that are off by more count less."""
@@ -50,6 +52,8 @@ class Shapes:
         Signed distance to the person's skin, to the average one, and to the wanted one, positive inside, mm.
     allowed
         Share of a displacement that is applied, 0 to 1: 0 near the brain and behind the face.
+    new_skin
+        Share of the skin that is made new, 0 to 1: 1 in the face, 0 at ears, above and behind.
     threshold
         Intensity at the skin.
     """
@@ -60,6 +64,7 @@ class Shapes:
     average: FloatVolume
     wanted: FloatVolume
     allowed: FloatVolume
+    new_skin: FloatVolume
     threshold: float
 
 
@@ -99,8 +104,14 @@ def find_shapes(anatomy: HeadAnatomy, strength: float, clear_mm: tuple[float, fl
     region = np.maximum(face, at_ears)
     average = _blurred(_average(invert(anatomy.average_to_scan) @ to_scan), at_ears)
     wanted = own + strength * region * (average - own)
-    allowed = smooth_step(_brain_distance(anatomy, to_scan), clear_mm) * _free(region, at_ears)
-    return Shapes(FRAME, to_scan, own, average, wanted.astype(np.float32), allowed.astype(np.float32), threshold)
+    clear = smooth_step(_brain_distance(anatomy, to_scan), clear_mm)
+    allowed = clear * _free(region, at_ears)
+    new_skin = clear * smooth_step(face * (1 - at_ears), NEW_SKIN)
+    return Shapes(FRAME, to_scan, own, average, _single(wanted), _single(allowed), _single(new_skin), threshold)
+
+
+def _single(values: NDArray[np.floating]) -> FloatVolume:
+    return values.astype(np.float32)
 
 
 def rigid_part(matrix: Affine) -> Affine:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from efface.spatial.masks import box_of
-from efface.spatial.types import BoolVolume, Displacement, FloatVolume
+from efface.spatial.types import Displacement, FloatVolume
 
 BAND_MM = 3.0
 """Width of the band around the surface that drives the displacement."""
 DAMPING = 0.06
 """Of the weight of a plane surface under the Gaussian: far from the surface, the displacement fades."""
-WIDE = 2.5
+WIDE = 2.0
 """Gaussians this many voxels wide are applied on every second voxel."""
 MOST_MM = 12.0
 """Largest wish of a point in one step."""
@@ -26,7 +26,8 @@ MOST_IN_ALL_MM = 20.0
 """Largest displacement before it is limited: where little of it is applied, wishes are never met, and would add up."""
 LEAST_RATIO = 0.2
 """Ratio of volumes below which the displacement is smoothed."""
-REPAIRS = 30
+REPAIRS, WEAKENED = 30, 0.3
+"""How often it is smoothed, then how often weakened, and by how much each time."""
 
 
 def register_shapes(
@@ -122,8 +123,8 @@ def volume_ratio(displacement: Displacement, mm: float) -> FloatVolume:
     return np.asarray(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g), dtype=np.float32)
 
 
-def unfolded(displacement: Displacement, mm: float, where: BoolVolume) -> Displacement:
-    """Smooth a displacement where it squeezes space to less than `LEAST_RATIO`, until it does not.
+def unfolded(displacement: Displacement, mm: float, where: FloatVolume) -> Displacement:
+    """Smooth a displacement where it squeezes space to less than `LEAST_RATIO`, until it does not; then weaken it there.
 
     Parameters
     ----------
@@ -132,10 +133,10 @@ def unfolded(displacement: Displacement, mm: float, where: BoolVolume) -> Displa
     mm
         Voxel edge length.
     where
-        Only these voxels are changed, shape (x, y, z).
+        Share of a change that is made, 0 to 1, shape (x, y, z): where it is 0, nothing is changed.
     """
     field = np.array(displacement, dtype=np.float32)
-    for repair in range(REPAIRS):
+    for repair in range(2 * REPAIRS):
         tight: NDArray[np.bool_] = volume_ratio(field, mm) < LEAST_RATIO
         if not tight.any():
             break
@@ -145,5 +146,8 @@ def unfolded(displacement: Displacement, mm: float, where: BoolVolume) -> Displa
         at = box_of(share > 0, round(3 * sigma) + 1)
         for axis in range(3):
             part = field[..., axis][at]
-            part += share[at] * (_smooth(part, sigma) - part)
+            if repair < REPAIRS:
+                part += share[at] * (_smooth(part, sigma) - part)
+            else:
+                part *= 1 - np.float32(WEAKENED) * share[at]
     return field

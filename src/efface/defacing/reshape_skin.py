@@ -1,0 +1,119 @@
+"""The skin that reshape gives: the outermost millimetres of the new face, the same for everybody.
+
+A displacement leaves a residue that is the person's own, and thin bright or dark tissue under the skin moves the
+surface that somebody sees. So the skin is made new where the face is everybody's: air outside the wanted surface, even
+tissue with the scan's noise inside, and from `EVEN_MM` to `DEEP_MM` a passage into what was pulled back.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.defacing.reshape_target import Shapes
+from efface.spatial.affine import apply_affine, invert
+from efface.spatial.boxes import Box, box_corners, covering_box
+from efface.spatial.types import BoolVolume, FloatVolume
+
+EVEN_MM, DEEP_MM = 2.5, 5.0
+"""Depths below the new skin up to which tissue is even, and from which it is what was pulled back."""
+HALO_MM = 4.0
+"""So far outside of the new skin, air is drawn anew: what was pulled back has the old skin's blur there."""
+BRIGHTNESS = 2.0
+"""Of the even tissue, in units of the threshold of the skin: half of it is at the surface, however it is smoothed."""
+LEAST_SHARE = 0.02
+"""Smaller shares of new skin are none."""
+QUARTER = 0.3186
+"""Of a normal distribution with standard deviation 1, the quartile of the magnitude: edges and texture are above it."""
+BLUR_VOX = 0.6
+"""Half the width of the passage from air to tissue, in voxels, as the image has it at other edges."""
+
+
+def renewed(
+    anatomy: HeadAnatomy, shapes: Shapes, after: FloatVolume, margin_mm: float
+) -> tuple[BoolVolume, FloatVolume]:
+    """Make the skin of the face new.
+
+    Parameters
+    ----------
+    anatomy
+        Of the scan.
+    shapes
+        The wanted skin, and where it is made new.
+    after
+        The scan with what was pulled back, shape of the scan.
+    margin_mm
+        Nothing within this distance of the brain changes.
+
+    Returns
+    -------
+    mask
+        The voxels that change, shape of the scan.
+    values
+        Their new values, in the order of the mask.
+    """
+    scan = anatomy.scan
+    at = _box(shapes, anatomy)
+    grid = scan.grid.cropped(at)
+    to_frame = invert(shapes.grid.affine) @ invert(shapes.to_scan) @ grid.affine
+    depth, share = (
+        ndimage.affine_transform(part, to_frame[:3, :3], to_frame[:3, 3], grid.shape, order=1, mode=mode, cval=0.0)
+        for part, mode in ((shapes.wanted, "nearest"), (shapes.new_skin, "constant"))
+    )
+    share[anatomy.brain_distance_mm[at] <= margin_mm] = 0
+    signal = after[at] - np.float32(anatomy.background.air)
+    blur_mm = BLUR_VOX * float(np.prod(scan.spacing_mm)) ** (1 / 3)
+    outside = depth < -blur_mm
+    halo = outside & ((depth > -HALO_MM) | (signal > shapes.threshold)) & (share > 0.5)
+    inside = ~outside & (depth < DEEP_MM) & (share > LEAST_SHARE)
+    new = after[at].copy()
+    new[inside] = _mixed(anatomy, shapes, signal, (inside, depth, share, blur_mm))
+    new[halo] = drawn_air(anatomy, shapes.threshold, int(halo.sum()))
+    mask = np.zeros(scan.shape, dtype=np.bool_)
+    mask[at] = inside | halo
+    return mask, np.asarray(new[inside | halo], dtype=np.float32)
+
+
+def _mixed(
+    anatomy: HeadAnatomy,
+    shapes: Shapes,
+    signal: FloatVolume,
+    where: tuple[BoolVolume, FloatVolume, FloatVolume, float],
+) -> NDArray[np.float32]:
+    """Intensities at and below the new skin, in the order of the mask."""
+    inside, depth, share, blur_mm = where
+    deep, much, old = depth[inside], share[inside], signal[inside]
+    threshold = np.float32(shapes.threshold)
+    profile = np.clip(1 + deep / blur_mm, 0, BRIGHTNESS)  # 1, the threshold, is at the surface itself
+    rng = np.random.default_rng(anatomy.scan.seed)
+    noise = rng.standard_normal(len(deep)) * _noise(signal, depth) * np.minimum(profile / BRIGHTNESS, 1)
+    fresh = np.maximum(threshold * profile + noise, 0)
+    much = much * np.clip((DEEP_MM - deep) / (DEEP_MM - EVEN_MM), 0, 1)
+    return np.asarray(anatomy.background.air + old + much * (fresh - old), dtype=np.float32)
+
+
+def _noise(signal: FloatVolume, depth: FloatVolume) -> float:
+    """Standard deviation of the noise from voxel to voxel in the tissue below the skin."""
+    rough = (signal - ndimage.gaussian_filter(signal, 1.0))[(depth > EVEN_MM) & (depth < 4 * DEEP_MM)]
+    return float(np.percentile(np.abs(rough), 25)) / QUARTER if rough.size else 0.0
+
+
+def _box(shapes: Shapes, anatomy: HeadAnatomy) -> Box:
+    """The part of the scan in which the skin is made new."""
+    index = np.argwhere(shapes.new_skin > LEAST_SHARE)
+    if not len(index):
+        return (slice(0, 1),) * 3
+    corners = apply_affine(shapes.grid.affine, box_corners(index.min(axis=0), index.max(axis=0)))
+    in_scan = apply_affine(invert(anatomy.scan.affine) @ shapes.to_scan, corners)
+    room_vox = 2 * shapes.grid.spacing_mm / anatomy.scan.spacing_mm
+    return covering_box(in_scan, anatomy.scan.shape, room_vox=room_vox, at_least=1)
+
+
+def drawn_air(anatomy: HeadAnatomy, threshold: float, count: int) -> NDArray[np.float32]:
+    """Intensities of air, drawn from the scan's own: what is dark outside the head, or noise of full height."""
+    outside = ~anatomy.head
+    if anatomy.background.noise is None:
+        outside &= anatomy.background.signal(anatomy.scan.data) < threshold / 2
+    air = anatomy.scan.data[outside]
+    rng = np.random.default_rng(anatomy.scan.seed)
+    return rng.choice(air, count).astype(np.float32) if air.size else np.full(count, anatomy.background.air, np.float32)
