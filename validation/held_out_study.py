@@ -26,6 +26,7 @@ from efface.anatomy import templates
 from efface.bids.query import T1wScan, find_scans
 from efface.defacing import METHODS
 from efface.segmentation.labels import REGION_NAMES
+from efface.spatial.types import Volume
 from efface.study import Study
 from efface.study.scan_job import ScanJob
 from efface.study.settings import Settings
@@ -46,8 +47,14 @@ def make_priors(bids: Path, work: Path) -> None:
 
 
 def use_priors(folder: Path) -> None:
-    """Let every part of the package that asks for a prior get those of a folder."""
-    templates.prior = functools.cache(functools.partial(templates.read_prior, folder))
+    """Let every part of the package that asks for a prior get those of a folder; none of the heads is in the others."""
+    installed = templates.prior
+
+    @functools.cache
+    def prior(name: str) -> Volume:
+        return templates.read_prior(folder, name) if (folder / f"{name}.nii.gz").is_file() else installed(name)
+
+    templates.prior = prior
 
 
 def run(job: tuple[T1wScan, Settings, Path]) -> str:
