@@ -1,4 +1,4 @@
-"""What reshape does to heads, and attacks that know it: ``reshape.py BIDS_DIR [--out TABLE] [--sessions 3] [--jobs 2]``.
+"""What reshape does to heads, and attacks that know it: ``reshape.py BIDS_DIR [--out TABLE] [--sessions 3]``.
 
 Of every whole T1w head in BIDS_DIR: seconds of processor after the anatomy, least ratio of volumes of the displacement,
 how far the wanted face is missed by it, and the volumes of orbit, tongue, jaw and airway (simple shapes on the average
@@ -83,13 +83,13 @@ def tissues() -> dict[str, np.ndarray]:
     }
 
 
-def reshaped(scan: Scan) -> tuple[Scan, HeadAnatomy, float]:
+def reshaped(scan: Scan, strength: float) -> tuple[Scan, HeadAnatomy, float]:
     """The scan with the average face, its anatomy, and seconds of processor after the anatomy."""
     anatomy = HeadAnatomy(scan)
     whole = anatomy.whole
     _ = whole.brain_distance_mm, whole.head, whole.background
     start = time.process_time()
-    edit = defacing.plan(anatomy, "reshape")
+    edit = defacing.plan(anatomy, "reshape", {"strength": strength})
     return defacing.apply_edit(scan, edit), anatomy, time.process_time() - start
 
 
@@ -120,16 +120,16 @@ def beneath(head: PlacedHead) -> SkinPoints:
     return SkinPoints(points[np.arange(len(skin)), at], skin.normals, skin.from_front)
 
 
-def measure(job: tuple[Path, int]) -> Measured:
+def measure(job: tuple[Path, int, float]) -> Measured:
     """One head, and its sessions."""
-    path, sessions = job
+    path, sessions, strength = job
     torch.set_num_threads(1)
     scan = load_scan(path)
     try:
-        after, anatomy, seconds = reshaped(scan)
+        after, anatomy, seconds = reshaped(scan, strength)
     except EffaceError as error:
         return Measured(path.name, refused=one_line(str(error)))
-    shapes = reshape_target.find_shapes(anatomy.whole, 1.0, (3.0, 3.0 + reshape.TAPER_MM))
+    shapes = reshape_target.find_shapes(anatomy.whole, strength, (3.0, 3.0 + reshape.TAPER_MM))
     displacement = reshape.fitted(shapes)
     ratio = volume_ratio(displacement, MM)
     off = np.abs(reshape_checks.left_over(shapes, displacement))
@@ -139,7 +139,7 @@ def measure(job: tuple[Path, int]) -> Measured:
     faces = [geometry.face_points(placed)]
     for number in range(1, sessions):
         try:
-            faces.append(geometry.face_points(place(reshaped(another_session(scan, number))[0])))
+            faces.append(geometry.face_points(place(reshaped(another_session(scan, number), strength)[0])))
         except EffaceError as error:
             print(path.name, "session", number, one_line(str(error)), flush=True)
     return Measured(
@@ -174,9 +174,10 @@ def main() -> None:
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("--out", type=Path, default=Path("reshape.tsv"))
     parser.add_argument("--sessions", type=int, default=3)
+    parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    jobs = [(scan.path, options.sessions) for scan in find_scans(options.bids_dir)]
+    jobs = [(scan.path, options.sessions, options.strength) for scan in find_scans(options.bids_dir)]
     heads: list[Measured] = []
     with ProcessPoolExecutor(options.jobs) as pool:
         for one in pool.map(measure, jobs):
