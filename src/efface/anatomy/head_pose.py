@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from efface.anatomy import templates
 from efface.anatomy.landmarks import FacialLandmark, upright_landmarks
-from efface.anatomy.pose_network import GRID_MM, PosePrediction, predict
+from efface.anatomy.pose_prediction import GRID_MM, PosePrediction, predict
 from efface.anatomy.second_registration import second_registration
 from efface.anatomy.upright import rotation_of
 from efface.spatial.affine import apply_affine
