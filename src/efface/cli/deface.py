@@ -91,6 +91,8 @@ def _deface(
     options: argparse.Namespace, params: dict[str, Any], sources: Sequence["SourceImage"], outputs: Sequence[Path]
 ) -> int:
     from efface._api import deface_with
+    from efface._threads import alongside
+    from efface.anatomy.brain_extraction import load_networks
     from efface.io.atomic import check_output
     from efface.io.encoding import suffix_of
     from efface.io.sidecar import sidecar_of
@@ -104,6 +106,7 @@ def _deface(
     for path in filter(None, [*outputs, options.mask_out, *(made.path for made in sidecars)]):
         check_output(path, force=options.force)
     start = time.perf_counter()
+    alongside(load_networks)
     result = deface_with(
         images[0],
         options.method,
@@ -119,14 +122,14 @@ def _deface(
     written = [path for place, path in enumerate(outputs) if place not in lost]
     not_needed = {sidecar_of(outputs[place]) for place in lost}
     sidecars = [made for made in sidecars if made.path not in not_needed]
+    left = alongside(_left_faces, result, written)
     for scan, path in zip([result.scan, *result.others], written, strict=True):
         scan.save(path, force=options.force)
     if options.mask_out:
         result.original.save_like(result.edit.mask, options.mask_out, force=options.force)
     for made in sidecars:
         made.with_method(options.method, options.implementation).write(force=options.force)
-    left = _left_faces(result, written)
-    shared.warn((*converted, *(_renamed(warning, names) for warning in result.warnings), *odd, *left))
+    shared.warn((*converted, *(_renamed(warning, names) for warning in result.warnings), *odd, *left.result()))
     _print_summary(options, result, time.perf_counter() - start)
     _print_removed(result.removed, [key for made in sidecars for key in made.removed], options.header)
     for place, why in lost.items():

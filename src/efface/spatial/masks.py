@@ -69,6 +69,15 @@ def distance_mm(mask: BoolVolume, spacing_mm: NDArray[np.float64], at: BoolVolum
     return distance if at is None else distance[at]
 
 
+def within_mm(mask: BoolVolume, mm: float, spacing_mm: NDArray[np.float64]) -> BoolVolume:
+    """The voxels of a mask, and those that are at most so far from it; looked for around the mask only."""
+    near = np.zeros_like(mask)
+    if mask.any():
+        box = box_of(mask, int(np.ceil(mm / spacing_mm.min())) + 1)
+        near[box] = distance_mm(~mask[box], spacing_mm) <= mm
+    return near
+
+
 def otsu_threshold(values: NDArray[Any]) -> float:
     """Otsu's threshold between dark and bright voxels."""
     otsu = SimpleITK.OtsuThresholdImageFilter()

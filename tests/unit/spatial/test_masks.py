@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 import phantom
-from efface.spatial.masks import box_of, distance_mm, largest_component, otsu_threshold
+from efface.spatial.masks import box_of, distance_mm, largest_component, otsu_threshold, within_mm
 from efface.spatial.types import Grid
 
 
@@ -64,3 +64,16 @@ def test_beyond_the_border_is_not_outside():
     mask = np.ones((5, 6, 7), bool)
     mask[0, 0, 0] = False
     assert distance_mm(mask, np.ones(3))[4, 0, 0] == 4
+
+
+@pytest.mark.parametrize("mm", [0.0, 2.0, 6.5])
+def test_what_is_near_a_mask_is_what_its_distance_says(mm):
+    spacing = np.array([0.9, 1.3, 2.0])
+    mask = np.zeros((30, 28, 26), dtype=np.bool_)
+    mask[0:5, 10:20, 8:12] = True  # it touches a border
+    mask[7, 12, 17] = True
+    np.testing.assert_array_equal(within_mm(mask, mm, spacing), distance_mm(~mask, spacing) <= mm)
+
+
+def test_nothing_is_near_an_empty_mask():
+    assert not within_mm(np.zeros((4, 5, 6), dtype=np.bool_), 3.0, np.ones(3)).any()
