@@ -2,8 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -47,6 +48,17 @@ def _on_one_core(call: Callable[[], T]) -> T:
     return call()
 
 
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Let torch use one core in the calling thread, while other threads use the others."""
+    before = cores()
+    use_one_core(before)
+    try:
+        yield
+    finally:
+        _set_threads(before)
+
+
 def cores() -> int:
     """Torch's number of threads in the calling thread."""
     import torch
@@ -72,3 +84,10 @@ def use_one_core(default: int) -> None:
         other = threading.Thread(target=torch.set_num_threads, args=(default,))
         other.start()
         other.join()
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    with _THREAD_COUNT:
+        torch.set_num_threads(count)

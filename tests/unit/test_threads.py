@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from efface._threads import alongside, default_threads
+from efface._threads import alongside, default_threads, on_one_core
 
 
 def here() -> tuple[int, int]:
@@ -41,3 +41,18 @@ def test_the_number_of_threads_is_what_the_environment_says(asked, expected, mon
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     monkeypatch.setattr("os.cpu_count", lambda: 7)
     assert default_threads() == (expected or 7)
+
+
+def test_the_calling_thread_has_one_core_for_a_while_and_new_threads_have_all():
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        with on_one_core():
+            seen.append(torch.get_num_threads())
+            other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+            other.start()
+            other.join()
+        seen.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 3, 3]

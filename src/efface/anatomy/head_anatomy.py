@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from efface._threads import alongside, default_threads
+from efface._threads import alongside, default_threads, on_one_core
 from efface.anatomy import templates
 from efface.anatomy.background import Background, find_background
 from efface.anatomy.brain_extraction import (
@@ -290,9 +290,12 @@ class HeadAnatomy:
     def _found_brain(self) -> BoolVolume:
         if self._tissue is not None and self.shows_brain_alone:
             return self._tissue
-        if self._registration is None:
-            self.begin()  # the pose and the brain take about as long, and one core each; few heads turn out to be turned
-        return self._turned_brain() if self._is_turned() else self._straight_brain()
+        if self._registration is None and self.begin():
+            with on_one_core():  # the pose and the brain take about as long; few heads turn out to be turned
+                turned = self._is_turned()
+        else:
+            turned = self._is_turned()
+        return self._turned_brain() if turned else self._straight_brain()
 
     def _straight_brain(self) -> BoolVolume:
         """The brain of a head that lies about upright."""

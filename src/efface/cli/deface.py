@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from efface.bids.names import deface_mask_name
 from efface.cli import options as shared
+from efface.cli.memory import keep_freed_memory
 from efface.errors import InputError, OutputError
 from efface.parameters import pairs_to_mapping
 
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert DICOM folders where given, deface, and write all outputs."""
+    keep_freed_memory()
     from efface.io.dicom import as_image
 
     outputs = [options.out, *(Path(out) for _, out in options.apply_to)]
@@ -96,6 +98,7 @@ def _deface(
     from efface.io.atomic import check_output
     from efface.io.encoding import suffix_of
     from efface.io.sidecar import sidecar_of
+    from efface.quality.face_parts import average_relief
 
     images = [str(source.path) for source in sources]
     converted = [warning for source in sources for warning in source.warnings]
@@ -106,7 +109,8 @@ def _deface(
     for path in filter(None, [*outputs, options.mask_out, *(made.path for made in sidecars)]):
         check_output(path, force=options.force)
     start = time.perf_counter()
-    alongside(load_networks)
+    alongside(load_networks)  # what takes seconds is loaded while the scan is read
+    alongside(average_relief)  # `_left_faces` compares with it
     result = deface_with(
         images[0],
         options.method,

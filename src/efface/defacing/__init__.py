@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from efface._threads import made_now
+from efface._threads import alongside, made_now, on_one_core
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit, apply_edit, carried_around, without
 from efface.defacing.external import plan_external
@@ -120,9 +120,12 @@ def _begun(planned: Callable[[], _Planned], whole: HeadAnatomy) -> Callable[[], 
 
     def with_what_all_need() -> _Planned:
         assert whole.head.any()
-        assert whole.landmarks is not None  # and with them the pose
-        assert whole.sure_brain.shape == whole.scan.shape
-        return planned()
+        with on_one_core():
+            assert whole.landmarks is not None  # and with them the pose
+            sure = alongside(lambda: whole.sure_brain)
+            made = planned()
+        assert sure.result().shape == whole.scan.shape
+        return made
 
     return made_now(with_what_all_need).result
 
