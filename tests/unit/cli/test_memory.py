@@ -8,20 +8,33 @@ from efface.cli import memory
 
 
 class Library:
-    """Stands for the C library, and takes notes."""
+    """Stands for the C library: takes notes, and refuses blocks that are too large."""
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[int, int]] = []
+    def __init__(self, largest: int) -> None:
+        self.largest = largest
+        self.set: dict[int, int] = {}
 
     def mallopt(self, what: int, value: int) -> int:
-        self.asked.append((what, value))
+        if what == memory._MMAP_THRESHOLD and value > self.largest:
+            return 0
+        self.set[what] = value
         return 1
 
 
-@pytest.mark.parametrize(("library", "count"), [(("glibc", "2.36"), 3), (("", ""), 0), (("musl", "1"), 0)])
-def test_only_glibc_is_told_to_keep_what_is_freed(library, count, monkeypatch):
-    fake = Library()
-    monkeypatch.setattr("platform.libc_ver", lambda: library)
-    monkeypatch.setattr(ctypes, "CDLL", lambda _name: fake)
+@pytest.mark.parametrize(("largest", "kept"), [(2**40, 2**27), (2**25, 2**25)])
+def test_glibc_is_told_to_keep_what_is_freed_as_far_as_it_can(largest, kept, monkeypatch):
+    library = Library(largest)
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: library)
     memory.keep_freed_memory()
-    assert len(fake.asked) == count
+    assert library.set[memory._MMAP_THRESHOLD] == kept
+    assert len(library.set) == 3
+
+
+@pytest.mark.parametrize(("name", "largest"), [("", 2**40), ("musl", 2**40), ("glibc", 0)])
+def test_nothing_is_set_elsewhere_or_where_it_is_refused(name, largest, monkeypatch):
+    library = Library(largest)
+    monkeypatch.setattr("platform.libc_ver", lambda: (name, "1"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: library)
+    memory.keep_freed_memory()
+    assert library.set == {}
