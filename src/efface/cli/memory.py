@@ -7,7 +7,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Settings of glibc's ``mallopt``, by their numbers in ``malloc.h``."""
 _KEPT = 2**30
 """Free memory at the end of the heap that is not given back."""
-_LARGEST = (2**27, 2**25)
+_LARGEST = (2**30, 2**25)
 """Larger blocks are given back; older versions of glibc refuse the first."""
 
 
