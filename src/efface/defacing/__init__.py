@@ -75,13 +75,7 @@ def plan(
         If the external program is not installed, or failed.
     """
     params = dict(params or {})
-    if method not in METHODS:
-        msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
-        raise InputError(msg)
-    if implementation not in IMPLEMENTATIONS:
-        msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
-        raise InputError(msg)
-    spec = METHODS[method]
+    spec = _known(method, implementation)
     # Parameters are checked first: the brain mask that screening needs takes seconds.
     parsed = parse(spec.params, params, what=method) if implementation == "native" else None
     native, whole = implementation == "native", anatomy.whole
@@ -104,6 +98,17 @@ def plan(
         msg = f"{method} found nothing to remove: the face is probably gone already, or the brain mask is wrong"
         raise NothingToRemoveError(msg)
     return edit
+
+
+def _known(method: str, implementation: str) -> DefacingMethod:
+    """The method of a name; refuses unknown names of methods and implementations."""
+    if method not in METHODS:
+        msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
+        raise InputError(msg)
+    if implementation not in IMPLEMENTATIONS:
+        msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
+        raise InputError(msg)
+    return METHODS[method]
 
 
 _Planned = tuple[Edit, Edit]
