@@ -8,11 +8,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing import Edit, apply_edit, check_carries_over, plan
@@ -30,6 +29,9 @@ from efface.segmentation import segment as run_segmenter
 from efface.segmentation.labels import Labels
 from efface.spatial.registration import AffineResult
 from efface.spatial.types import LabelVolume
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEFAULT_METHOD = "pydeface"
 """The most used one. It places the face mask without the brain mask; every method is screened and protected by it."""
@@ -98,8 +100,10 @@ class Segmented:
         return self.scan.image_like(self.labels.values.astype(np.int32))
 
     @property
-    def volumes(self) -> pd.DataFrame:
+    def volumes(self) -> "pd.DataFrame":
         """Columns level, region, volume_ml."""
+        import pandas as pd
+
         rows = volumes_ml(self.labels.values, self.scan.spacing_mm)
         return pd.DataFrame(rows, columns=["level", "region", "volume_ml"])
 
@@ -259,7 +263,7 @@ def qc(original: Any, defaced: Any, *, brain_mask: str | Path | None = None) -> 
     return judge(HeadAnatomy(scan, brain), other)
 
 
-def dice(a: Any, b: Any) -> pd.DataFrame:
+def dice(a: Any, b: Any) -> "pd.DataFrame":
     """Dice of the whole brain (union and labels pooled), the nine regions and all labels of two segmentations.
 
     Parameters
@@ -278,6 +282,8 @@ def dice(a: Any, b: Any) -> pd.DataFrame:
     InputError
         If an image holds no labels, or the two lie on different grids.
     """
+    import pandas as pd
+
     _check_sizes(a, b)
     first, second = _labels(a), _labels(b)
     _check_same_grid(first, second)

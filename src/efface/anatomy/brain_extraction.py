@@ -88,6 +88,12 @@ def _extractor() -> Any:
     return BrainExtraction(no_gpu=not torch.cuda.is_available())
 
 
+def load_networks() -> None:
+    """Load deepbet and torch, which takes seconds, before they are needed."""
+    with _DEEPBET:
+        _extractor()
+
+
 def brain_mask(data: FloatVolume) -> BoolVolume:
     """Segment the brain of an upright RAS+ head with deepbet.
 

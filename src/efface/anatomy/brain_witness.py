@@ -19,26 +19,23 @@ slices of 4.8 mm. That of 6.3 ml was looked at: deepbet leaves out the temporal 
 The network can be wrong: in one FLAIR of three it took 29 ml of neck muscle for brain."""
 
 
-def missed_brain(coarse: Volume, brain: BoolVolume, scan: Grid) -> BoolVolume:
-    """Find what a brain mask leaves out although the network is sure that it is brain.
+def sure_brain(coarse: Volume, scan: Grid) -> BoolVolume:
+    """Find where the network is sure that there is brain.
 
     Parameters
     ----------
     coarse
         How probably each place is brain, by the network (`PosePrediction.brain`).
-    brain
-        The brain mask.
     scan
-        Its grid.
+        Grid of the scan.
     """
     sides = [int(n) for n in np.ceil((np.array(coarse.data.shape) - 1) * coarse.grid.spacing_mm / FINE_MM) + 1]
     affine = coarse.affine @ np.diag([*(FINE_MM / coarse.grid.spacing_mm), 1.0])
     grid = Grid((sides[0], sides[1], sides[2]), affine)
     likely = resample(coarse, grid) > 0.5
     if not likely.any():
-        return np.zeros_like(brain)
+        return np.zeros(scan.shape, dtype=np.bool_)
     at = box_of(likely, 1)
     sure = np.zeros(grid.shape, np.float32)
     sure[at] = distance_mm(likely[at], grid.spacing_mm) > INSIDE_MM
-    there = resample(Volume(sure, affine), scan) > 0.5
-    return np.asarray(there & ~brain, dtype=np.bool_)
+    return np.asarray(resample(Volume(sure, affine), scan) > 0.5, dtype=np.bool_)

@@ -1,10 +1,11 @@
 """Lazily computed head mask, brain mask, facial landmarks and average-head registration of one scan."""
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 
 import numpy as np
 
+from efface._threads import alongside, default_threads, on_one_core
 from efface.anatomy import templates
 from efface.anatomy.background import Background, find_background
 from efface.anatomy.brain_extraction import (
@@ -14,11 +15,11 @@ from efface.anatomy.brain_extraction import (
     stripped_brain,
     turned_brain_mask,
 )
-from efface.anatomy.brain_witness import MISSED_ML, missed_brain
+from efface.anatomy.brain_witness import MISSED_ML, sure_brain
 from efface.anatomy.head_mask import head_mask
 from efface.anatomy.head_pose import find_pose
 from efface.anatomy.landmarks import FacialLandmark, upright_landmarks
-from efface.anatomy.pose_network import PosePrediction, predict
+from efface.anatomy.pose_prediction import PosePrediction, predict
 from efface.anatomy.upright import is_turned
 from efface.anatomy.wraparound import Wrap, find_wrap, whole_scan
 from efface.errors import AnatomyError, InputError, RegistrationError
@@ -68,6 +69,7 @@ class HeadAnatomy:
         self._brain = None if brain is None else np.asarray(brain != 0)
         self._registration = self._given_registration = registration
         self._landmarks = landmarks
+        self._straight: Future[BoolVolume] | None = None
         self._looked_at: tuple[Affine, tuple[FacialLandmark, ...]] | None = None
 
     @property
@@ -86,7 +88,7 @@ class HeadAnatomy:
             Of the average head.
         """
         other = HeadAnatomy(self.scan, brain, registration=registration)
-        for name in ("background", "signal", "image", "head", "wrap", "prediction"):
+        for name in ("background", "signal", "image", "head", "wrap", "prediction", "sure_brain"):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -217,12 +219,31 @@ class HeadAnatomy:
             self._brain = found
         return self._brain
 
+    def begin(self) -> bool:
+        """Begin to look for the brain in another thread, if it is not known and there is a core for it.
+
+        Returns
+        -------
+        bool
+            Whether it is being looked for now, so that what needs no brain is best computed first.
+        """
+        if self._brain is not None or default_threads() < 2:
+            return False
+        if self._straight is None and not (self._registration is not None and self._is_turned()):
+            self._straight = alongside(brain_mask, self.image.data)
+        return self._straight is not None
+
+    @functools.cached_property
+    def sure_brain(self) -> BoolVolume:
+        """Where a network that never saw the brain mask is sure that there is brain."""
+        return sure_brain(self.prediction.brain, self.scan.grid)
+
     @functools.cached_property
     def missed_brain(self) -> BoolVolume:
-        """What the brain mask leaves out although a network that never saw the mask is sure that it is brain."""
+        """What the brain mask leaves out of `sure_brain`."""
         if self.shows_brain_alone:
             return np.zeros(self.scan.shape, dtype=np.bool_)
-        return missed_brain(self.prediction.brain, self.brain, self.scan.grid)
+        return np.asarray(self.sure_brain & ~self.brain, dtype=np.bool_)
 
     @property
     def pose_doubts(self) -> tuple[str, ...]:
@@ -251,7 +272,7 @@ class HeadAnatomy:
         if self._tissue is None:
             return False
         try:
-            brain = brain_mask(self.image.data) if self._brain is None else self._brain
+            brain = self._straight_brain() if self._brain is None else self._brain
         except AnatomyError:
             return False
         return shows_brain_alone(self._tissue, brain)
@@ -269,13 +290,16 @@ class HeadAnatomy:
     def _found_brain(self) -> BoolVolume:
         if self._tissue is not None and self.shows_brain_alone:
             return self._tissue
-        if self._registration is not None or spatial_registration.default_threads() < 2:
-            return self._turned_brain() if self._is_turned() else brain_mask(self.image.data)
-        # The pose and the brain take about as long, and one core each; few heads turn out to be turned.
-        with ThreadPoolExecutor(1) as pool:
-            straight = pool.submit(brain_mask, self.image.data)
+        if self._registration is None and self.begin():
+            with on_one_core():  # the pose and the brain take about as long; few heads turn out to be turned
+                turned = self._is_turned()
+        else:
             turned = self._is_turned()
-        return self._turned_brain() if turned else straight.result()
+        return self._turned_brain() if turned else self._straight_brain()
+
+    def _straight_brain(self) -> BoolVolume:
+        """The brain of a head that lies about upright."""
+        return brain_mask(self.image.data) if self._straight is None else self._straight.result()
 
     def _is_turned(self) -> bool:
         return self.registration.converged and is_turned(self.registration.matrix, self.scan.affine)

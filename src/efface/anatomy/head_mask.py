@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from efface.errors import AnatomyError
-from efface.spatial.masks import filled, largest_component, otsu_threshold
+from efface.spatial.masks import dilated, eroded, filled, largest_component, opened, otsu_threshold
 from efface.spatial.types import BoolVolume, Volume
 
 
@@ -21,16 +21,14 @@ def head_mask(volume: Volume) -> BoolVolume:
     values = np.clip(volume.data, floor, high) - np.float32(floor)
     spacing = volume.grid.spacing_mm
     smooth = ndimage.gaussian_filter(values, 1.0 / spacing, truncate=2)
-    head = largest_component(ndimage.binary_opening(smooth > 0.5 * otsu_threshold(smooth)))
+    head = largest_component(opened(smooth > 0.5 * otsu_threshold(smooth)))
     if not head.any():
         msg = "no head was found: nothing in the image stands out from its background; check the scan"
         raise AnatomyError(msg)
-    head = ndimage.binary_dilation(head)
+    head = dilated(head)
     for axis in range(3):
         slices = np.ascontiguousarray(np.moveaxis(head, axis, 0))  # at once: a slice by itself is slow to gather
         for index, one in enumerate(slices):
             slices[index] = filled(one)
         head = np.moveaxis(slices, 0, axis)
-    head = np.ascontiguousarray(head)
-    mask: BoolVolume = ndimage.binary_erosion(head, border_value=1)
-    return mask
+    return eroded(np.ascontiguousarray(head), at_border=False)

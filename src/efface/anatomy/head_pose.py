@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from efface.anatomy import templates
 from efface.anatomy.landmarks import FacialLandmark, upright_landmarks
-from efface.anatomy.pose_network import GRID_MM, PosePrediction, predict
+from efface.anatomy.pose_prediction import GRID_MM, PosePrediction, predict
 from efface.anatomy.second_registration import second_registration
 from efface.anatomy.upright import rotation_of
 from efface.spatial.affine import apply_affine
@@ -125,13 +125,17 @@ def similarity(seen: PosePrediction) -> Affine:
 def _weighted_similarity(
     source: NDArray[np.float64], target: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> Affine:
-    """Umeyama's closed form."""
+    """Umeyama's closed form.
+
+    The registration starts from it, and carries a difference in the last bit on: no sum is left to BLAS, whose sums
+    depend on the number of threads.
+    """
     weight = weight / weight.sum()
-    source_centre, target_centre = weight @ source, weight @ target
+    source_centre, target_centre = (np.einsum("n,ni->i", weight, points) for points in (source, target))
     around = source - source_centre
-    u, scales, vt = np.linalg.svd(around.T @ ((target - target_centre) * weight[:, None]))
+    u, scales, vt = np.linalg.svd(np.einsum("n,ni,nj->ij", weight, around, target - target_centre))
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    scale = float((scales * signs).sum() / (weight @ (around**2).sum(axis=1)))
+    scale = float((scales * signs).sum() / np.einsum("n,ni,ni->", weight, around, around))
     matrix = np.eye(4)
     matrix[:3, :3] = scale * (vt.T * signs) @ u.T
     matrix[:3, 3] = target_centre - matrix[:3, :3] @ source_centre

@@ -11,21 +11,19 @@ WBIR 2024, LNCS 15249 (coordinates as the network's output, and a robust fit to 
 
 import functools
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
 
 from efface._gpu import gpu_memory
 from efface.anatomy.head_networks import grid_around, loaded, normalised, u_shaped
+from efface.anatomy.pose_prediction import GRID_MM, PosePrediction
 from efface.spatial.resampling import block_mean, resample
 from efface.spatial.types import Volume
 
-GRID_MM = 4.0
 CHANNELS = (16, 32, 64, 128, 128)
 SCALE_MM = 100.0
 """Unit of the coordinates in the network."""
@@ -59,28 +57,6 @@ class PoseNet(nn.Module):
         """`OUTPUTS`, shape (n, 6, x, y, z), of intensities and field of view, shape (n, 2, x, y, z)."""
         outputs: Tensor = self.head(u_shaped(x, self.down, self.up, self.merge))
         return outputs
-
-
-@dataclass(frozen=True, eq=False)
-class PosePrediction:
-    """What the network says of a scan, on a 4 mm grid over its field of view.
-
-    Attributes
-    ----------
-    points_mm
-        Voxels of the head, RAS+ mm of the scan, shape (n, 3).
-    average_mm
-        Where each is in the average head, RAS+ mm, shape (n, 3).
-    spread_mm
-        The network's own uncertainty of that, shape (n,).
-    brain
-        How probably each place is brain, without the fluid around it; 0 outside the field of view.
-    """
-
-    points_mm: NDArray[np.float64]
-    average_mm: NDArray[np.float64]
-    spread_mm: NDArray[np.float64]
-    brain: Volume
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from efface.bids.names import deface_mask_name
 from efface.cli import options as shared
+from efface.cli.memory import keep_freed_memory
 from efface.errors import InputError, OutputError
 from efface.parameters import pairs_to_mapping
 
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert DICOM folders where given, deface, and write all outputs."""
+    keep_freed_memory()
     from efface.io.dicom import as_image
 
     outputs = [options.out, *(Path(out) for _, out in options.apply_to)]
@@ -91,9 +93,12 @@ def _deface(
     options: argparse.Namespace, params: dict[str, Any], sources: Sequence["SourceImage"], outputs: Sequence[Path]
 ) -> int:
     from efface._api import deface_with
+    from efface._threads import alongside
+    from efface.anatomy.brain_extraction import load_networks
     from efface.io.atomic import check_output
     from efface.io.encoding import suffix_of
     from efface.io.sidecar import sidecar_of
+    from efface.quality.face_parts import average_relief
 
     images = [str(source.path) for source in sources]
     converted = [warning for source in sources for warning in source.warnings]
@@ -104,6 +109,8 @@ def _deface(
     for path in filter(None, [*outputs, options.mask_out, *(made.path for made in sidecars)]):
         check_output(path, force=options.force)
     start = time.perf_counter()
+    alongside(load_networks)  # what takes seconds is loaded while the scan is read
+    alongside(average_relief)  # `_left_faces` compares with it
     result = deface_with(
         images[0],
         options.method,
@@ -119,14 +126,14 @@ def _deface(
     written = [path for place, path in enumerate(outputs) if place not in lost]
     not_needed = {sidecar_of(outputs[place]) for place in lost}
     sidecars = [made for made in sidecars if made.path not in not_needed]
+    left = alongside(_left_faces, result, written)
     for scan, path in zip([result.scan, *result.others], written, strict=True):
         scan.save(path, force=options.force)
     if options.mask_out:
         result.original.save_like(result.edit.mask, options.mask_out, force=options.force)
     for made in sidecars:
         made.with_method(options.method, options.implementation).write(force=options.force)
-    left = _left_faces(result, written)
-    shared.warn((*converted, *(_renamed(warning, names) for warning in result.warnings), *odd, *left))
+    shared.warn((*converted, *(_renamed(warning, names) for warning in result.warnings), *odd, *left.result()))
     _print_summary(options, result, time.perf_counter() - start)
     _print_removed(result.removed, [key for made in sidecars for key in made.removed], options.header)
     for place, why in lost.items():

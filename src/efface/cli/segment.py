@@ -5,6 +5,7 @@ from pathlib import Path
 
 from efface.bids.derivatives import UNNAMED_SEGMENTER
 from efface.cli import options as shared
+from efface.cli.memory import keep_freed_memory
 from efface.parameters import pairs_to_mapping
 
 HELP = "segment the brain into the 132 BrainCOLOR labels"
@@ -25,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Segment, and write the labels and their volumes."""
     from efface._api import segment_with
 
+    keep_freed_memory()
     params = pairs_to_mapping(options.param)
     shared.check_paths([options.scan], [options.out, options.volumes], force=options.force)
     segmenter = shared.first_segmenter(options.segmenter)

@@ -1,11 +1,12 @@
 """Defacing methods. Each method decides an `Edit`; only `apply_edit` changes intensities."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from efface._threads import alongside, made_now, on_one_core
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit, apply_edit, carried_around, without
 from efface.defacing.external import plan_external
@@ -15,6 +16,7 @@ from efface.defacing.registry import METHODS
 from efface.defacing.screening import missing_face_warnings, pose_warnings, refuse_stripped, refuse_wrapped
 from efface.errors import InputError, NothingToRemoveError, RegistrationError
 from efface.parameters import parse
+from efface.spatial.masks import within_mm
 from efface.spatial.types import BoolVolume
 
 __all__ = [
@@ -74,41 +76,75 @@ def plan(
         If the external program is not installed, or failed.
     """
     params = dict(params or {})
-    if method not in METHODS:
-        msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
-        raise InputError(msg)
-    if implementation not in IMPLEMENTATIONS:
-        msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
-        raise InputError(msg)
-    spec = METHODS[method]
+    spec = _known(method, implementation)
     # Parameters are checked first: the brain mask that screening needs takes seconds.
     parsed = parse(spec.params, params, what=method) if implementation == "native" else None
-    whole = anatomy.whole
+    native, whole = implementation == "native", anatomy.whole
     refuse_wrapped(anatomy, spec)
+
+    def planned() -> _Planned:
+        edit = spec.plan(whole, parsed) if native else plan_external(whole, method, params)
+        return edit, _closed(edit, anatomy)
+
+    made = _begun(planned, whole) if native else planned
     refuse_stripped(whole)
-    moved = pose_warnings(whole)
-    edit = spec.plan(whole, parsed) if implementation == "native" else plan_external(whole, method, params)
-    doubts = (*moved, *missing_face_warnings(whole), *whole.brain_doubts, *whole.pose_doubts)
-    edit = replace(edit, warnings=(*edit.warnings, *doubts))
-    protected = protected_region(whole) if protect_brain else None
-    if implementation == "native":
-        edit = _brain_cut_judged(edit, whole, protect_brain=protect_brain)
-    if anatomy.wrap is not None:
-        edit = carried_around(edit, anatomy.wrap)
-        protected = None if protected is None else anatomy.wrap.back(protected)
-    edit = closed_outward(edit, anatomy)
-    if protected is not None:
-        edit = without(edit, protected)
+    warnings = pose_warnings(whole)
+    edit, closed = made()
+    cut = _brain_cut(edit, whole, protect_brain=protect_brain) if native else ()
+    doubts = (*warnings, *missing_face_warnings(whole), *whole.brain_doubts, *whole.pose_doubts, *cut)
+    edit = replace(closed, warnings=(*edit.warnings, *doubts, *closed.warnings[len(edit.warnings) :]))
+    if protect_brain:
+        protected = protected_region(whole)
+        edit = without(edit, protected if anatomy.wrap is None else anatomy.wrap.back(protected))
     if not edit.mask.any():
         msg = f"{method} found nothing to remove: the face is probably gone already, or the brain mask is wrong"
         raise NothingToRemoveError(msg)
     return edit
 
 
-def _brain_cut_judged(edit: Edit, anatomy: HeadAnatomy, *, protect_brain: bool) -> Edit:
+def _known(method: str, implementation: str) -> DefacingMethod:
+    """The method of a name; refuses unknown names of methods and implementations."""
+    if method not in METHODS:
+        msg = f"unknown method {method}; expected one of {', '.join(METHODS)}"
+        raise InputError(msg)
+    if implementation not in IMPLEMENTATIONS:
+        msg = f"implementation must be one of {', '.join(IMPLEMENTATIONS)}; received {implementation}"
+        raise InputError(msg)
+    return METHODS[method]
+
+
+_Planned = tuple[Edit, Edit]
+"""An edit of the whole head, and the same on the scan's grid, closed outward."""
+
+
+def _begun(planned: Callable[[], _Planned], whole: HeadAnatomy) -> Callable[[], _Planned]:
+    """Make an edit now if the brain is being looked for meanwhile, else when it is asked for.
+
+    An error is raised when the edit is asked for: the checks that need the brain have been made then, and say it better.
+    """
+    if not whole.begin():
+        return planned
+
+    def with_what_all_need() -> _Planned:
+        _ = whole.head
+        with on_one_core():
+            _ = whole.landmarks  # and with them the pose
+            sure = alongside(lambda: whole.sure_brain)
+            made = planned()
+        sure.result()
+        return made
+
+    return made_now(with_what_all_need).result
+
+
+def _closed(edit: Edit, anatomy: HeadAnatomy) -> Edit:
+    return closed_outward(edit if anatomy.wrap is None else carried_around(edit, anatomy.wrap), anatomy)
+
+
+def _brain_cut(edit: Edit, anatomy: HeadAnatomy, *, protect_brain: bool) -> tuple[str, ...]:
     """Refuse an edit of which protection would have to save much brain, for it is in the wrong place, and so is the cut.
 
-    Without protection, the user wants the method as it is: the edit is given back with a warning.
+    Without protection, the user wants the method as it is, and gets a warning.
 
     Raises
     ------
@@ -117,7 +153,7 @@ def _brain_cut_judged(edit: Edit, anatomy: HeadAnatomy, *, protect_brain: bool) 
     """
     cut_ml = float(np.count_nonzero(edit.mask & anatomy.brain)) * float(np.prod(anatomy.scan.spacing_mm)) / 1000
     if cut_ml <= MOST_SAVED_ML:
-        return edit
+        return ()
     found = (
         f"{edit.method} would remove {cut_ml:.0f} ml of the brain; expected at most {MOST_SAVED_ML:.0f} ml: the "
         "pose, the brain mask or the header is wrong"
@@ -125,7 +161,7 @@ def _brain_cut_judged(edit: Edit, anatomy: HeadAnatomy, *, protect_brain: bool) 
     if protect_brain:
         msg = f"{found}: check them, or give --no-protect-brain to cut all the same"
         raise RegistrationError(msg)
-    return replace(edit, warnings=(*edit.warnings, f"{found}, or the method fails on this scan; look at the result"))
+    return (f"{found}, or the method fails on this scan; look at the result",)
 
 
 def check_carries_over(method: str) -> None:
@@ -146,5 +182,4 @@ def check_carries_over(method: str) -> None:
 
 def protected_region(anatomy: HeadAnatomy) -> BoolVolume:
     """Brain mask dilated by `PROTECTION_MARGIN_MM`, on the scan's grid."""
-    region: BoolVolume = anatomy.brain_distance_mm <= PROTECTION_MARGIN_MM
-    return region
+    return within_mm(anatomy.brain, PROTECTION_MARGIN_MM, anatomy.scan.spacing_mm)

@@ -21,7 +21,7 @@ from efface.defacing.edit import Edit
 from efface.defacing.method import DefacingMethod
 from efface.errors import LandmarkError
 from efface.spatial.boxes import Box
-from efface.spatial.masks import distance_mm
+from efface.spatial.masks import dilated, distance_mm
 from efface.spatial.types import BoolVolume, FloatVolume
 
 NOSE_BOX, EYE_BOX = 1.33, 1.5
@@ -154,7 +154,7 @@ class _Canvas:
             return
         inside, outside = (distance_mm(m, self.spacing_mm) for m in (head, ~head))
         skin = np.where(head, inside, outside) <= SKIN_MM
-        skin |= ndimage.binary_dilation(head) & ndimage.binary_dilation(~head)
+        skin |= dilated(head) & dilated(~head)
         self._flatten(at, np.asarray(skin[_relative_box(at, wide)]))
 
     def flatten_eye(self, eye: FacialLandmark) -> None:

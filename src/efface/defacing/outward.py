@@ -19,7 +19,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.skin import skin_threshold
 from efface.defacing.edit import Edit, extended
 from efface.spatial.boxes import Box
-from efface.spatial.masks import connected_pieces, distance_mm
+from efface.spatial.masks import connected_pieces, dilated, distance_mm, opened
 from efface.spatial.types import BoolVolume, FloatVolume
 
 REGION = "closed outward"
@@ -121,7 +121,7 @@ def _surroundings(
     kept &= (sizes * float(np.prod(spacing_mm)) / 1000 >= SPECK_ML)[labels]
     to_kept_mm = distance_mm(~kept, spacing_mm) if kept.any() else np.full(mask.shape, np.inf, np.float32)
     # A rim of the head mask around the removed skin is thin: opening takes it away.
-    inside = ndimage.binary_opening(head & ~mask) & (to_kept_mm <= INSIDE_MM)
+    inside = opened(head & ~mask) & (to_kept_mm <= INSIDE_MM)
     stays = inside | (to_kept_mm <= max(KEEP_MM, float(spacing_mm.max())))
     return _Surroundings(removed, np.asarray(stays, dtype=np.bool_), to_kept_mm)
 
@@ -136,7 +136,7 @@ def _has_its_air(
     """Whether an edit has the air around the skin that it removes, away from skin that stays."""
     reach_mm = max(RIM_MM, RIM_VOXELS * float(spacing_mm.max()))
     rim = distance_mm(~around.removed, spacing_mm) <= reach_mm
-    rim &= ~ndimage.binary_dilation(head) & ~around.stays & (around.to_kept_mm > reach_mm)
+    rim &= ~dilated(head) & ~around.stays & (around.to_kept_mm > reach_mm)
     # Voxels of 0 that a program sets to 0 do not count as changed.
     seen = rim & (data != 0)
     count = np.count_nonzero(seen)

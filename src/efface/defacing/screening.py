@@ -6,6 +6,7 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.head_pose import implausible
 from efface.defacing.method import DefacingMethod
 from efface.errors import AnatomyError, RegistrationError, StrippedError
+from efface.spatial.masks import within_mm
 
 SCALP_MM = 6.0
 LEAST_SCALP = 0.15
@@ -21,7 +22,7 @@ def refuse_stripped(anatomy: HeadAnatomy) -> None:
     StrippedError
         If the head outside the brain is smaller than `LEAST_SCALP` of the brain.
     """
-    scalp_voxels = np.count_nonzero(anatomy.head & (anatomy.brain_distance_mm > SCALP_MM))
+    scalp_voxels = np.count_nonzero(anatomy.head & ~within_mm(anatomy.brain, SCALP_MM, anatomy.scan.spacing_mm))
     scalp_fraction = scalp_voxels / np.count_nonzero(anatomy.brain)
     if scalp_fraction < LEAST_SCALP:
         msg = (

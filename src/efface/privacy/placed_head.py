@@ -89,6 +89,6 @@ def place(scan: Scan) -> PlacedHead:
 
 def _is_head(anatomy: HeadAnatomy) -> bool:
     """Whether the pose network sees enough of a head to place it."""
-    from efface.anatomy.pose_network import GRID_MM
+    from efface.anatomy.pose_prediction import GRID_MM
 
     return len(anatomy.prediction.points_mm) * GRID_MM**3 / 1000 >= LEAST_ML

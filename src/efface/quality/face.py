@@ -19,7 +19,7 @@ from efface.anatomy.templates import FEATURE_LABELS
 from efface.quality.verdict import FACE_FEATURES, VANISHED_MM, FaceEvidence, FeatureEvidence, Point
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.boxes import Box, box_corners, covering_box
-from efface.spatial.masks import box_of, connected_pieces, distance_mm, largest_component
+from efface.spatial.masks import box_of, connected_pieces, dilated, distance_mm, largest_component
 from efface.spatial.types import Affine, BoolVolume, FloatVolume, Volume
 
 STEP_MM = 1.5
@@ -200,7 +200,7 @@ def sample_skin(anatomy: HeadAnatomy) -> FaceSkin:
     labels, sizes = connected_pieces(head, corners=True)
     head &= sizes[labels] * STEP_MM**3 / 1000 >= SPECK_ML
     air = largest_component(np.asarray(~head))
-    points = np.argwhere(head & ndimage.binary_dilation(air)).astype(np.float64)
+    points = np.argwhere(head & dilated(air)).astype(np.float64)
     points = points[_away_from_border(grid, volume, points)]
     upright = invert(average_to_scan) @ grid.affine
     points = points[_seen(np.asarray(head), points, np.asarray(np.linalg.inv(upright[:3, :3]), dtype=np.float64))]

@@ -6,7 +6,7 @@ import numpy as np
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.head_pose import AGREE_MM, CONSISTENT_MM, CONSISTENT_SHARE, implausible, residuals_mm, similarity
-from efface.anatomy.pose_network import GRID_MM, predict
+from efface.anatomy.pose_prediction import GRID_MM, predict
 from efface.spatial.affine import apply_affine
 from efface.spatial.types import Affine
 

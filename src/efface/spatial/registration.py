@@ -14,13 +14,13 @@ Yushkevich et al. "Fast automatic segmentation of hippocampal subfields and medi
 Tesla and 7 Tesla T2-weighted MRI." Alzheimer's & Dementia 12 (2016), P126-P127 (greedy).
 """
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from efface._threads import default_threads
 from efface.errors import InputError
 from efface.spatial._greedy import displacement_ras, run_greedy, to_sitk
 from efface.spatial.pose_search import GLOBAL_COST, REFINED, ImagePair, best_first, different, fit_of_both, initial_poses
@@ -275,12 +275,6 @@ def _near(fixed: Volume, weight: BoolVolume | None) -> tuple[Volume, BoolVolume 
     found = ndimage.find_objects(weight.astype(np.uint8))[0]
     box = tuple(slice(max(0, part.start - NEAR_VOX), part.stop + NEAR_VOX) for part in found)
     return Volume(np.ascontiguousarray(fixed.data[box]), fixed.grid.cropped(box).affine), weight[box]
-
-
-def default_threads() -> int:
-    """Threads to use: what ``OMP_NUM_THREADS`` says, as for every other library here, else all cores."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) > 0 else os.cpu_count() or 1
 
 
 def _judged(matrix: Affine, pair: ImagePair, minimum_score: float, dof: int, starts: int) -> AffineResult:

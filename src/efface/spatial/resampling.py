@@ -4,6 +4,8 @@ A transform maps *fixed* world coordinates to *moving* world coordinates, in RAS
 the fixed grid uses the transform as it is.
 """
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +14,16 @@ from scipy import ndimage
 
 from efface.errors import InputError
 from efface.spatial.affine import apply_affine, invert
-from efface.spatial.masks import box_of
-from efface.spatial.types import Affine, Displacement, FloatVolume, Grid, Volume
+from efface.spatial.boxes import Box
+from efface.spatial.types import Affine, BoolVolume, Displacement, FloatVolume, Grid, Volume
 
 COARSER = 1.15
 """Sampling more than this much coarser is preceded by smoothing."""
 SIGMA_PER_STEP = 0.35
 """Standard deviation of that smoothing, in steps of the coarser grid."""
+
+TILE_VOX, BLOCK_VOX = 16, 4
+"""Sides of the tiles of a grid, not sampled where the image is empty, and of the blocks by which that is seen."""
 
 
 @dataclass(frozen=True)
@@ -75,28 +80,67 @@ def resample(
         )
     else:
         matrix = to_voxel @ (np.eye(4) if transform is None else transform) @ grid.affine
-        at = _reached(moving.data, matrix, grid.shape, fill) if order <= 1 else (slice(None),) * 3
         out = np.full(grid.shape, fill, moving.data.dtype)
-        start = np.array([s.start or 0 for s in at])
-        out[at] = ndimage.affine_transform(
-            moving.data, matrix[:3, :3], matrix[:3, :3] @ start + matrix[:3, 3], out[at].shape, order=order,
-            mode="grid-constant", cval=fill,
-        )  # fmt: skip
+        whole = (slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2]))
+        for at, known in _tiles(moving.data, matrix, grid.shape, fill) if order <= 1 else [(whole, None)]:
+            if known is not None:
+                out[at] = known
+                continue
+            start = np.array([part.start for part in at])
+            ndimage.affine_transform(
+                moving.data, matrix[:3, :3], matrix[:3, :3] @ start + matrix[:3, 3], out[at].shape, out[at], order=order,
+                mode="grid-constant", cval=fill,
+            )  # fmt: skip
     result: FloatVolume = np.asarray(out, dtype=np.float32)
     return result
 
 
-def _reached(data: FloatVolume, matrix: Affine, shape: tuple[int, int, int], fill: float) -> tuple[slice, ...]:
-    """The box of a grid beyond which linear sampling, by a matrix from its voxels to those of `data`, gives `fill`."""
-    other = data != fill
-    if not other.any():
-        return (slice(0, 0),) * 3
-    box = box_of(other, 1)
-    corners = np.array(np.meshgrid(*[(s.start - 1.0, float(s.stop)) for s in box], indexing="ij")).reshape(3, -1).T
-    seen = apply_affine(invert(matrix), corners)
-    low = np.clip(np.floor(seen.min(axis=0)), 0, shape).astype(int)
-    high = np.clip(np.ceil(seen.max(axis=0)) + 1, low, shape).astype(int)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+def _tiles(
+    data: FloatVolume, matrix: Affine, shape: tuple[int, int, int], fill: float
+) -> Iterator[tuple[Box, float | None]]:
+    """The tiles of a grid, and what linear sampling gives in each where `data` is all `fill`, or all 0, around it.
+
+    Parameters
+    ----------
+    data
+        The image that is sampled.
+    matrix
+        Voxels of the grid to voxels of `data`, shape (4, 4).
+    shape
+        Of the grid.
+    fill
+        Value outside the image.
+
+    Yields
+    ------
+    box, value
+        None for the value where it is not known.
+    """
+    first = np.stack(np.meshgrid(*[np.arange(0, n, TILE_VOX) for n in shape], indexing="ij"), axis=-1).reshape(-1, 3)
+    last = np.minimum(first + TILE_VOX, shape)
+    there = apply_affine(matrix, (first + last - 1) / 2)
+    reach = (last - 1 - first) / 2 @ np.abs(matrix[:3, :3]).T + 1.0  # sampling looks at neighbours
+    low, high = there - reach, there + reach
+    filled = ~_any_in(data != fill, low, high)
+    zero = np.zeros_like(filled)
+    if fill != 0:
+        zero = (low >= 0).all(axis=1) & (high <= np.array(data.shape) - 1).all(axis=1) & ~_any_in(data != 0, low, high)
+    for a, b, is_filled, is_zero in zip(first.tolist(), last.tolist(), filled, zero, strict=True):
+        value = fill if is_filled else 0.0 if is_zero else None
+        yield (slice(a[0], b[0]), slice(a[1], b[1]), slice(a[2], b[2])), value
+
+
+def _any_in(mask: BoolVolume, low: NDArray[np.float64], high: NDArray[np.float64]) -> BoolVolume:
+    """Whether a mask has a voxel in or near each of many boxes, by sums over blocks; corners of shape (n, 3)."""
+    blocks = mask
+    for axis in range(3):
+        blocks = np.logical_or.reduceat(blocks, np.arange(0, mask.shape[axis], BLOCK_VOX), axis=axis)
+    sums = np.pad(blocks.astype(np.int64).cumsum(axis=0).cumsum(axis=1).cumsum(axis=2), ((1, 0),) * 3)
+    ends = [np.clip(np.floor(x / BLOCK_VOX) + n, 0, blocks.shape).astype(int) for x, n in ((low, 0), (high, 1))]
+    count = np.zeros(len(low), dtype=np.int64)
+    for sides in itertools.product((0, 1), repeat=3):
+        count += (-1) ** (3 - sum(sides)) * sums[tuple(ends[side][:, axis] for axis, side in enumerate(sides))]
+    return np.asarray(count > 0, dtype=np.bool_)
 
 
 def warp_points(warp: Warp, grid: Grid) -> NDArray[np.float64]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from efface.errors import InputError
 from efface.statistics.undefined import ratio
@@ -67,6 +66,8 @@ def icc21(values: NDArray[np.float64], confidence: float = 0.95) -> Agreement:
     b = 1 + k * icc * (n - 1) / (n * (1 - icc))
     freedom = (a * columns + b * error) ** 2 / ((a * columns) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1)))
     tail = 1 - (1 - confidence) / 2
+    from scipy import stats  # takes half a second, and few who import this module need it
+
     lower, upper = float(stats.f.ppf(tail, n - 1, freedom)), float(stats.f.ppf(tail, freedom, n - 1))
     both = k * columns + (k * n - k - n) * error
     low = n * (subjects - lower * error) / (lower * both + n * subjects)

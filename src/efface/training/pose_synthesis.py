@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from efface.anatomy.head_networks import WINDOW
-from efface.anatomy.pose_network import CENTRE_MM, GRID_MM, SCALE_MM
+from efface.anatomy.pose_network import CENTRE_MM, SCALE_MM
+from efface.anatomy.pose_prediction import GRID_MM
 
 SIDE = 64
 """Voxels along an edge of an example: 256 mm."""

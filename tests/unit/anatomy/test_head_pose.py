@@ -1,6 +1,9 @@
 """The pose of a head: found whatever the field of view, and refused where nobody could lie like that."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -150,6 +153,31 @@ def test_similarity_is_exact_where_the_coordinates_are_and_ignores_outliers():
     points[:80] += rng.normal(scale=100, size=(80, 3))
     seen = pose_network.PosePrediction(points, average, np.full(500, 5.0), NO_BRAIN)
     assert pose_search.rms_distance_mm(head_pose.similarity(seen), pose, average) < 0.5
+
+
+SIMILARITY_OF_MANY_POINTS = """
+import numpy as np
+from efface.anatomy import head_pose, pose_network
+rng = np.random.default_rng(3)
+average = rng.normal(scale=60, size=(40_000, 3))
+points = average * 1.1 + rng.normal(scale=3, size=average.shape)
+seen = pose_network.PosePrediction(points, average, rng.uniform(1, 9, len(points)), None)
+print(head_pose.similarity(seen).tobytes().hex())
+"""
+
+
+def test_the_number_of_threads_does_not_matter():
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", SIMILARITY_OF_MANY_POINTS],
+            env={**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(found) == 1
 
 
 def test_a_mirror_is_never_fitted():

@@ -52,6 +52,34 @@ def test_every_method_refuses_a_skull_stripped_scan(whole, method, monkeypatch):
         defacing.plan(stripped, method)
 
 
+def unknown_brain(head, monkeypatch, threads):
+    """The anatomy of the same scan whose brain has to be looked for, with so many cores."""
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda _data: head.brain)
+    return HeadAnatomy(head.scan, registration=head.registration, landmarks=head.landmarks)
+
+
+def test_an_edit_made_while_the_brain_is_looked_for_is_the_same(whole, monkeypatch):
+    one, two = (defacing.plan(unknown_brain(whole, monkeypatch, threads), "pydeface") for threads in (1, 2))
+    np.testing.assert_array_equal(one.mask, two.mask)
+    np.testing.assert_array_equal(one.values, two.values)
+    assert (one.warnings, one.protected_voxels) == (two.warnings, two.protected_voxels)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stripped_scan_is_called_stripped_also_where_its_edit_fails(whole, threads, monkeypatch):
+    def fails(*_):
+        msg = "no edit"
+        raise RegistrationError(msg)
+
+    monkeypatch.setattr(defacing, "METHODS", {"pydeface": replace(METHODS["pydeface"], plan=fails)})
+    stripped = average_head.anatomy(np.where(whole.brain, whole.scan.data, 0))
+    with pytest.raises(AnatomyError, match="skull-stripped"):
+        defacing.plan(unknown_brain(stripped, monkeypatch, threads), "pydeface")
+    with pytest.raises(RegistrationError, match="no edit"):
+        defacing.plan(unknown_brain(whole, monkeypatch, threads), "pydeface")
+
+
 def test_whole_heads_are_not_refused(whole):
     screening.refuse_stripped(whole)
 

@@ -5,7 +5,16 @@ import pytest
 from scipy import ndimage
 
 import phantom
-from efface.spatial.masks import box_of, distance_mm, largest_component, otsu_threshold
+from efface.spatial.masks import (
+    box_of,
+    dilated,
+    distance_mm,
+    eroded,
+    largest_component,
+    opened,
+    otsu_threshold,
+    within_mm,
+)
 from efface.spatial.types import Grid
 
 
@@ -64,3 +73,27 @@ def test_beyond_the_border_is_not_outside():
     mask = np.ones((5, 6, 7), bool)
     mask[0, 0, 0] = False
     assert distance_mm(mask, np.ones(3))[4, 0, 0] == 4
+
+
+@pytest.mark.parametrize("mm", [0.0, 2.0, 6.5])
+def test_what_is_near_a_mask_is_what_its_distance_says(mm):
+    spacing = np.array([0.9, 1.3, 2.0])
+    mask = np.zeros((30, 28, 26), dtype=np.bool_)
+    mask[0:5, 10:20, 8:12] = True  # it touches a border
+    mask[7, 12, 17] = True
+    np.testing.assert_array_equal(within_mm(mask, mm, spacing), distance_mm(~mask, spacing) <= mm)
+
+
+def test_nothing_is_near_an_empty_mask():
+    assert not within_mm(np.zeros((4, 5, 6), dtype=np.bool_), 3.0, np.ones(3)).any()
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (1, 6, 5), (7, 9)])
+def test_morphology_is_that_of_scipy(shape):
+    mask = np.random.default_rng(sum(shape)).random(shape) < 0.8
+    before = mask.copy()
+    np.testing.assert_array_equal(dilated(mask), ndimage.binary_dilation(mask))
+    np.testing.assert_array_equal(eroded(mask), ndimage.binary_erosion(mask))
+    np.testing.assert_array_equal(eroded(mask, at_border=False), ndimage.binary_erosion(mask, border_value=1))
+    np.testing.assert_array_equal(opened(mask), ndimage.binary_opening(mask))
+    np.testing.assert_array_equal(mask, before)

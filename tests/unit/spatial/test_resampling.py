@@ -39,6 +39,21 @@ def test_leaving_out_what_is_air_changes_nothing(seed, order, fill):
     np.testing.assert_allclose(resample(volume, GRID, order=order, fill=fill), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_volume_whose_inside_is_zero_and_whose_surroundings_are_not_is_sampled_as_a_whole(seed):
+    data = np.ones((70, 75, 80), np.float32)
+    data[8:62, 9:70, 10:75] = 0
+    data[30:33, 30:35, 30:36] = np.random.default_rng(seed).random((3, 5, 6))
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_rotvec([0.1 * seed, 0.2, -0.1]).as_matrix()
+    grid = Grid((81, 66, 73), np.diag([0.9, 1.1, 1.0, 1.0]))
+    matrix = turned @ grid.affine
+    expected = ndimage.affine_transform(
+        data, matrix[:3, :3], matrix[:3, 3], grid.shape, order=1, mode="grid-constant", cval=1.0
+    )
+    np.testing.assert_allclose(resample(Volume(data, np.eye(4)), grid, turned, fill=1.0), expected, atol=1e-6)
+
+
 def test_a_volume_of_air_alone_and_one_far_away_give_air():
     air = Volume(np.full((5, 6, 7), 3.0, np.float32), np.eye(4))
     far = Volume(np.ones((5, 6, 7), np.float32), np.diag([1.0, 1.0, 1.0, 1.0]) + np.eye(4, k=3) * 900)

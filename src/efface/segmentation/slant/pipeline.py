@@ -11,7 +11,6 @@ Huo et al. "3D whole brain segmentation using spatially localized atlas network 
 """
 
 import functools
-import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 from efface._gpu import gpu_memory
+from efface._threads import cores, use_one_core
 from efface._version import __version__
 from efface.segmentation.labels import Labels, Provenance, ids_of, missing_labels
 from efface.segmentation.slant.alignment import aligned
@@ -140,29 +140,11 @@ def predict(image: FloatVolume, model: TileModel) -> Iterable[LabelProbability]:
 
     # Several tiles at the same time, each on one core: faster than all cores on one tile, and the result does not depend
     # on the number of cores.
-    with _THREAD_COUNT:  # while another thread is limited to one core, a new thread would take that for the default
-        cores = torch.get_num_threads()
-    with gpu_memory("segmenting"), ThreadPoolExecutor(cores, initializer=_use_one_core, initargs=(cores,)) as pool:
+    count = cores()
+    with gpu_memory("segmenting"), ThreadPoolExecutor(count, initializer=use_one_core, initargs=(count,)) as pool:
         for tile in pool.map(predicted, model.geometry.names):
             accumulator.add(tile)
     return accumulator.probabilities()
-
-
-_THREAD_COUNT = threading.Lock()
-
-
-def _use_one_core(default: int) -> None:
-    """Limit torch to one core in the calling thread only.
-
-    `torch.set_num_threads` also sets the number that other threads start with. Another thread sets that back to
-    `default` at once: every thread but this one keeps its number, also when segmentations overlap.
-    """
-    with _THREAD_COUNT:
-        torch.get_num_threads()  # a thread takes the default at its first torch call, which must not come later
-        torch.set_num_threads(1)
-        other = threading.Thread(target=torch.set_num_threads, args=(default,))
-        other.start()
-        other.join()
 
 
 def segment_standard(image: FloatVolume, model: TileModel) -> LabelVolume:

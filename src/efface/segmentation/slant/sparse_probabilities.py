@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from efface.segmentation.slant.label_probabilities import LabelProbability, label_boxes
-from efface.segmentation.slant.millimetre_unet import cell_voxels
+from efface.segmentation.slant.millimetre_unet import SCORES, cell_voxels
 from efface.segmentation.slant.whole_weights import Chunk
 from efface.spatial.types import LabelVolume
 
@@ -72,15 +72,15 @@ class SparseProbabilities:
 
     def by_label(self) -> Iterator[LabelProbability]:
         """Probability of each label that is the most probable somewhere, around there; background first."""
-        size = int(np.prod(self.shape))
+        ends = np.cumsum(np.bincount(self.index, minlength=SCORES + 1))
+        whole = np.zeros(int(np.prod(self.shape)), np.float32)
         for label, box in label_boxes(self.labels):
-            first, last = np.searchsorted(self.index, [label, label + 1])
-            voxels, shares = self.voxel[first:last], self.share[first:last]
-            whole = np.full(size, 0, np.float32)
-            if label == 0:  # voxels far from the brain are background
-                whole[:] = 1
-                known = np.zeros(size, dtype=np.bool_)
-                known[self.voxel] = True
-                whole[known] = 0
-            whole[voxels] = shares
-            yield LabelProbability(label, box, whole.reshape(self.shape)[box])
+            of_label = slice(int(ends[label - 1]) if label else 0, int(ends[label]))
+            if label == 0:
+                whole[:] = 1  # voxels far from the brain are background
+                whole[self.voxel] = 0
+            whole[self.voxel[of_label]] = self.share[of_label]
+            yield LabelProbability(label, box, whole.reshape(self.shape)[box].copy())
+            if label == 0:
+                whole[:] = 0
+            whole[self.voxel[of_label]] = 0

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from efface import _threads
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.errors import GpuMemoryError, InputError
 from efface.segmentation import SEGMENTERS, segment
 from efface.segmentation.labels import LABEL_IDS, Labels, Provenance
-from efface.segmentation.slant import pipeline, preprocessing
+from efface.segmentation.slant import preprocessing
 from efface.segmentation.slant.checkpoints import CompactWeights, PublishedWeights, write_card
 from efface.segmentation.slant.params import SlantParams
 from efface.segmentation.slant.pipeline import open_weights, predict, segment_slant, segment_standard
@@ -119,7 +120,7 @@ def test_a_segmentation_begins_with_all_cores_while_another_thread_is_being_limi
     begins = threading.Thread(target=run)
     before = torch.get_num_threads()
     try:
-        with pipeline._THREAD_COUNT:
+        with _threads._THREAD_COUNT:
             torch.set_num_threads(1)
             begins.start()
             begins.join(0.5)
