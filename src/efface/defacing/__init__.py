@@ -90,12 +90,12 @@ def plan(
     refuse_stripped(whole)
     warnings = pose_warnings(whole)
     edit, closed = made()
-    cut = _brain_cut(edit, whole, protect_brain=protect_brain) if native else ()
-    doubts = (*warnings, *missing_face_warnings(whole), *whole.brain_doubts, *whole.pose_doubts, *cut)
+    doubts = (*warnings, *missing_face_warnings(whole), *whole.brain_doubts, *whole.pose_doubts)
+    if native:
+        doubts += _brain_cut(edit, whole, protect_brain=protect_brain)
     edit = replace(closed, warnings=(*edit.warnings, *doubts, *closed.warnings[len(edit.warnings) :]))
     if protect_brain:
-        protected = protected_region(whole)
-        edit = without(edit, protected if anatomy.wrap is None else anatomy.wrap.back(protected))
+        edit = without(edit, _on_scan(protected_region(whole), anatomy))
     if not edit.mask.any():
         msg = f"{method} found nothing to remove: the face is probably gone already, or the brain mask is wrong"
         raise NothingToRemoveError(msg)
@@ -178,6 +178,11 @@ def check_carries_over(method: str) -> None:
             "would be cut out; expected a method that removes: take --method pydeface for all of them"
         )
         raise InputError(msg)
+
+
+def _on_scan(region: BoolVolume, anatomy: HeadAnatomy) -> BoolVolume:
+    """A region of the whole head on the scan's grid, around which a part of the head may wrap."""
+    return region if anatomy.wrap is None else anatomy.wrap.back(region)
 
 
 def protected_region(anatomy: HeadAnatomy) -> BoolVolume:

@@ -42,7 +42,7 @@ def refuse_unsafe(anatomy: HeadAnatomy, shapes: Shapes) -> None:
     if behind.mean() > MOST_HOLE:
         msg = (
             f"{behind.mean():.0%} of the face lie more than {HOLE_MM:.0f} mm behind an average one; expected at most "
-            f"{MOST_HOLE:.0%} for reshape: the scan was probably defaced before; {ADVICE}"
+            f"{MOST_HOLE:.0%} for reshape: it was defaced before, or a part of it gives no signal; {ADVICE}"
         )
         raise AnatomyError(msg)
 

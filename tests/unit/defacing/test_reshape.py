@@ -267,7 +267,7 @@ def without_face(anatomy, y_mm):
 
 
 def test_a_face_that_is_gone_is_refused(anatomy):
-    with pytest.raises(AnatomyError, match=r"behind an average one; .*defaced before; take --method pydeface"):
+    with pytest.raises(AnatomyError, match=r"behind an average one; .*defaced before, .*; take --method pydeface"):
         reshape.plan(without_face(anatomy, 70.0), Params())
 
 
