@@ -1,7 +1,8 @@
 """reshape: give everybody the same, average face by a smooth displacement, and take what is inside along.
 
-A method of our own. The skin of face and ears moves to the average one's, and tongue, jaw, airway, sinuses and orbits move
-with it, the less the deeper they are. Then the outermost millimetres of the face are made new. Near the brain nothing moves.
+A method of our own. The skin of face and ears moves to the average one's; tongue, jaw, airway, sinuses and orbits move
+with it, the less the deeper they are. Then the outermost millimetres of the face are made new. Near the brain nothing
+moves.
 """
 
 from dataclasses import asdict, dataclass, field
