@@ -28,6 +28,7 @@ import pandas as pd
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.bids.query import find_scans
 from efface.defacing import METHODS, apply_edit, plan
+from efface.errors import EffaceError
 from efface.io.scan import Scan, load_scan
 from efface.privacy.attack import Attack
 from efface.privacy.cohort import ANOTHER_SCAN, CONTROLS, Cohort
@@ -80,8 +81,12 @@ def defaced_sessions(sessions: Sequence[HeadFile], work: Path) -> Iterator[HeadF
             path = work / "defaced" / f"{file.scan}_desc-{method.replace('_', '')}_T1w.nii.gz"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                defaced = apply_edit(anatomy.scan, plan(anatomy, method, protect_brain=False))
-                defaced.save(path, force=True)
+                try:
+                    edit = plan(anatomy, method, protect_brain=False)
+                except EffaceError as error:
+                    print(f"{file.scan} {method}: not defaced: {error}", flush=True)
+                    continue
+                apply_edit(anatomy.scan, edit).save(path, force=True)
                 print(f"{file.scan} {method}: defaced", flush=True)
             yield dataclasses.replace(file, method=method, path=path, implementation="native")
 
