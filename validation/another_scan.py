@@ -141,7 +141,9 @@ def sessions(args: argparse.Namespace) -> None:
         person = [file.scan for file in mine]
         rows = pd.DataFrame([row for method in (UNTOUCHED, *METHODS) for row in ranks(table, person, method)])
         rows.to_csv(args.work / f"{args.person}_{attack.name}.tsv", sep="\t", index=False, float_format="%.3f")
-        print(f"\n{attack.title}: {rows.people.max()} people, {len(rows) // (1 + len(METHODS))} pairs")
+        wanted = {file.scan for file in mine if not args.gallery or file.session in args.gallery}
+        rows = rows[rows.gallery.isin(wanted)]
+        print(f"\n{attack.title}: {rows.people.max()} people; the person's in the gallery: {', '.join(sorted(wanted))}")
         for method, of_method in rows.groupby("method", sort=False):
             print(_line(str(method), of_method), flush=True)
 
@@ -235,6 +237,7 @@ def main() -> None:
     made.set_defaults(run=simulated)
     made.add_argument("study", type=Path)
     real.add_argument("--study", type=Path)
+    real.add_argument("--gallery", nargs="+", default=[], help="sessions of the person to print (default: all)")
     for command in (real, made):
         command.add_argument("work", type=Path)
         command.add_argument("--attacks", default=GEOMETRY)
