@@ -34,6 +34,7 @@ from efface.privacy.attack import Attack
 from efface.privacy.cohort import ANOTHER_SCAN, CONTROLS, Cohort
 from efface.privacy.looks import ORIGINAL, UNTOUCHED, HeadFile, Look, look_at
 from efface.privacy.registry import ATTACKS, chosen_attacks
+from efface.quality import judge
 from efface.simulation.acquisition import acquire, bias_field, draw_session, field_grid, stored_image
 from efface.simulation.anatomy_model import BaseHead, Person
 from efface.spatial.affine import apply_affine
@@ -86,8 +87,9 @@ def defaced_sessions(sessions: Sequence[HeadFile], work: Path) -> Iterator[HeadF
                 except EffaceError as error:
                     print(f"{file.scan} {method}: not defaced: {error}", flush=True)
                     continue
-                apply_edit(anatomy.scan, edit).save(path, force=True)
-                print(f"{file.scan} {method}: defaced", flush=True)
+                defaced = apply_edit(anatomy.scan, edit)
+                defaced.save(path, force=True)
+                print(f"{file.scan} {method}: {judge(anatomy, defaced).verdict}", flush=True)
             yield dataclasses.replace(file, method=method, path=path, implementation="native")
 
 
