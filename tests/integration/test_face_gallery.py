@@ -1,6 +1,5 @@
 """The gallery of faces of nobody, against real heads: no real face is among them, and what is whole is found."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ def heads():
     for path in sorted(HEADS.glob("sub-*/anat/*_T1w.nii.gz")):
         whole = HeadAnatomy(load_scan(path)).whole
         pose, threshold = rigid_of(whole.average_to_scan), skin_threshold(whole.image)
-        pose = pose @ one._onto_mean(face_map(whole.image, pose, threshold))
+        pose = pose @ one.onto_mean(face_map(whole.image, pose, threshold))
         maps.append(face_map(whole.image, pose, threshold))
     assert len(maps) == 19
     return np.stack(maps)
@@ -46,11 +45,6 @@ def test_no_face_of_the_gallery_is_nearer_to_a_head_than_heads_are_to_each_other
     apart = among[~np.eye(len(heads), dtype=bool)]
     drawn = face_model().drawn(one.SAMPLES)
     to_drawn = distances(heads, MapSurfaces.of(drawn))
-    print(
-        json.dumps(
-            {"heads": np.percentile(apart, [0, 5, 50]).tolist(), "drawn": np.percentile(to_drawn, [0, 5, 50]).tolist()}
-        )
-    )
     assert to_drawn.min() > apart.min()
     assert 0.7 < np.median(to_drawn) / np.median(apart) < 1.4  # nor are they a kind of their own
 
@@ -63,14 +57,6 @@ def test_no_face_of_the_gallery_is_one_that_the_model_was_learned_from(tmp_path)
     apart = distances(maps, MapSurfaces.of(np.stack([filled(face) for face in maps])))
     to_drawn = distances(both, MapSurfaces.of(face_model().drawn(one.SAMPLES)))
     between = apart[~np.eye(len(maps), dtype=bool)]
-    print(
-        json.dumps(
-            {
-                "learned": np.percentile(between, [0, 5, 50]).tolist(),
-                "drawn": np.percentile(to_drawn, [0, 5, 50]).tolist(),
-            }
-        )
-    )
     assert to_drawn.min() > 0.55  # mm: two scans of one person fit each other to 0.4 to 0.6
     assert np.median(to_drawn) > 0.9 * np.median(between)
 

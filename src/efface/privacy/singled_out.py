@@ -76,7 +76,7 @@ def singled_out(original: Volume, defaced: Volume, average_to_scan: Affine, thre
     face = face_map(original, pose, threshold)
     if len(face_points(face)) < LEAST_FACE:
         return SingledOut(None, None, "the original shows too little of a face to compare it")
-    pose = pose @ _onto_mean(face)
+    pose = pose @ onto_mean(face)
     face = face_map(original, pose, threshold)
     left = np.where(np.isfinite(face), face_map(defaced, pose, threshold), np.nan)
     return rank_of(left, face)
@@ -104,7 +104,7 @@ def rank_of(left: Map, face: Map) -> SingledOut:
     others = _gallery()
     fits = [(misfits_mm(points, some), misfits_mm(usual, some)) for some in (others, own)]
     slope = np.polyfit(fits[0][1], fits[0][0], 1)[0]
-    far, own_far = (fit - slope * expected for fit, expected in fits)
+    far, own_far = (np.round(fit - slope * expected, 3) for fit, expected in fits)
     ahead = (far < own_far[:, None]).sum(axis=1) + 0.5 * (far == own_far[:, None]).sum(axis=1)
     return SingledOut(1 + float(ahead.mean()), SAMPLES + 1, "")
 
@@ -115,7 +115,7 @@ def _placed(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((points - CENTRE_MM) @ turn.T + CENTRE_MM + PLACED_MM, dtype=np.float64)
 
 
-def _onto_mean(face: Map) -> Affine:
+def onto_mean(face: Map) -> Affine:
     """Mm in which a face lies over the model's mean to mm in which it was found, rigid, shape (4, 4)."""
     turn, shift = best_moves(face_points(face).astype(np.float32), MapSurfaces.of(face_model().mean[None]))
     move = np.eye(4)

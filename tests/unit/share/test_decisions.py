@@ -9,8 +9,8 @@ import phantom
 import raw_data_set
 from efface.defacing import Edit
 from efface.errors import AnatomyError, InputError, NothingToRemoveError, RegistrationError, StrippedError
-from efface.quality.left_face import FaceAnswer, LeftFace
 from efface.quality import SingledOut
+from efface.quality.left_face import FaceAnswer, LeftFace
 from efface.share import decisions
 from efface.share.decisions import Decision, Reference
 from efface.share.head_image import HeadImage, are_one_acquisition, open_image
