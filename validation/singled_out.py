@@ -1,9 +1,9 @@
 """As which number of 1,001 what is left singles the originals of a study out, with controls.
 
 Run: ``python validation/singled_out.py STUDY_OUT BIDS_DIR [--others 1]``. STUDY_OUT is the output folder of
-`efface study`, with the verdicts in which the pose of each head is. Controls: the scan untouched; with noise of 3 %; cut flat; and, for
-each method, another person's original in the place of the own one, which must come out at about 501 on average. Prints
-one line a method: n/a (nothing is left), median, how many are number 1 and at most 10 and 50, mean of the other people.
+`efface study`; the pose of each head is in its verdicts. Controls: the scan untouched; with noise of 3 %; cut flat; and,
+for each method, another person's original in the place of the own one, which must come out at about 501 on average.
+Prints one line a method: n/a (nothing is left), median, how many are number 1, and the mean of the other people.
 """
 
 import argparse
