@@ -23,7 +23,8 @@ from efface.io.nifti_mgh import announced_shape
 from efface.io.scan import Scan, load_scan
 from efface.metrics import compare_labels, volumes_ml
 from efface.metrics.dice import unknown_labels
-from efface.quality import Verdict, judge
+from efface.privacy.singled_out import judged_among_faces
+from efface.quality import Judge, Verdict
 from efface.segmentation import DEFAULT_SEGMENTER
 from efface.segmentation import segment as run_segmenter
 from efface.segmentation.labels import Labels
@@ -260,7 +261,7 @@ def qc(original: Any, defaced: Any, *, brain_mask: str | Path | None = None) -> 
     scan = load_scan(original)
     other = load_scan(defaced)
     brain = load_mask(brain_mask, scan) if brain_mask is not None else None
-    return judge(HeadAnatomy(scan, brain), other)
+    return judged_among_faces(Judge(HeadAnatomy(scan, brain)), other)
 
 
 def dice(a: Any, b: Any) -> "pd.DataFrame":

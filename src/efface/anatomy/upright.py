@@ -26,6 +26,13 @@ def rotation_of(average_to_scan: Affine) -> Affine:
     return turn
 
 
+def rigid_of(average_to_scan: Affine) -> Affine:
+    """The pose without its scales, shape (4, 4): upright mm to scan mm, so that every head keeps its size."""
+    rigid = rotation_of(average_to_scan)
+    rigid[:3, 3] = average_to_scan[:3, 3]
+    return rigid
+
+
 def is_turned(average_to_scan: Affine, scan_affine: Affine) -> bool:
     """Whether a head is turned by more than `UPRIGHT_DEG` in its array: networks see the array, not the world.
 

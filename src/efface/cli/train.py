@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Callable, Sequence
 
 HELP = "make our own weights and priors again from labelled heads"
-TRAINERS = ("slant", "defacer", "pose", "priors", "left_face", "face_shape")
+TRAINERS = ("slant", "defacer", "pose", "priors", "left_face", "face_shape", "face_gallery")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.skin import skin_threshold
-from efface.anatomy.upright import rotation_of
+from efface.anatomy.upright import rigid_of
 from efface.errors import AnatomyError
 from efface.io.scan import Scan
 from efface.privacy.skin_points import SkinPoints, find_skin
@@ -39,9 +39,7 @@ class PlacedHead:
     @functools.cached_property
     def upright_to_scan(self) -> Affine:
         """Upright mm to scan mm, shape (4, 4): the pose without its scales, so that every head keeps its size."""
-        rigid = rotation_of(self.average_to_scan)
-        rigid[:3, 3] = self.average_to_scan[:3, 3]
-        return rigid
+        return rigid_of(self.average_to_scan)
 
     @functools.cached_property
     def threshold(self) -> float:

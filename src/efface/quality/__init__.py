@@ -20,8 +20,16 @@ from efface.quality import brain, face, grid_matching, reshaped_likeness, verdic
 from efface.quality.brain import BrainReference, brain_evidence
 from efface.quality.face import FaceSkin, face_evidence, recognised_by, sample_skin
 from efface.quality.grid_matching import comparable, on_original_grid
-from efface.quality.verdict import FACE_FEATURES, BrainEvidence, FaceEvidence, FeatureEvidence, QualityClass, Verdict
-from efface.spatial.types import Volume
+from efface.quality.verdict import (
+    FACE_FEATURES,
+    BrainEvidence,
+    FaceEvidence,
+    FeatureEvidence,
+    QualityClass,
+    SingledOut,
+    Verdict,
+)
+from efface.spatial.types import FloatVolume, Volume
 
 __all__ = [
     "FACE_FEATURES",
@@ -30,6 +38,7 @@ __all__ = [
     "FeatureEvidence",
     "Judge",
     "QualityClass",
+    "SingledOut",
     "Verdict",
     "judge",
     "settings",
@@ -88,11 +97,9 @@ class Judge:
         AnatomyError, RegistrationError
             If brain or head were not found in the undefaced scan, or it shows a part of the face that cannot be judged.
         """
-        wrap, whole = self.anatomy.wrap, self.anatomy.whole
+        whole = self.anatomy.whole
         own = whole.background
-        placed, moved = on_original_grid(self.anatomy.scan, defaced, own.air)
-        if wrap is not None:  # a nose behind the head is judged in its place
-            placed, moved = wrap.whole(placed), (*moved, wrap.warning)
+        placed, moved = self._placed(defaced)
         after, level, slope, scaled = comparable(whole, own.signal(placed))
         tolerance = rounding(self.anatomy.scan, defaced, slope)
         brain = brain_evidence(self._brain, after, level, tolerance)
@@ -113,6 +120,29 @@ class Judge:
             self._skin.threshold,
             (*self.anatomy.warnings, *defaced.warnings, *whole.brain_doubts, *whole.pose_doubts, *moved, *scaled, *none),
         )
+
+    def comparable_to_original(self, defaced: Scan) -> Volume:
+        """The defaced scan over the original, `anatomy.whole.image`: its grid, its scale, dark air at 0.
+
+        Raises
+        ------
+        InputError
+            If the two do not lie over each other, or are not the same scan.
+        AnatomyError, RegistrationError
+            If brain or head were not found in the undefaced scan.
+        """
+        whole = self.anatomy.whole
+        placed, _ = self._placed(defaced)
+        after, _, _, _ = comparable(whole, whole.background.signal(placed))
+        return Volume(whole.background.image(after), whole.scan.affine)
+
+    def _placed(self, defaced: Scan) -> tuple[FloatVolume, tuple[str, ...]]:
+        """The defaced scan on the grid of the whole head, and what to know of that."""
+        wrap = self.anatomy.wrap
+        placed, moved = on_original_grid(self.anatomy.scan, defaced, self.anatomy.whole.background.air)
+        if wrap is not None:  # a nose behind the head is judged in its place
+            return wrap.whole(placed), (*moved, wrap.warning)
+        return placed, moved
 
     def _face(self, after: Volume) -> tuple[FaceEvidence, str]:
         """What is left of the face; and a sentence where that is the face that reshape gives to everybody."""

@@ -132,6 +132,33 @@ class FaceEvidence:
         return sum(getattr(part, attribute) * part.area_cm2 for part in parts) / area if area else None
 
 
+@dataclass(frozen=True)
+class SingledOut:
+    """Whether what is left of the face singles the person out (`efface.privacy.singled_out`): evidence, no verdict.
+
+    Attributes
+    ----------
+    rank
+        Of the original among `among` faces, by how well what is left fits on each: 1 is the person; None where nothing
+        could be compared.
+    among
+        Faces, the original's included; None where nothing could be compared.
+    reason
+        Why nothing could be compared; empty where it could.
+    """
+
+    rank: float | None
+    among: int | None
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """In words."""
+        if self.rank is None or self.among is None:
+            return f"n/a: {self.reason}"
+        return f"what is left singles the original out as number {self.rank:.0f} of {self.among:,}"
+
+
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """The verdict on one defaced scan.
@@ -152,6 +179,8 @@ class Verdict:
         Intensity at the original's skin.
     warnings
         What to know before trusting it.
+    singled_out
+        Rank of the original among faces of nobody, where it was asked for; it decides nothing.
     """
 
     verdict: QualityClass
@@ -162,6 +191,7 @@ class Verdict:
     average_to_scan: Affine
     surface_threshold: float
     warnings: tuple[str, ...] = ()
+    singled_out: SingledOut | None = None
 
     def lines(self) -> list[str]:
         """The evidence as lines of text: the brain, the face, and each part of it."""
@@ -184,6 +214,8 @@ class Verdict:
                 f"  {name:<10} {part.changed:>4.0%} of {part.area_cm2:.0f} cm2 moved or vanished (median {far}) "
                 f"around ({place}) mm"
             )
+        if self.singled_out is not None:
+            lines.append(f"person  {self.singled_out.sentence}")
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -197,6 +229,8 @@ class Verdict:
             "surface_threshold": self.surface_threshold,
             "warnings": list(self.warnings),
         }
+        if self.singled_out is not None:
+            content["singled_out"] = asdict(self.singled_out)
         rounded: dict[str, Any] = _rounded(content)
         rounded["from_average"] = self.average_to_scan.tolist()
         return rounded

@@ -26,7 +26,8 @@ from efface.errors import (
     RegistrationError,
     StrippedError,
 )
-from efface.quality import QualityClass, judge
+from efface.privacy.singled_out import judged_among_faces
+from efface.quality import Judge, QualityClass
 from efface.quality.left_face import FaceAnswer, LeftFace, find_left_face
 from efface.share.head_image import HeadImage, are_one_acquisition
 from efface.share.records import Became
@@ -204,12 +205,13 @@ def _look(image: HeadImage, anatomy: HeadAnatomy, edit: Edit) -> _Looked:
     warnings: tuple[str, ...] = ()
     verdict, why_not = "", ""
     try:
-        judged = judge(anatomy, after)
+        judged = judged_among_faces(Judge(anatomy), after)
     except (InputError, AnatomyError, RegistrationError) as error:
         why_not = f"the quality check cannot judge it: {error}"
     else:
         verdict, warnings = judged.verdict.value, judged.warnings
         evidence["quality"] = judged.to_json()
+        evidence["singled_out"] = judged.singled_out.sentence if judged.singled_out else ""
         why_not = "" if judged.verdict is QualityClass.SUCCESS else f"{verdict}: {judged.reason}"
     pose = anatomy.registration if anatomy.registration.converged else None
     left = find_left_face(HeadAnatomy(after, registration=pose))

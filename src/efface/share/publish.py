@@ -56,7 +56,14 @@ def publish(settings: ShareSettings, image: HeadImage, decision: Decision) -> tu
     found, out_dir = image.found, settings.out_dir
     before = file_sha256(image.path)
     mask = _write_mask(out_dir, image, decision)
-    row = FileRow(found.path, decision.outcome, decision.reason, decision.verdict, sha256_before=before)
+    row = FileRow(
+        found.path,
+        decision.outcome,
+        decision.reason,
+        decision.verdict,
+        sha256_before=before,
+        singled_out=str(decision.evidence.get("singled_out", "")),
+    )
     if decision.outcome is Became.WITHHELD:
         return row, mask
     out = out_dir / found.path

@@ -44,6 +44,9 @@ class FileRow:
         Which one removed the face; empty where none did.
     sha256_before, sha256_after
         Of the file as it is on the disk, in the data set and as it was shared; empty where there is none.
+    singled_out
+        Whether what is left of the face singles the person out among faces of nobody, in words: evidence, no verdict;
+        empty where it was not compared.
     """
 
     path: str
@@ -53,6 +56,7 @@ class FileRow:
     method: str = ""
     sha256_before: str = ""
     sha256_after: str = ""
+    singled_out: str = ""
 
 
 COLUMNS = tuple(one.name for one in fields(FileRow))

@@ -14,8 +14,8 @@ from scipy import ndimage
 from efface.anatomy import templates
 from efface.errors import RegistrationError
 from efface.spatial.affine import invert
-from efface.spatial.registration import register_affine
-from efface.spatial.types import Volume
+from efface.spatial.registration import AffineResult, register_affine
+from efface.spatial.types import Affine, Volume
 from efface.training.pose_synthesis import T1_LIKE, TISSUES
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,19 @@ def prepare(label_maps: Sequence[Path], out: Path) -> None:
 
 def prepared(path: Path) -> tuple[np.ndarray, np.ndarray, float]:
     """Tissues (128, 128, 128) at 2 mm, average-head mm to their voxels (4, 4), and the registration's correlation."""
+    tissues, affine, found = registered(path)
+    half = np.diag([0.5, 0.5, 0.5, 1.0])
+    return tissues[::2, ::2, ::2], half @ invert(affine) @ found.matrix, found.score
+
+
+def registered(path: Path) -> tuple[np.ndarray, Affine, AffineResult]:
+    """Tissues of a label map, RAS+, its voxel-to-mm affine, and the registration of the average head to it.
+
+    Raises
+    ------
+    RegistrationError
+        If the average head does not fit.
+    """
     image = nib.as_closest_canonical(nib.load(path))
     tissues = tissue_numbers()[np.asarray(image.dataobj).astype(int)]
     drawn = ndimage.gaussian_filter(np.array(T1_LIKE, np.float32)[tissues], 0.8)
@@ -65,5 +78,4 @@ def prepared(path: Path) -> tuple[np.ndarray, np.ndarray, float]:
     if not found.converged:
         msg = f"{path}: {found.reason}"
         raise RegistrationError(msg)
-    half = np.diag([0.5, 0.5, 0.5, 1.0])
-    return tissues[::2, ::2, ::2], half @ invert(image.affine) @ found.matrix, found.score
+    return tissues, np.asarray(image.affine, dtype=np.float64), found

@@ -9,6 +9,7 @@ import phantom
 import raw_data_set
 from efface.defacing import Edit
 from efface.errors import AnatomyError, InputError, NothingToRemoveError, RegistrationError, StrippedError
+from efface.quality import SingledOut
 from efface.quality.left_face import FaceAnswer, LeftFace
 from efface.share import decisions
 from efface.share.decisions import Decision, Reference
@@ -44,6 +45,7 @@ def checks(monkeypatch, head):
     class Checks:
         plan = Edit(mask, 0.0, "pydeface")
         judged = type("Judged", (), {"verdict": decisions.QualityClass.SUCCESS, "warnings": (), "reason": "",
+                                     "singled_out": SingledOut(3.0, 1001, ""),
                                      "to_json": lambda self: {"verdict": "Success"}})()  # fmt: skip
         left = CLEAN
         contradiction = ""
@@ -59,7 +61,7 @@ def checks(monkeypatch, head):
 
     monkeypatch.setattr(decisions, "HeadAnatomy", lambda scan, brain=None, registration=None: anatomy)
     monkeypatch.setattr(decisions, "plan", answer("plan"))
-    monkeypatch.setattr(decisions, "judge", answer("judged"))
+    monkeypatch.setattr(decisions, "judged_among_faces", answer("judged"))
     monkeypatch.setattr(decisions, "find_left_face", answer("left"))
     monkeypatch.setattr(decisions, "contradiction", answer("contradiction"))
     monkeypatch.setattr(decisions, "register_to_scan", lambda *_: np.eye(4))
@@ -80,6 +82,7 @@ def test_where_all_checks_pass_the_image_is_defaced(head, checks):
     for decision in (decided(head), carried(head, checks.plan)):
         assert (decision.outcome, decision.verdict) == (Became.DEFACED, "Success")
         assert decision.edit is checks.plan
+        assert decision.evidence["singled_out"].endswith("number 3 of 1,001")
 
 
 @pytest.mark.parametrize(
