@@ -110,10 +110,11 @@ def _box(shapes: Shapes, anatomy: HeadAnatomy) -> Box:
 
 
 def drawn_air(anatomy: HeadAnatomy, threshold: float, count: int) -> NDArray[np.float32]:
-    """Intensities of air, drawn from the scan's own: what is dark outside the head, or noise of full height."""
-    outside = ~anatomy.head
-    if anatomy.background.noise is None:
-        outside &= anatomy.background.signal(anatomy.scan.data) < threshold / 2
-    air = anatomy.scan.data[outside]
-    rng = np.random.default_rng(anatomy.scan.seed)
-    return rng.choice(air, count).astype(np.float32) if air.size else np.full(count, anatomy.background.air, np.float32)
+    """Intensities of air, drawn from what is dark outside the head; where air is noise of full height, the lowest."""
+    background = anatomy.background
+    if background.noise is None:
+        signal = background.signal(anatomy.scan.data)
+        air = anatomy.scan.data[~anatomy.head & (signal < threshold / 2)]
+        if air.size:
+            return np.random.default_rng(anatomy.scan.seed).choice(air, count).astype(np.float32)
+    return np.full(count, background.air, np.float32)
