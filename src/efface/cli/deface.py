@@ -132,7 +132,8 @@ def _deface(
     if options.mask_out:
         result.original.save_like(result.edit.mask, options.mask_out, force=options.force)
     for made in sidecars:
-        made.with_method(options.method, options.implementation).write(force=options.force)
+        made = made.with_method(options.method, options.implementation, leaves_face=result.edit.leaves_face)
+        made.write(force=options.force)
     shared.warn((*converted, *(_renamed(warning, names) for warning in result.warnings), *odd, *left.result()))
     _print_summary(options, result, time.perf_counter() - start)
     _print_removed(result.removed, [key for made in sidecars for key in made.removed], options.header)

@@ -30,6 +30,8 @@ class Edit:
         For the user, one line each.
     protected_voxels
         Number of voxels that the brain protection removed from the edit.
+    leaves_face
+        Whether the method was asked to leave a part of the face: then no record says that the face was removed.
     """
 
     mask: BoolVolume
@@ -39,6 +41,7 @@ class Edit:
     params: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     protected_voxels: int = 0
+    leaves_face: bool = False
 
 
 def without(edit: Edit, protected: BoolVolume) -> Edit:

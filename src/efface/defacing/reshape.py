@@ -46,7 +46,11 @@ class Params:
 
     strength: float = field(
         default=1.0,
-        metadata={"help": "how far the face goes: 0 stays, 1 to the average face", "minimum": 0.0, "maximum": 1.0},
+        metadata={
+            "help": "how far the face goes: 0 stays, 1 to the average face; share no scan below 1",
+            "minimum": 0.0,
+            "maximum": 1.0,
+        },
     )
     margin_mm: float = field(
         default=3.0,
@@ -83,7 +87,10 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     skin, values = renewed(anatomy, shapes, after, params.margin_mm)
     after[skin] = values
     mask = moved | skin
-    return Edit(mask, after[mask], "reshape", params=asdict(params))
+    said = f"the strength is {params.strength:g}: a part of the person's face is left; only 1 is for sharing"
+    leaves = params.strength < 1
+    warnings = (said,) if leaves else ()
+    return Edit(mask, after[mask], "reshape", params=asdict(params), warnings=warnings, leaves_face=leaves)
 
 
 def fitted(shapes: Shapes) -> Displacement:
@@ -97,7 +104,7 @@ def _unchanged(anatomy: HeadAnatomy, params: Params) -> Edit:
     mask = np.zeros(anatomy.scan.shape, dtype=np.bool_)
     mask.flat[np.argmax(np.where(anatomy.head, -1, anatomy.brain_distance_mm))] = True
     warnings = ("the strength is 0: nothing was changed, the face is all there",)
-    return Edit(mask, anatomy.scan.data[mask], "reshape", params=asdict(params), warnings=warnings)
+    return Edit(mask, anatomy.scan.data[mask], "reshape", params=asdict(params), warnings=warnings, leaves_face=True)
 
 
 def pulled_back(

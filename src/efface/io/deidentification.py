@@ -34,7 +34,9 @@ CID_7050: Mapping[str, str] = MappingProxyType(
 """Codes of the DICOM methods of de-identification, and their meanings."""
 
 
-def record_of(method: str, implementation: str, earlier: Any = (), *, scrubbed: bool) -> dict[str, Any]:
+def record_of(
+    method: str, implementation: str, earlier: Any = (), *, scrubbed: bool, leaves_face: bool = False
+) -> dict[str, Any]:
     """Say in BIDS's form how a scan was de-identified.
 
     Only 113102 is claimed: efface removes the face, and does not apply DICOM's profile to the rest.
@@ -48,10 +50,13 @@ def record_of(method: str, implementation: str, earlier: Any = (), *, scrubbed: 
         DICOM's own words.
     scrubbed
         Whether header text and the rest of the sidecar were removed too.
+    leaves_face
+        Whether the method was asked to leave a part of the face: then its removal is not claimed.
     """
-    said = [f"efface {__version__}: face removed by {method} ({implementation} implementation)"]
+    done = "face changed, and left in part," if leaves_face else "face removed"
+    said = [f"efface {__version__}: {done} by {method} ({implementation} implementation)"]
     said += ["efface: header text, and all of the sidecar but acquisition parameters, removed"] if scrubbed else []
-    codes = dict.fromkeys([*known_codes(earlier), FACE_REMOVED])
+    codes = dict.fromkeys([*known_codes(earlier), *([] if leaves_face else [FACE_REMOVED])])
     return {
         METHOD: said,
         CODES: [

@@ -91,12 +91,12 @@ class Sidecar:
         removed = dict.fromkeys(key if PLAIN_KEY.fullmatch(key) else UNNAMED for key in content if key not in kept)
         return cls(image, source, target, kept, tuple(removed), policy)
 
-    def with_method(self, method: str, implementation: str) -> "Sidecar":
-        """Add how the image was de-identified, in BIDS's form."""
+    def with_method(self, method: str, implementation: str, *, leaves_face: bool = False) -> "Sidecar":
+        """Add how the image was de-identified, in BIDS's form; see `efface.io.deidentification.record_of`."""
         scrubbed = self.policy != KEEP
-        made = record_of(method, implementation, self.content.get(CODES), scrubbed=scrubbed)
+        made = record_of(method, implementation, self.content.get(CODES), scrubbed=scrubbed, leaves_face=leaves_face)
         if not scrubbed:
-            for key, mine in ((METHOD, made[METHOD]), (CODES, made[CODES][-1:])):
+            for key, mine in ((METHOD, made[METHOD]), (CODES, [] if leaves_face else made[CODES][-1:])):
                 before = self.content.get(key, [])
                 before = before if isinstance(before, list) else [before]
                 made[key] = [*before, *(item for item in mine if item not in before)]

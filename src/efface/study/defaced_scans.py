@@ -80,7 +80,7 @@ def defaced(context: StepContext, anatomy: HeadAnatomy, method: str) -> DefacedS
         anatomy.scan.save_like(edit.mask, mask_path, force=True)
         with provenance.writing(path, recipe) as record:
             scan.save(path, force=True)
-            record |= sidecar.with_method(method, edit.implementation).content
+            record |= sidecar.with_method(method, edit.implementation, leaves_face=edit.leaves_face).content
             record |= {
                 "Sources": [context.uri],
                 "SkullStripped": False,

@@ -216,10 +216,14 @@ def test_a_strength_of_0_changes_nothing(anatomy):
     edit = defacing.plan(anatomy, "reshape", {"strength": 0})
     assert np.array_equal(apply_edit(anatomy.scan, edit).stored, anatomy.scan.stored)
     assert any("nothing was changed" in warning for warning in edit.warnings)
+    assert edit.leaves_face
 
 
 def test_a_higher_strength_goes_further(anatomy, edit):
     half = reshape.plan(anatomy, Params(strength=0.5))
+    assert half.leaves_face
+    assert not edit.leaves_face
+    assert any("strength is 0.5: a part of the person's face is left" in warning for warning in half.warnings)
     before, between, after = (
         np.median(np.abs(off_average_mm(anatomy, data)))
         for data in (

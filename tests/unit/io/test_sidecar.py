@@ -188,3 +188,11 @@ def test_codes_of_an_earlier_deidentification_stay_and_its_text_goes(tmp_path):
     codes = kept["DeidentificationMethodCodeSequence"]
     assert codes[:-1] == earlier["DeidentificationMethodCodeSequence"]
     assert codes[-1]["CodeValue"] == "113102"
+
+
+@pytest.mark.parametrize("policy", ["scrub", "keep"])
+def test_a_face_that_was_left_on_purpose_is_not_said_to_be_removed(tmp_path, policy):
+    made = content_of(tmp_path, {"EchoTime": 0.003}, policy=policy).with_method("reshape", "native", leaves_face=True)
+    assert "removed by" not in made.content["DeidentificationMethod"][0]
+    assert "left in part, by reshape" in made.content["DeidentificationMethod"][0]
+    assert made.content["DeidentificationMethodCodeSequence"] == []
