@@ -15,7 +15,7 @@ AROUND_MM = 4.0
 """So much air in front of the face must be in view, too."""
 MOST_CUT = 0.02
 """Share of the skin of the face that may lie outside the field of view."""
-HOLE_MM, MOST_HOLE = 12.0, 0.01
+HOLE_MM, MOST_HOLE = 12.0, 0.03
 """A face lies nowhere so far behind the average one; and share of it that may."""
 MOST_OFF_MM = 1.5
 """Largest 95th percentile of what the new face is off from the average one: 0.2 to 0.7 mm on the development heads."""
