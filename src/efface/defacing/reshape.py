@@ -18,7 +18,7 @@ from efface.defacing.reshape_checks import refuse_misfit, refuse_unsafe
 from efface.defacing.reshape_skin import drawn_air, renewed
 from efface.defacing.reshape_target import Shapes, find_shapes
 from efface.spatial.affine import apply_affine, invert
-from efface.spatial.boxes import Box, box_corners, covering_box
+from efface.spatial.boxes import covering_box
 from efface.spatial.shape_registration import register_shapes
 from efface.spatial.types import BoolVolume, Displacement, FloatVolume
 
@@ -112,7 +112,7 @@ def pulled_back(
 ) -> tuple[BoolVolume, FloatVolume]:
     """The voxels of the scan that move, shape of the scan, and their new values, in the order of the mask."""
     scan = anatomy.scan
-    at = _box_of(displacement, shapes, anatomy)
+    at = shapes.box_in(np.abs(displacement).max(axis=-1) > STILL_MM, scan.grid)
     to_frame = invert(shapes.grid.affine) @ invert(shapes.to_scan) @ scan.grid.cropped(at).affine
     shape = scan.grid.cropped(at).shape
     own = [
@@ -136,17 +136,6 @@ def pulled_back(
     mask = np.zeros(scan.shape, dtype=np.bool_)
     mask[at] = moving
     return mask, values
-
-
-def _box_of(displacement: Displacement, shapes: Shapes, anatomy: HeadAnatomy) -> Box:
-    """The part of the scan in which something moves."""
-    index = np.argwhere(np.abs(displacement).max(axis=-1) > STILL_MM)
-    if not len(index):
-        return (slice(0, 1),) * 3
-    corners = apply_affine(shapes.grid.affine, box_corners(index.min(axis=0), index.max(axis=0)))
-    in_scan = apply_affine(invert(anatomy.scan.affine) @ shapes.to_scan, corners)
-    room_vox = 2 * shapes.grid.spacing_mm / anatomy.scan.spacing_mm
-    return covering_box(in_scan, anatomy.scan.shape, room_vox=room_vox, at_least=1)
 
 
 def _sampled(data: FloatVolume, source: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.reshape_target import Shapes
-from efface.spatial.affine import apply_affine, invert
-from efface.spatial.boxes import Box, box_corners, covering_box
+from efface.spatial.affine import invert
 from efface.spatial.types import BoolVolume, FloatVolume
 
 EVEN_MM, DEEP_MM = 2.5, 5.0
@@ -53,7 +52,7 @@ def renewed(
         Their new values, in the order of the mask.
     """
     scan = anatomy.scan
-    at = _box(shapes, anatomy)
+    at = shapes.box_in(shapes.new_skin > LEAST_SHARE, scan.grid)
     grid = scan.grid.cropped(at)
     to_frame = invert(shapes.grid.affine) @ invert(shapes.to_scan) @ grid.affine
     depth, share = (
@@ -96,17 +95,6 @@ def _noise(signal: FloatVolume, depth: FloatVolume) -> float:
     """Standard deviation of the noise from voxel to voxel in the tissue below the skin."""
     rough = (signal - ndimage.gaussian_filter(signal, 1.0))[(depth > EVEN_MM) & (depth < 4 * DEEP_MM)]
     return float(np.percentile(np.abs(rough), 25)) / QUARTER if rough.size else 0.0
-
-
-def _box(shapes: Shapes, anatomy: HeadAnatomy) -> Box:
-    """The part of the scan in which the skin is made new."""
-    index = np.argwhere(shapes.new_skin > LEAST_SHARE)
-    if not len(index):
-        return (slice(0, 1),) * 3
-    corners = apply_affine(shapes.grid.affine, box_corners(index.min(axis=0), index.max(axis=0)))
-    in_scan = apply_affine(invert(anatomy.scan.affine) @ shapes.to_scan, corners)
-    room_vox = 2 * shapes.grid.spacing_mm / anatomy.scan.spacing_mm
-    return covering_box(in_scan, anatomy.scan.shape, room_vox=room_vox, at_least=1)
 
 
 def drawn_air(anatomy: HeadAnatomy, threshold: float, count: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from efface.anatomy.head_shape import skin_distance
 from efface.anatomy.skin import GRID_MM, skin_threshold, smoothed
 from efface.anatomy.templates import FEATURE_LABELS
 from efface.spatial.affine import apply_affine, invert
+from efface.spatial.boxes import Box, box_corners, covering_box
 from efface.spatial.masks import distance_mm
 from efface.spatial.shape_registration import gradient
 from efface.spatial.types import Affine, FloatVolume, Grid, Volume
@@ -66,6 +67,16 @@ class Shapes:
     allowed: FloatVolume
     new_skin: FloatVolume
     threshold: float
+
+    def box_in(self, there: NDArray[np.bool_], scan: Grid) -> Box:
+        """The part of a scan's grid in which a part of the frame lies, with room; one voxel for nothing."""
+        index = np.argwhere(there)
+        if not len(index):
+            return (slice(0, 1),) * 3
+        corners = apply_affine(self.grid.affine, box_corners(index.min(axis=0), index.max(axis=0)))
+        in_scan = apply_affine(invert(scan.affine) @ self.to_scan, corners)
+        room_vox = 2 * self.grid.spacing_mm / scan.spacing_mm
+        return covering_box(in_scan, scan.shape, room_vox=room_vox, at_least=1)
 
 
 def smooth_step(values: NDArray[np.floating], ends: tuple[float, float]) -> NDArray[np.float64]:

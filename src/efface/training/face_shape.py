@@ -14,9 +14,10 @@ import numpy as np
 from scipy import ndimage
 
 from efface.anatomy import templates
+from efface.anatomy.head_shape import signed_mm
 from efface.errors import InputError
 from efface.spatial.affine import apply_affine
-from efface.spatial.masks import distance_mm, largest_component
+from efface.spatial.masks import largest_component
 from efface.spatial.types import BoolVolume, FloatVolume
 from efface.training.pose_heads import prepared
 from efface.training.priors import save
@@ -54,10 +55,7 @@ def outer(tissue: BoolVolume, mm: float) -> BoolVolume:
 def signed_distance(label_map: Path) -> FloatVolume | None:
     """Signed distance to the skin of one head on `templates.PRIOR_GRID`, positive inside, mm; None for half a face."""
     tissues, to_voxels, _ = prepared(label_map)
-    inside = outer(tissues > 0, WORKING_MM)
-    spacing = np.full(3, WORKING_MM)
-    signed = distance_mm(inside, spacing) - distance_mm(~inside, spacing)
-    signed -= np.sign(signed) * WORKING_MM / 2  # from the faces of voxels, not from their centres
+    signed = signed_mm(outer(tissues > 0, WORKING_MM), WORKING_MM)
     index = np.moveaxis(apply_affine(to_voxels @ templates.PRIOR_GRID.affine, _indices()), -1, 0)
     seen = ndimage.map_coordinates(signed.astype(np.float32), index, order=1, mode="nearest")
     (x0, x1), (y0, y1) = NECK
