@@ -117,7 +117,7 @@ def beneath(head: PlacedHead) -> SkinPoints:
     index = apply_affine(invert(fine.affine) @ head.upright_to_scan, points.reshape(-1, 3)).T
     values = ndimage.map_coordinates(fine.data, index, order=1).reshape(len(skin), -1)
     at = np.gradient(values, axis=1).argmin(axis=1)
-    return SkinPoints(points[np.arange(len(skin)), at], skin.normals, skin.from_front)
+    return SkinPoints(points[np.arange(len(skin)), at], skin.normals, skin.from_front, skin.in_view)
 
 
 def measure(job: tuple[Path, int, float]) -> Measured:

@@ -16,7 +16,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from efface.privacy.skin_points import CELL_MM, HIGH_MM, LOW_MM, Points, SkinPoints
+from efface.privacy.skin_points import CELLS, Points, SkinPoints, cells_of
+from efface.spatial.types import BoolVolume
 
 KEPT = 0.85
 """Share of the points that count: those nearest to the other surface."""
@@ -24,6 +25,8 @@ ROBUST_MM = 2.0
 """Residual from which a point counts for less."""
 FURTHEST_MM = 6.0
 """A residual counts as at most this: how far away a cut surface is says nothing."""
+LEAST_SHOWN = 0.5
+"""Share of the points that a target's field of view must show: a fit of a smaller part says nothing of a person."""
 COARSE_POINTS, COARSE_STEPS = 600, 20
 FINE_POINTS, FINE_STEPS = 2500, 10
 STILL_MM = 0.01
@@ -45,30 +48,31 @@ class Target:
     nearest
         For each cell of `CELL_MM` of what `efface.privacy.skin_points` looks at, a point about nearest to it: all steps
         but the last look points up here, a hundred times faster than in the tree.
+    in_view
+        Which cells the scan shows; points that come to lie in others do not count.
     """
 
     points: Points
     normals: Points
     tree: cKDTree
     nearest: NDArray[np.int32]
+    in_view: BoolVolume
 
     @classmethod
     def of(cls, skin: SkinPoints) -> "Target":
         """Prepare a surface."""
-        cells = np.full(_cells(np.array([HIGH_MM]))[0] + 1, -1, dtype=np.int32)
-        cells[tuple(_cells(skin.points).T)] = np.arange(len(skin), dtype=np.int32)
+        cells = np.full(CELLS, -1, dtype=np.int32)
+        cells[tuple(cells_of(skin.points).T)] = np.arange(len(skin), dtype=np.int32)
         _, filled = ndimage.distance_transform_edt(cells < 0, return_indices=True)
-        return cls(skin.points, skin.normals, cKDTree(skin.points), cells[tuple(filled)])
+        return cls(skin.points, skin.normals, cKDTree(skin.points), cells[tuple(filled)], skin.in_view)
 
     def near(self, points: Points) -> NDArray[np.int32]:
         """About the nearest point of the surface for each of these, shape (n,)."""
-        return np.asarray(self.nearest[tuple(_cells(points).T)])
+        return np.asarray(self.nearest[tuple(cells_of(points).T)])
 
-
-def _cells(points: Points) -> NDArray[np.intp]:
-    """Cell of each point; the outermost cells for those outside."""
-    last = np.rint((np.array(HIGH_MM) - LOW_MM) / CELL_MM)
-    return np.clip(np.rint((points - LOW_MM) / CELL_MM), 0, last).astype(np.intp)
+    def shows(self, points: Points) -> NDArray[np.bool_]:
+        """Which of these the target's scan shows, skin or not, shape (n,)."""
+        return np.asarray(self.in_view[tuple(cells_of(points).T)])
 
 
 def misfit_mm(points: Points, target: Target) -> float:
@@ -84,15 +88,19 @@ def misfit_mm(points: Points, target: Target) -> float:
     Returns
     -------
     float
-        Mean over the `KEPT` points that are nearest, each at most `FURTHEST_MM`.
+        Mean over the `KEPT` points that are nearest, each at most `FURTHEST_MM`; of those that the target's field of
+        view shows, and `FURTHEST_MM` if it shows less than `LEAST_SHOWN` of them.
     """
     turn, shift = np.eye(3), np.zeros(3)
     for count, steps in ((COARSE_POINTS, COARSE_STEPS), (FINE_POINTS, FINE_STEPS)):
         some = points[:count]
         for _ in range(steps):
             moved = some @ turn.T + shift
+            shown = np.flatnonzero(target.shows(moved))
+            if len(shown) < LEAST_SHOWN * len(moved):
+                break
             nearest = target.near(moved)
-            kept = _nearest(np.linalg.norm(moved - target.points[nearest], axis=1))
+            kept = shown[_nearest(np.linalg.norm(moved[shown] - target.points[nearest[shown]], axis=1))]
             step_turn, step_shift = _step(moved[kept], target.points[nearest[kept]], target.normals[nearest[kept]])
             new_turn, new_shift = step_turn @ turn, step_turn @ shift + step_shift
             if _is_far(new_turn, new_shift, some):
@@ -106,6 +114,13 @@ def misfit_mm(points: Points, target: Target) -> float:
 
 def _misfit(points: Points, target: Target) -> float:
     """Mean residual where the points are, with their exact neighbours."""
+    shown = points[target.shows(points)]
+    if len(shown) < LEAST_SHOWN * len(points):
+        return FURTHEST_MM
+    return _residual_where_shown(shown, target)
+
+
+def _residual_where_shown(points: Points, target: Target) -> float:
     distance, nearest = target.tree.query(points, distance_upper_bound=2 * FURTHEST_MM)
     kept = _nearest(distance)
     near = kept[np.isfinite(distance[kept])]

@@ -106,7 +106,7 @@ def rank_of(left: Map, face: Map) -> SingledOut:
     slope = np.polyfit(fits[0][1], fits[0][0], 1)[0]
     far, own_far = (np.round(fit - slope * expected, 3) for fit, expected in fits)
     ahead = (far < own_far[:, None]).sum(axis=1) + 0.5 * (far == own_far[:, None]).sum(axis=1)
-    return SingledOut(1 + float(ahead.mean()), SAMPLES + 1, "")
+    return SingledOut(1 + round(float(ahead.mean())), SAMPLES + 1, "")
 
 
 def _placed(points: NDArray[np.float64]) -> NDArray[np.float64]:

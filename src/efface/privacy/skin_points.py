@@ -25,6 +25,8 @@ GRAZING = 0.3
 """Cosine between ray and normal below which a point is left to the rays from another side."""
 CELL_MM = 3.0
 """One point in each cube of this size."""
+CELLS = tuple(round((high - low) / CELL_MM) + 1 for low, high in zip(LOW_MM, HIGH_MM, strict=True))
+"""Cubes along each axis of what is looked at; the first is centred on `LOW_MM`."""
 
 Points = NDArray[np.float64]
 """Shape (n, 3)."""
@@ -42,18 +44,27 @@ class SkinPoints:
         Unit vectors out of the tissue, shape (n, 3).
     from_front
         Which points were met by rays from the front, shape (n,).
+    in_view
+        Which cells of what is looked at are in the scan's field of view, more than `BORDER_MM` from its border, shape
+        `CELLS`: elsewhere the scan does not say whether there is skin.
     """
 
     points: Points
     normals: Points
     from_front: NDArray[np.bool_]
+    in_view: BoolVolume
 
     def __len__(self) -> int:
         return len(self.points)
 
-    def where(self, chosen: NDArray[np.bool_]) -> "SkinPoints":
-        """Some of the points; `chosen` has shape (n,)."""
-        return SkinPoints(self.points[chosen], self.normals[chosen], self.from_front[chosen])
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "SkinPoints":
+        """Some of the points; `chosen` says which of all, shape (n,), or their numbers."""
+        return SkinPoints(self.points[chosen], self.normals[chosen], self.from_front[chosen], self.in_view)
+
+
+def cells_of(points: Points) -> NDArray[np.intp]:
+    """Cell of each point, shape (n, 3); the outermost cells for those outside."""
+    return np.clip(np.rint((points - LOW_MM) / CELL_MM), 0, np.array(CELLS) - 1).astype(np.intp)
 
 
 def find_skin(volume: Volume, upright_to_scan: Affine, threshold: float) -> SkinPoints:
@@ -73,7 +84,7 @@ def find_skin(volume: Volume, upright_to_scan: Affine, threshold: float) -> Skin
     SkinPoints
         One point in each cube of `CELL_MM`, in an order that depends on the surface alone.
     """
-    grid = _upright_grid()
+    grid = _upright_grid(STEP_MM)
     fine = smoothed(volume, STEP_MM)
     head = resample(fine, grid, upright_to_scan)
     head = np.where(_without_specks(head, threshold), head, np.float32(0))
@@ -83,29 +94,31 @@ def find_skin(volume: Volume, upright_to_scan: Affine, threshold: float) -> Skin
     front = np.zeros(len(index), dtype=np.bool_)
     front[: len(found[0][0])] = True
     points = apply_affine(grid.affine, index)
-    return _thinned(SkinPoints(points, normals, front))
+    in_view = _in_view(volume, _upright_grid(CELL_MM), upright_to_scan, BORDER_MM)
+    return _thinned(SkinPoints(points, normals, front, in_view))
 
 
 _SIDES = ((1, False), (1, True), (0, False), (0, True), (2, False))
 """Axis of the rays, and whether they go along it: from the front, the back, both sides and the top."""
 
 
-def _upright_grid() -> Grid:
+def _upright_grid(step_mm: float) -> Grid:
     low, high = np.array(LOW_MM), np.array(HIGH_MM)
-    affine = np.diag([STEP_MM, STEP_MM, STEP_MM, 1.0])
+    affine = np.diag([step_mm, step_mm, step_mm, 1.0])
     affine[:3, 3] = low
-    x, y, z = (int(n) + 1 for n in (high - low) / STEP_MM)
+    x, y, z = (round(n) + 1 for n in (high - low) / step_mm)
     return Grid((x, y, z), affine)
 
 
-def _in_view(volume: Volume, grid: Grid, upright_to_scan: Affine) -> BoolVolume:
-    """Which voxels of the grid are inside the field of view."""
+def _in_view(volume: Volume, grid: Grid, upright_to_scan: Affine, border_mm: float = 0.0) -> BoolVolume:
+    """Which voxels of the grid are inside the field of view, and so far from its border."""
     matrix = invert(volume.affine) @ upright_to_scan @ grid.affine
     seen = np.ones(grid.shape, dtype=np.bool_)
-    for row, count in zip(matrix[:3], volume.data.shape, strict=True):
+    borders = border_mm / volume.grid.spacing_mm
+    for row, count, border in zip(matrix[:3], volume.data.shape, borders, strict=True):
         x, y, z = (row[a] * np.arange(n) for a, n in enumerate(grid.shape))
         at = x[:, None, None] + y[:, None] + z + row[3]
-        seen &= (at > -0.5) & (at < count - 0.5)
+        seen &= (at > border - 0.5) & (at < count - 0.5 - border)
     return seen
 
 
@@ -153,4 +166,4 @@ def _thinned(skin: SkinPoints) -> SkinPoints:
     """One point in each cube; those from the front come first, and stay."""
     _, first = np.unique(np.floor(skin.points / CELL_MM).astype(np.intp), axis=0, return_index=True)
     order = np.random.default_rng(0).permutation(np.sort(first))
-    return SkinPoints(skin.points[order], skin.normals[order], skin.from_front[order])
+    return skin.where(order)

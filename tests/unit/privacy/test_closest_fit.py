@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from efface.privacy.closest_fit import FURTHEST_MM, Target, misfit_mm
-from efface.privacy.skin_points import SkinPoints
+from efface.privacy.skin_points import CELLS, SkinPoints, cells_of
 
 
 def ball(radii, count=9000):
@@ -13,7 +13,8 @@ def ball(radii, count=9000):
     directions = np.random.default_rng(99).standard_normal((count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     normals = directions / radii
-    return SkinPoints(directions * radii, normals / np.linalg.norm(normals, axis=1, keepdims=True), np.ones(count, bool))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return SkinPoints(directions * radii, normals, np.ones(count, bool), np.ones(CELLS, bool))
 
 
 ONE, OTHER = ball((60.0, 85.0, 72.0)), ball((66.0, 80.0, 70.0))
@@ -51,3 +52,27 @@ def test_a_residual_counts_up_to_a_limit(target):
 def test_the_same_points_give_the_same_number(target):
     points = moved(OTHER.points[::2])
     assert misfit_mm(points, target) == misfit_mm(points, target)
+
+
+def cut(skin, lowest):
+    """What a scan shows whose field of view begins at a height, mm."""
+    in_view = skin.in_view.copy()
+    in_view[:, :, : cells_of(np.array([[0.0, 0.0, lowest]]))[0, 2]] = False
+    shown = skin.points[:, 2] >= lowest
+    return SkinPoints(skin.points[shown], skin.normals[shown], skin.from_front[shown], in_view)
+
+
+def test_what_the_other_scan_does_not_show_is_no_misfit():
+    target = Target.of(cut(ONE, -30.0))
+    assert misfit_mm(moved(ONE.points[::2]), target) < 0.15
+    assert misfit_mm(OTHER.points[::2], target) > 0.6
+
+
+def test_what_it_shows_as_air_is_a_misfit():
+    cut_off = cut(ONE, -30.0)
+    shown_air = SkinPoints(cut_off.points, cut_off.normals, cut_off.from_front, ONE.in_view)
+    assert misfit_mm(moved(ONE.points[::2]), Target.of(shown_air)) > 0.6
+
+
+def test_a_scan_that_shows_less_than_half_of_the_points_fits_not_at_all():
+    assert misfit_mm(ONE.points[::2], Target.of(cut(ONE, 10.0))) == FURTHEST_MM
