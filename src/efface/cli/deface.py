@@ -13,6 +13,7 @@ from efface.cli import options as shared
 from efface.cli.memory import keep_freed_memory
 from efface.errors import InputError, OutputError
 from efface.parameters import pairs_to_mapping
+from efface.wording import counted
 
 if TYPE_CHECKING:
     from efface.io.dicom import SourceImage
@@ -195,13 +196,13 @@ def _sidecars(
 
 
 def _print_summary(options: argparse.Namespace, result: Any, seconds: float) -> None:
-    changed = int(result.edit.mask.sum())
+    edited = int(result.edit.mask.sum())
     voxel_ml = float(result.original.spacing_mm.prod()) / 1000
     saved = result.edit.protected_voxels
-    protection = "brain not protected" if options.no_protect_brain else f"{saved} voxels of brain were protected"
+    protection = "brain not protected" if options.no_protect_brain else f"{counted(saved, 'voxel')} of brain protected"
     print(
-        f"{options.out}: {options.method} changed {changed} voxels ({changed * voxel_ml:.0f} ml); {protection}; "
-        f"{seconds:.0f} s"
+        f"{options.out}: {options.method} edited {counted(edited, 'voxel')} ({edited * voxel_ml:.0f} ml); "
+        f"{protection}; {seconds:.0f} s"
     )
 
 

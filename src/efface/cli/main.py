@@ -31,6 +31,8 @@ COMMANDS = (
     "methods",
 )
 """Each is a module of this package with ``HELP``, ``add_arguments(parser)`` and ``run(options)``."""
+GOES_ON = frozenset({"demo", "share", "study", "train"})
+"""Commands that keep what is done, and go on from there when they are run again."""
 EPILOG = (
     "Exit codes: 0 all done; 1 some scans failed (listed at the end); 2 usage or input error (one line on stderr); "
     "130 interrupted (Ctrl-C)."
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         return USAGE
     except KeyboardInterrupt:
-        complain("interrupted; the same command goes on from here")
+        complain("interrupted; the same command goes on from here" if options.goes_on else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left
         sys.stderr.close()
@@ -87,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"efface.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, goes_on=name in GOES_ON)
     return parser
 
 

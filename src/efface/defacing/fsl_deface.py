@@ -24,6 +24,7 @@ from efface.defacing.external_process import version_in_file
 from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgram, Workspace
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.types import Affine, BoolVolume, Grid
+from efface.wording import counted
 
 ENDLESS = np.inf
 YAW_DEG, PITCH_DEG = -5.0, 3.0
@@ -98,7 +99,8 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
     """
     removed = in_blocks(anatomy.scan.grid, invert(anatomy.average_to_scan), params.nudge)
     in_brain = int(np.count_nonzero(removed & anatomy.brain))
-    warnings = (f"fsl_deface: {in_brain} voxels of the brain mask lie inside the face mask",) if in_brain else ()
+    inside = f"fsl_deface: in the face mask: {counted(in_brain, 'voxel')} of the brain mask"
+    warnings = (inside,) if in_brain else ()
     record = {"nudge": list(params.nudge), "brain_voxels": in_brain}
     return Edit(removed, anatomy.background.air, "fsl_deface", params=record, warnings=warnings)
 

@@ -49,6 +49,9 @@ BLANKED = 0.3
 MAD_TO_SIGMA, RAYLEIGH_MEDIAN = 1.4826, 1.1774
 
 
+_DISTANCE = {"unit": "mm", "minimum": 0.0, "maximum": 50.0}
+
+
 @dataclass(frozen=True)
 class Params:
     """Parameters of mri_reface.
@@ -64,11 +67,11 @@ class Params:
 
     margin_mm: float = field(
         default=7.0,
-        metadata={"help": "distance to the brain within which nothing changes", "unit": "mm", "minimum": 0.0},
+        metadata={"help": "distance to the brain within which nothing changes", **_DISTANCE},
     )
     taper_mm: float = field(
         default=8.0,
-        metadata={"help": "distance over which old and new tissue blend", "unit": "mm", "minimum": 0.0},
+        metadata={"help": "distance over which old and new tissue blend", **_DISTANCE},
     )
 
 

@@ -54,7 +54,12 @@ class Params:
     )
     margin_mm: float = field(
         default=3.0,
-        metadata={"help": "distance to the brain within which nothing moves", "unit": "mm", "minimum": 0.0},
+        metadata={
+            "help": "distance to the brain within which nothing moves",
+            "unit": "mm",
+            "minimum": 0.0,
+            "maximum": 20.0,
+        },
     )
 
 

@@ -36,12 +36,12 @@ def refuse_unsafe(anatomy: HeadAnatomy, shapes: Shapes) -> None:
     cut = ((index < -0.5) | (index > np.array(anatomy.scan.shape) - 0.5)).any(axis=1)
     if not len(skin) or cut.mean() > MOST_CUT:
         share = float(cut.mean()) if len(skin) else 1.0
-        msg = f"{share:.0%} of the face lie at the border of the image; expected at most {MOST_CUT:.0%} for reshape: "
+        msg = f"{share:.0%} of the face lies at the border of the image; expected at most {MOST_CUT:.0%} for reshape: "
         raise AnatomyError(msg + ADVICE)
     behind = shapes.own[(np.abs(shapes.average) < _half(shapes)) & core()] < -HOLE_MM
     if behind.mean() > MOST_HOLE:
         msg = (
-            f"{behind.mean():.0%} of the face lie more than {HOLE_MM:.0f} mm behind an average one; expected at most "
+            f"{behind.mean():.0%} of the face lies more than {HOLE_MM:.0f} mm behind an average one; expected at most "
             f"{MOST_HOLE:.0%} for reshape: it was defaced before, or a part of it gives no signal; {ADVICE}"
         )
         raise AnatomyError(msg)

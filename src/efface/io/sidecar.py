@@ -9,7 +9,7 @@ from typing import Any
 
 from efface.io.absent_content import why_absent
 from efface.io.atomic import as_private_as, write_atomically
-from efface.io.deidentification import CODES, METHOD, record_of
+from efface.io.deidentification import CODES, FACE_REMOVED, METHOD, known_codes, record_of
 from efface.io.deidentify import KEEP, SCRUB, check_policy
 from efface.io.encoding import SUFFIXES
 from efface.io.sidecar_keys import is_acquisition_parameter
@@ -43,7 +43,7 @@ class Sidecar:
     policy
         ``scrub`` or ``keep``.
     warnings
-        Why the JSON before defacing was not used.
+        Why the JSON before defacing was not used, or that by it the face was removed before.
     """
 
     image: Path
@@ -83,13 +83,16 @@ class Sidecar:
         content, why = _read(source)
         if why:
             return cls(image, source, target, {}, policy=policy, warnings=(f"{source} {why} and was not carried over",))
+        odd: tuple[str, ...] = ()
+        if FACE_REMOVED in known_codes(content.get(CODES)):
+            odd = (f"{source} says that the face was removed before (code {FACE_REMOVED}): take the scan before that",)
         if policy == KEEP:
-            return cls(image, source, target, content, policy=policy)
+            return cls(image, source, target, content, policy=policy, warnings=odd)
         kept = {key: value for key, value in content.items() if key in keep or is_acquisition_parameter(key, value)}
         if CODES in content:  # read by `with_method`, which keeps DICOM's codes and no text
             kept[CODES] = content[CODES]
         removed = dict.fromkeys(key if PLAIN_KEY.fullmatch(key) else UNNAMED for key in content if key not in kept)
-        return cls(image, source, target, kept, tuple(removed), policy)
+        return cls(image, source, target, kept, tuple(removed), policy, odd)
 
     def with_method(self, method: str, implementation: str, *, leaves_face: bool = False) -> "Sidecar":
         """Add how the image was de-identified, in BIDS's form; see `efface.io.deidentification.record_of`."""

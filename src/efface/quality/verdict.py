@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from efface.spatial.types import Affine
+from efface.wording import counted
 
 Point = tuple[float, float, float]
 """RAS+ mm of the scan."""
@@ -147,7 +148,7 @@ class SingledOut:
         Why nothing could be compared; empty where it could.
     """
 
-    rank: float | None
+    rank: int | None
     among: int | None
     reason: str
 
@@ -156,7 +157,7 @@ class SingledOut:
         """In words."""
         if self.rank is None or self.among is None:
             return f"n/a: {self.reason}"
-        return f"what is left singles the original out as number {self.rank:.0f} of {self.among:,}"
+        return f"what is left singles the original out as number {self.rank:,} of {self.among:,}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +199,7 @@ class Verdict:
         brain, face = self.brain, self.face
         place = ", ".join(f"{c:.0f}" for c in brain.centre_mm or ())
         lines = [
-            f"brain   {brain.damaged_ml:.2f} ml ({brain.damaged_voxels} voxels) damaged, "
+            f"brain   {brain.damaged_ml:.2f} ml ({counted(brain.damaged_voxels, 'voxel')}) damaged, "
             f"{brain.edited_ml:.2f} ml of the brain mask edited, up to {brain.deepest_mm:.1f} mm deep"
             + (f"; {brain.where}, around ({place}) mm" if place else "")
         ]

@@ -29,7 +29,8 @@ from efface.report.pages import MethodResult, ScanEntry, link_of, remove_old_pag
 from efface.report.privacy_section import privacy_section, sentences
 from efface.report.reproduction import commands
 from efface.study import Tables
-from efface.visualization.palette import colour_of, counted, listed, title_of
+from efface.visualization.palette import colour_of, title_of
+from efface.wording import counted, listed
 
 GALLERY = 12
 """How many of the worst cases the report itself shows; every case is on its scan's page."""

@@ -13,7 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from efface.metrics.dice import NINE_REGIONS, WHOLE_BRAIN
-from efface.visualization.palette import RESCAN_TITLES, colour_of, counted, title_of
+from efface.visualization.palette import RESCAN_TITLES, colour_of, title_of
+from efface.wording import counted
 
 __all__ = ["GROUPS", "figure_bytes", "new_figure", "plot_effects", "plot_rescans", "rescan_groups"]
 

@@ -12,7 +12,8 @@ from efface.study.comparisons import HALFWAY_REFERENCE, OWN_REFERENCE
 from efface.study.native_volumes import UNREGISTERED
 from efface.study.passed_scans import final_verdicts
 from efface.study.rescan_job import RESAMPLED_HALFWAY, RESCAN_HALFWAY
-from efface.visualization.palette import counted, listed, title_of
+from efface.visualization.palette import title_of
+from efface.wording import counted, listed
 
 
 def headline(tables: Tables, methods: Sequence[str]) -> list[str]:

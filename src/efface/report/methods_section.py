@@ -14,7 +14,7 @@ from efface.io.json_files import parse_json
 from efface.report.image_loading import read_sidecar
 from efface.segmentation import SEGMENTERS, described
 from efface.study import Tables
-from efface.visualization.palette import counted, listed
+from efface.wording import counted, listed
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import pandas as pd
 from efface.metrics.dice import NINE_REGIONS, WHOLE_BRAIN
 from efface.study import Tables
 from efface.study.comparisons import HALFWAY_REFERENCE
-from efface.visualization.palette import counted, title_of
+from efface.visualization.palette import title_of
+from efface.wording import counted
 
 
 def method_sentences(tables: Tables, methods: Sequence[str]) -> list[str]:

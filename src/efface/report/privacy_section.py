@@ -9,7 +9,8 @@ from efface.privacy.cohort import ANOTHER_SCAN, CONTROLS
 from efface.privacy.looks import FLAT, UNTOUCHED
 from efface.privacy.registry import ATTACKS
 from efface.report.frontier_figure import defaced
-from efface.visualization.palette import counted, listed, title_of
+from efface.visualization.palette import title_of
+from efface.wording import counted, listed
 
 CONTROL_TITLES = {UNTOUCHED: "not defaced (control)", FLAT: "cut flat (control)"}
 THREAT = (

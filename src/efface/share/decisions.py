@@ -211,7 +211,6 @@ def _look(image: HeadImage, anatomy: HeadAnatomy, edit: Edit) -> _Looked:
     else:
         verdict, warnings = judged.verdict.value, judged.warnings
         evidence["quality"] = judged.to_json()
-        evidence["singled_out"] = judged.singled_out.sentence if judged.singled_out else ""
         why_not = "" if judged.verdict is QualityClass.SUCCESS else f"{verdict}: {judged.reason}"
     pose = anatomy.registration if anatomy.registration.converged else None
     left = find_left_face(HeadAnatomy(after, registration=pose))

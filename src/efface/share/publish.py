@@ -1,5 +1,6 @@
 """Write one image of a session into the shared data set: mask and sidecar first, the image last."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -62,7 +63,7 @@ def publish(settings: ShareSettings, image: HeadImage, decision: Decision) -> tu
         decision.reason,
         decision.verdict,
         sha256_before=before,
-        singled_out=str(decision.evidence.get("singled_out", "")),
+        singled_out=_person_rank(decision.evidence),
     )
     if decision.outcome is Became.WITHHELD:
         return row, mask
@@ -107,6 +108,14 @@ def edit_of(found: Found, decision: Decision, method: str) -> dict[str, Any]:
     made = {"mask": mask_path(found), "method": method}
     values = decision.edit.values
     return {**made, "air": float(values)} if isinstance(values, int | float) else made
+
+
+def _person_rank(evidence: Mapping[str, Any]) -> str:
+    """Number of the original among faces of nobody, for the table; ``n/a`` where nothing was left to compare."""
+    found = evidence.get("quality", {}).get("singled_out")
+    if found is None:
+        return ""
+    return "n/a" if found["rank"] is None else str(found["rank"])
 
 
 def _write_mask(out_dir: Path, image: HeadImage, decision: Decision) -> tuple[str, ...]:

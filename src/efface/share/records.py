@@ -45,8 +45,8 @@ class FileRow:
     sha256_before, sha256_after
         Of the file as it is on the disk, in the data set and as it was shared; empty where there is none.
     singled_out
-        Whether what is left of the face singles the person out among faces of nobody, in words: evidence, no verdict;
-        empty where it was not compared.
+        Number of the original among 1,001 faces, by what is left of its face (1 is the person, in the middle is
+        nobody): evidence, no verdict. ``n/a`` where nothing is left to compare, empty where it was not compared.
     """
 
     path: str

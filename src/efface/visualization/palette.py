@@ -1,6 +1,6 @@
 """Colours and titles of methods, rescans and regions, the same in every figure, table and page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from efface.defacing import METHODS
@@ -54,13 +54,3 @@ def colour_of(method: str) -> str:
 def title_of(method: str) -> str:
     """The name that its authors write."""
     return METHODS[method].title if method in METHODS else RESCAN_TITLES.get(method, method)
-
-
-def listed(items: Sequence[str]) -> str:
-    """Write a list as in a sentence: ``a, b and c``."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
-
-
-def counted(number: int, what: str) -> str:
-    """Write ``1 scan``, ``2 scans``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

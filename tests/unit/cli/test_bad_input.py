@@ -213,3 +213,15 @@ def test_a_mask_of_another_grid_leaves_nothing(capsys, scan, tmp_path):
     assert code == 2
     assert "grid" in error
     assert snapshot(tmp_path) == before
+
+
+def raise_interrupt(_options):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("command", "goes_on"), [("methods", False), ("demo", True)])
+def test_only_a_command_that_goes_on_says_so_when_it_is_interrupted(monkeypatch, capsys, tmp_path, command, goes_on):
+    monkeypatch.setattr(f"efface.cli.{command}.run", raise_interrupt)
+    code, _, err = run(capsys, command, *([tmp_path / "demo"] if goes_on else []))
+    assert code == 130
+    assert ("the same command goes on from here" in err) == goes_on

@@ -196,3 +196,10 @@ def test_a_face_that_was_left_on_purpose_is_not_said_to_be_removed(tmp_path, pol
     assert "removed by" not in made.content["DeidentificationMethod"][0]
     assert "left in part, by reshape" in made.content["DeidentificationMethod"][0]
     assert made.content["DeidentificationMethodCodeSequence"] == []
+
+
+@pytest.mark.parametrize("policy", ["scrub", "keep"])
+def test_a_face_that_was_removed_before_is_said(tmp_path, policy):
+    done = content_of(tmp_path, record_of("reshape", "native", scrubbed=True), policy=policy)
+    assert "in.json says that the face was removed before" in " ".join(done.warnings)
+    assert not content_of(tmp_path, record_of("reshape", "native", scrubbed=True, leaves_face=True)).warnings

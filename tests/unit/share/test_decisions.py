@@ -11,7 +11,7 @@ from efface.defacing import Edit
 from efface.errors import AnatomyError, InputError, NothingToRemoveError, RegistrationError, StrippedError
 from efface.quality import SingledOut
 from efface.quality.left_face import FaceAnswer, LeftFace
-from efface.share import decisions
+from efface.share import decisions, publish
 from efface.share.decisions import Decision, Reference
 from efface.share.head_image import HeadImage, are_one_acquisition, open_image
 from efface.share.inventory import Found, Kind
@@ -45,8 +45,9 @@ def checks(monkeypatch, head):
     class Checks:
         plan = Edit(mask, 0.0, "pydeface")
         judged = type("Judged", (), {"verdict": decisions.QualityClass.SUCCESS, "warnings": (), "reason": "",
-                                     "singled_out": SingledOut(3.0, 1001, ""),
-                                     "to_json": lambda self: {"verdict": "Success"}})()  # fmt: skip
+                                     "singled_out": SingledOut(3, 1001, ""),
+                                     "to_json": lambda self: {"verdict": "Success",
+                                                              "singled_out": {"rank": 3, "among": 1001}}})()  # fmt: skip
         left = CLEAN
         contradiction = ""
 
@@ -82,7 +83,7 @@ def test_where_all_checks_pass_the_image_is_defaced(head, checks):
     for decision in (decided(head), carried(head, checks.plan)):
         assert (decision.outcome, decision.verdict) == (Became.DEFACED, "Success")
         assert decision.edit is checks.plan
-        assert decision.evidence["singled_out"].endswith("number 3 of 1,001")
+        assert decision.evidence["quality"]["singled_out"]["rank"] == 3
 
 
 @pytest.mark.parametrize(
@@ -209,3 +210,11 @@ def test_a_fingerprint_changes_with_image_and_edit(tmp_path):
     prints = [decisions.fingerprint(one, Decision(Became.DEFACED, edit=e)) for e in (edit, edit, other, None)]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
+
+
+@pytest.mark.parametrize(
+    ("found", "cell"),
+    [({"rank": 432, "among": 1001}, "432"), ({"rank": None, "reason": "nothing is left"}, "n/a"), (None, "")],
+)
+def test_the_table_has_the_number_of_the_person(found, cell):
+    assert publish._person_rank({"quality": {"singled_out": found}} if found else {"quality": {}}) == cell
