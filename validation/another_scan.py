@@ -1,15 +1,16 @@
 """Are people found again by another scan than the one that was defaced?
 
 Run: ``python validation/another_scan.py sessions BIDS_DIR WORK_DIR --person decubitus [--study STUDY_DIR]``
-or: ``python validation/another_scan.py simulated STUDY_DIR WORK_DIR``; both with ``[--attacks A,B]``.
+or: ``python validation/another_scan.py simulated BIDS_DIR WORK_DIR``; both with ``[--attacks A,B] [--jobs 2]``.
 
 ``sessions``: a person with several sessions is looked for among all people of BIDS_DIR. Each session in turn is the
 person's scan in the gallery; the others, untouched and defaced by six methods, are the probes. With the defaced scans of
 a study, of other people, ranks are relative to all probes too, as in ``efface privacy``. Prints ranks and distances.
 
-``simulated``: the gallery holds another scan of each person of STUDY_DIR, made from the original: turned by 1 to 4
+``simulated``: the gallery holds another scan of each person of BIDS_DIR, made from the original: turned by 1 to 4
 degrees, shifted by 1 to 6 mm, on a grid of other voxels, with another contrast, bias field and noise. Not a bit of skin
-is then the same; its shape is, which in another scan of a real person it is not quite. Prints rates and intervals.
+is then the same; its shape is, which in another scan of a real person it is not quite. The probes are the originals,
+untouched and defaced by all methods. Prints rates and intervals, and those with the originals themselves in the gallery.
 
 Everything drawn is seeded. What was defaced, drawn and seen is kept in WORK_DIR.
 """
@@ -19,11 +20,13 @@ import dataclasses
 import pickle
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import torch
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.bids.query import find_scans
@@ -31,7 +34,7 @@ from efface.defacing import METHODS, apply_edit, plan
 from efface.errors import EffaceError
 from efface.io.scan import Scan, load_scan
 from efface.privacy.attack import Attack
-from efface.privacy.cohort import ANOTHER_SCAN, CONTROLS, Cohort
+from efface.privacy.cohort import ANOTHER_SCAN, CONTROLS, SAME_SCAN, Cohort, Measured
 from efface.privacy.looks import ORIGINAL, UNTOUCHED, HeadFile, Look, look_at
 from efface.privacy.registry import ATTACKS, chosen_attacks
 from efface.quality import judge
@@ -55,20 +58,34 @@ SNR, GAMMA = (25.0, 40.0), (0.85, 1.15)
 # What attacks see, kept in the work folder.
 
 
-def looked(files: Sequence[HeadFile], attacks: Sequence[Attack], work: Path) -> list[Look]:
-    """Look at every scan, without noise; what was seen before is read."""
+def looked(
+    files: Sequence[HeadFile], attacks: Sequence[Attack], work: Path, *, add_noise: bool = False, jobs: int = 1
+) -> list[Look]:
+    """Look at every scan, with noise in the untouched control or without; what was seen before is read."""
     names = [attack.name for attack in attacks]
     folder = work / "looks" / "-".join(names)
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for i, file in enumerate(files, start=1):
-        kept = folder / f"{file.scan}_{file.method}.pkl"
-        if not kept.is_file():
-            look = look_at(file, names, add_noise=False)
-            kept.write_bytes(pickle.dumps(look))
-            print(f"[{i}/{len(files)}] {file.scan} {file.method} {dict(look.reasons)} {look.doubt}", flush=True)
-        found.append(dataclasses.replace(pickle.loads(kept.read_bytes()), file=file))
-    return found
+    kept = [folder / f"{file.scan}_{file.method}{'_noise' if add_noise and file.method == ORIGINAL else ''}.pkl"
+            for file in files]  # fmt: skip
+    missing = [(file, names, add_noise, path) for file, path in zip(files, kept, strict=True) if not path.is_file()]
+    with ProcessPoolExecutor(jobs) as pool:
+        for said in pool.map(_look, missing):
+            print(said, flush=True)
+    seen = [pickle.loads(path.read_bytes()) for path in kept]
+    return [dataclasses.replace(look, file=file) for look, file in zip(seen, files, strict=True)]
+
+
+def _look(job: tuple[HeadFile, list[str], bool, Path]) -> str:
+    """Look at a scan and keep what was seen, in a process of its own."""
+    file, names, add_noise, path = job
+    torch.set_num_threads(1)
+    look = look_at(file, names, add_noise=add_noise)
+    path.write_bytes(pickle.dumps(look))
+    return f"{file.scan} {file.method} {dict(look.reasons)} {look.doubt}"
+
+
+def _originals(bids: Path) -> list[HeadFile]:
+    return [HeadFile(s.subject, s.session or "", s.stem, ORIGINAL, s.path) for s in find_scans(bids)]
 
 
 # A real person with several sessions.
@@ -80,17 +97,22 @@ def defaced_sessions(sessions: Sequence[HeadFile], work: Path) -> Iterator[HeadF
         anatomy = HeadAnatomy(load_scan(file.path))
         for method in METHODS:
             path = work / "defaced" / f"{file.scan}_desc-{method.replace('_', '')}_T1w.nii.gz"
-            if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    edit = plan(anatomy, method, protect_brain=False)
-                except EffaceError as error:
-                    print(f"{file.scan} {method}: not defaced: {error}", flush=True)
-                    continue
-                defaced = apply_edit(anatomy.scan, edit)
-                defaced.save(path, force=True)
-                print(f"{file.scan} {method}: {judge(anatomy, defaced).verdict}", flush=True)
-            yield dataclasses.replace(file, method=method, path=path, implementation="native")
+            if path.is_file() or _deface(file.scan, anatomy, method, path):
+                yield dataclasses.replace(file, method=method, path=path, implementation="native")
+
+
+def _deface(scan: str, anatomy: HeadAnatomy, method: str, path: Path) -> bool:
+    """Deface, judge and save; whether the method did not refuse."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        edit = plan(anatomy, method, protect_brain=False)
+    except EffaceError as error:
+        print(f"{scan} {method}: not defaced: {error}", flush=True)
+        return False
+    defaced = apply_edit(anatomy.scan, edit)
+    defaced.save(path, force=True)
+    print(f"{scan} {method}: {judge(anatomy, defaced).verdict}", flush=True)
+    return True
 
 
 def distances(probes: Sequence[Look], roles: Sequence[str], gallery: Sequence[Look], attack: Attack) -> pd.DataFrame:
@@ -130,10 +152,10 @@ def ranks(table: pd.DataFrame, person: Sequence[str], method: str) -> Iterator[d
 def sessions(args: argparse.Namespace) -> None:
     """Deface, look, compare and print for a person with several sessions."""
     attacks = chosen_attacks(tuple(args.attacks.split(",")))
-    originals = [HeadFile(s.subject, s.session or "", s.stem, ORIGINAL, s.path) for s in find_scans(args.bids)]
+    originals = _originals(args.bids)
     mine = [file for file in originals if file.subject == args.person]
     others = cohort_of(args.study, load_tables(args.study)).defaced if args.study else ()
-    seen = looked([*originals, *defaced_sessions(mine, args.work), *others], attacks, args.work)
+    seen = looked([*originals, *defaced_sessions(mine, args.work), *others], attacks, args.work, jobs=args.jobs)
     known = {args.person, *(file.subject for file in others)}
     probes = [look for look in seen if look.file.subject in known]
     roles = [UNTOUCHED if look.file.method == ORIGINAL else look.file.method for look in probes]
@@ -209,23 +231,39 @@ def rescans(originals: Sequence[HeadFile], work: Path) -> Iterator[HeadFile]:
 def simulated(args: argparse.Namespace) -> None:
     """Simulate, look, compare and print for the people of a study."""
     attacks = chosen_attacks(tuple(args.attacks.split(",")))
-    study = cohort_of(args.study, load_tables(args.study))
-    cohort = Cohort([*rescans(list(study.gallery.values()), args.work), *study.originals], study.defaced)
-    found = cohort.compare(looked(cohort.files(), attacks, args.work), attacks, jobs=1)
-    for attack in attacks:
-        print(f"\n{ATTACKS[attack.name].title}: another scan, simulated, of each of {len(cohort.gallery)} people")
-        probes = pd.DataFrame([(p.file.method, p.own, p.nearest_other) for p in found.probes if p.attack == attack.name])
-        median = probes.groupby(0).median()
-        for group in (g for g in found.groups if g.attack == attack.name and g.gallery_scan == ANOTHER_SCAN):
-            f = group.found
-            name = f"{group.method} (control)" if group.method in CONTROLS else METHODS[group.method].title
-            own, other = median.loc[group.method]
-            cells = [
-                name, f"{f.rank1:.0%} ({f.rank1_low:.0%} to {f.rank1_high:.0%})",
-                f"{f.auc:.2f} ({f.auc_low:.2f} to {f.auc_high:.2f})", f"{np.isnan(f.ranks).sum()} without a rank",
-                f"{own:.2f}", f"{other:.2f}", group.unusable,
-            ]  # fmt: skip
-            print("| " + " | ".join(cells) + " |", flush=True)
+    originals = _originals(args.bids)
+    with ProcessPoolExecutor(args.jobs) as pool:
+        defaced = [file for one in pool.map(_defaced_head, originals, [args.work] * len(originals)) for file in one]
+    again = list(rescans(originals, args.work))
+    for title, gallery in (("the originals themselves", []), ("another scan, simulated,", again)):
+        cohort = Cohort([*gallery, *originals], defaced)
+        seen = looked(cohort.files(), attacks, args.work, add_noise=not gallery, jobs=args.jobs)
+        found = cohort.compare(seen, attacks, jobs=args.jobs)
+        for attack in attacks:
+            print(f"\n{ATTACKS[attack.name].title}: {title} of each of {len(cohort.gallery)} people")
+            _print_groups(found, attack.name, ANOTHER_SCAN if gallery else SAME_SCAN)
+
+
+def _print_groups(found: Measured, attack: str, gallery_scan: str) -> None:
+    """A row of a table for every method and control."""
+    probes = pd.DataFrame([(p.file.method, p.own, p.nearest_other) for p in found.probes if p.attack == attack])
+    median = probes.groupby(0).median()
+    for group in (g for g in found.groups if g.attack == attack and g.gallery_scan == gallery_scan):
+        f = group.found
+        name = f"{group.method} (control)" if group.method in CONTROLS else METHODS[group.method].title
+        own, other = median.loc[group.method]
+        cells = [
+            name, f"{f.rank1:.0%} ({f.rank1_low:.0%} to {f.rank1_high:.0%})",
+            f"{f.auc:.2f} ({f.auc_low:.2f} to {f.auc_high:.2f})", f"{np.isnan(f.ranks).sum()} without a rank",
+            f"{own:.2f}", f"{other:.2f}", group.unusable,
+        ]  # fmt: skip
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def _defaced_head(file: HeadFile, work: Path) -> list[HeadFile]:
+    """One head by every method, in a process of its own."""
+    torch.set_num_threads(1)
+    return list(defaced_sessions([file], work))
 
 
 def main() -> None:
@@ -237,12 +275,13 @@ def main() -> None:
     real.set_defaults(run=sessions)
     made = commands.add_parser("simulated")
     made.set_defaults(run=simulated)
-    made.add_argument("study", type=Path)
+    made.add_argument("bids", type=Path)
     real.add_argument("--study", type=Path)
     real.add_argument("--gallery", nargs="+", default=[], help="sessions of the person to print (default: all)")
     for command in (real, made):
         command.add_argument("work", type=Path)
         command.add_argument("--attacks", default=GEOMETRY)
+        command.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     args.run(args)
 
