@@ -1,8 +1,10 @@
-"""What reshape does to heads, and attacks that know it: ``reshape.py BIDS_DIR [--out TABLE] [--sessions 3]``.
+"""What reshape does to heads, and attacks that know it: ``reshape.py BIDS_DIR [--out TABLE] [--sessions 3] [--back]``.
 
 Of every whole T1w head in BIDS_DIR: seconds of processor after the anatomy, least ratio of volumes of the displacement,
 how far the wanted face is missed by it, and the volumes of orbit, tongue, jaw and airway (simple shapes on the average
-head) after, relative to before. Then attacks, each probe in a pose that is found anew in the reshaped scan:
+head) after, relative to before. With ``--back``, the same volumes by a deformable registration of the reshaped scan to
+the original, which knows nothing of the displacement, and how far the two are apart in these shapes (median, mm). Then
+attacks, each probe in a pose that is found anew in the reshaped scan:
 
 - *face*: as ``efface privacy`` does with one session, and of the original with noise (control);
 - *several sessions*: every head is scanned again on the computer (turned, shifted, resampled, with noise), reshaped each
@@ -39,7 +41,10 @@ from efface.privacy.controls import noisy
 from efface.privacy.placed_head import PlacedHead, place
 from efface.privacy.skin_points import SkinPoints
 from efface.spatial.affine import apply_affine, invert
+from efface.spatial.registration import register_deformable
+from efface.spatial.resampling import resample
 from efface.spatial.shape_registration import volume_ratio
+from efface.spatial.types import Displacement, Volume
 from efface.statistics.identification import Identification, identification
 
 MM = float(FRAME.spacing_mm[0])
@@ -120,9 +125,20 @@ def beneath(head: PlacedHead) -> SkinPoints:
     return SkinPoints(points[np.arange(len(skin)), at], skin.normals, skin.from_front, skin.in_view)
 
 
-def measure(job: tuple[Path, int, float]) -> Measured:
+def registered_back(shapes: reshape_target.Shapes, before: Scan, after: Scan, applied: Displacement) -> dict[str, float]:
+    """Volumes kept by registration of the images, and how far it is from the displacement that was applied."""
+    images = [smoothed(Volume(scan.data, scan.affine), MM) for scan in (after, before)]
+    frame = [Volume(resample(image, shapes.grid, shapes.to_scan), shapes.grid.affine) for image in images]
+    found = register_deformable(*frame, np.eye(4), threads=1).displacement
+    ratio = volume_ratio(found, MM)
+    apart = np.linalg.norm(found - applied, axis=-1)
+    row = {f"{name}_kept_back": float(mask.sum() / ratio[mask].sum()) for name, mask in tissues().items()}
+    return row | {f"{name}_apart_mm": float(np.median(apart[mask])) for name, mask in tissues().items()}
+
+
+def measure(job: tuple[Path, int, float, bool]) -> Measured:
     """One head, and its sessions."""
-    path, sessions, strength = job
+    path, sessions, strength, back = job
     torch.set_num_threads(1)
     scan = load_scan(path)
     try:
@@ -135,6 +151,8 @@ def measure(job: tuple[Path, int, float]) -> Measured:
     off = np.abs(reshape_checks.left_over(shapes, displacement))
     row = {"seconds": seconds, "least_ratio": float(ratio.min()), "off_p95_mm": float(np.percentile(off, 95))}
     row |= {f"{name}_kept": float(mask.sum() / ratio[mask].sum()) for name, mask in tissues().items()}
+    if back:
+        row |= registered_back(shapes, scan, after, displacement)
     before, untouched, placed = place(scan), place(noisy(scan)), place(after)
     faces = [geometry.face_points(placed)]
     for number in range(1, sessions):
@@ -175,9 +193,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reshape.tsv"))
     parser.add_argument("--sessions", type=int, default=3)
     parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--back", action="store_true")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    jobs = [(scan.path, options.sessions, options.strength) for scan in find_scans(options.bids_dir)]
+    jobs = [(scan.path, options.sessions, options.strength, options.back) for scan in find_scans(options.bids_dir)]
     heads: list[Measured] = []
     with ProcessPoolExecutor(options.jobs) as pool:
         for one in pool.map(measure, jobs):
@@ -189,6 +208,9 @@ def main() -> None:
     print(table.describe().loc[["min", "50%", "max"]].round(2).to_string(), flush=True)
     kept = {name: int((table[f"{name}_kept"] >= 0.95).sum()) for name in SHAPES}
     print(f"95 % of the volume kept, of {len(table)}: {kept}", flush=True)
+    if options.back:
+        kept = {name: int((table[f"{name}_kept_back"] >= 0.95).sum()) for name in SHAPES}
+        print(f"the same by registration back: {kept}", flush=True)
     for name, said in attacks(heads):
         print(f"{name}: {said}", flush=True)
 
