@@ -4,7 +4,8 @@
 
 BRAINS is a BIDS folder of stripped brains with ``derivatives/manual``, HEADS one of heads with ``derivatives/dlmuse``.
 The scans are those that the model card of the weights in use names as held out. Parameters of the segmenter may be
-given, for example ``mirror=yes``. OUT keeps the labels of each scan, and a second run reads them there.
+given, for example ``mirror=yes``. OUT keeps the labels of each scan, and a second run reads them there; it gets
+``labels.tsv`` too, the Dice of every label of every scan.
 """
 
 import sys
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.io.label_images import load_labels
 from efface.io.scan import Scan, load_scan
-from efface.metrics.dice import compare_labels
+from efface.metrics.dice import Overlap, compare_labels
 from efface.parameters import pairs_to_mapping
 from efface.segmentation import segment
 from efface.segmentation.labels import LABEL_IDS, REGION_NAMES
@@ -58,7 +60,11 @@ def segmented(path: Path, out: Path, params: dict[str, str]) -> LabelVolume:
 
 def dice(a: LabelVolume, b: LabelVolume) -> list[float]:
     """Dice of `ROWS`."""
-    found = compare_labels(a, b)
+    return of_rows(compare_labels(a, b))
+
+
+def of_rows(found: list[Overlap]) -> list[float]:
+    """Dice of `ROWS`, of a comparison."""
     by_name = {one.region: one.dice for one in found if one.level != "label"}
     by_name[ROWS[0]] = float(np.nanmean([one.dice for one in found if one.level == "label"]))
     return [by_name[row] for row in ROWS]
@@ -94,14 +100,18 @@ def main(brains: Path, heads: Path, out: Path, params: dict[str, str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     folders = {"manual": brains, "dlmuse": heads}
     held = read_whole_card(Path(params.get("compact") or EMBEDDED_WHOLE_BRAIN))[1]["held_out"]
+    rows = []
     for kind in folders:
-        names = [name for name in held if name.startswith(kind)]
-        found = {
-            n: dice(reference(files_of(n, folders)[1]), segmented(files_of(n, folders)[0], out, params)) for n in names
-        }
-        table(
-            kind, {"mean": list(np.mean([*found.values()], axis=0)), **{n.split("sub-")[1]: v for n, v in found.items()}}
-        )
+        found = {}
+        for name in (name for name in held if name.startswith(kind)):
+            scan, labels = files_of(name, folders)
+            overlaps = compare_labels(reference(labels), segmented(scan, out, params))
+            short = name.split("sub-")[1]
+            found[short] = of_rows(overlaps)
+            rows += [(kind, short, one.label, one.region, one.dice) for one in overlaps if one.level == "label"]
+        table(kind, {"mean": list(np.mean([*found.values()], axis=0)), **found})
+    frame = pd.DataFrame(rows, columns=["reference", "scan", "label", "name", "dice"])
+    frame.to_csv(out / "labels.tsv", sep="\t", index=False, float_format="%.4f", na_rep="n/a")
     columns = {}
     for second in [name for name in held if name.endswith("_ses-2")]:
         (path_a, labels_a), (path_b, labels_b) = files_of(second[:-1] + "1", folders), files_of(second, folders)
