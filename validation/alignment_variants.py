@@ -1,16 +1,18 @@
 """How much of the effect of defacing on SLANT comes from the alignment: by the brain, or by the whole head.
 
-    python validation/alignment_variants.py run OUT.tsv SCAN [SCAN ...]
+    python validation/alignment_variants.py run OUT.tsv SCAN [SCAN ...] [--networks whole]
     python validation/alignment_variants.py table OUT.tsv
 
 Each scan and what each method leaves of it (default parameters, brain not protected) are segmented four times:
 ``align=brain`` and ``align=head``, each with the network for the whole brain and with the 27 tile networks. Pose, brain
 mask and bias field are found anew in every image. OUT.tsv gets the Dice between original and defaced of every region,
-and how far the affine moved inside the brain; an image that is in it already is not segmented again.
+and how far the affine moved inside the brain; an image that is in it already is not segmented again. ``--networks``
+takes one kind of networks only.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("action", choices=("run", "table"))
     parser.add_argument("out", type=Path)
     parser.add_argument("scans", type=Path, nargs="*")
+    parser.add_argument("--networks", choices=NETWORKS, action="append")
     options = parser.parse_args()
     if options.action == "table":
         print_table(pd.read_csv(options.out, sep="\t"))
@@ -47,20 +50,21 @@ def main() -> None:
     if options.out.is_file():
         done = set(pd.read_csv(options.out, sep="\t")[["scan", "method"]].itertuples(index=False, name=None))
     for path in options.scans:
-        compare_scan(path, options.out, done)
+        compare_scan(path, options.out, done, options.networks or NETWORKS)
 
 
-def compare_scan(path: Path, out: Path, done: set[tuple[str, str]]) -> None:
+def compare_scan(path: Path, out: Path, done: set[tuple[str, str]], kinds: Sequence[str]) -> None:
     """Add the rows of one scan that are missing."""
     name = path.name.split(".")[0]
     missing = [method for method in METHODS if (name, method) not in done]
     if not missing:
         return
     original = HeadAnatomy(load_scan(path))
-    before = segmented(original)
+    before = segmented(original, kinds)
     for method in missing:
         try:
-            after = segmented(HeadAnatomy(apply_edit(original.scan, plan(original, method, {}, protect_brain=False))))
+            defaced = apply_edit(original.scan, plan(original, method, {}, protect_brain=False))
+            after = segmented(HeadAnatomy(defaced), kinds)
         except EffaceError as error:
             print(f"{name} {method}: {error}", file=sys.stderr, flush=True)
             continue
@@ -76,12 +80,12 @@ def compare_scan(path: Path, out: Path, done: set[tuple[str, str]]) -> None:
         print(name, method, file=sys.stderr, flush=True)
 
 
-def segmented(anatomy: HeadAnatomy) -> dict[tuple[str, str], tuple[LabelVolume, Affine]]:
+def segmented(anatomy: HeadAnatomy, kinds: Sequence[str]) -> dict[tuple[str, str], tuple[LabelVolume, Affine]]:
     """Labels and affine (scan mm to template mm) by networks and alignment."""
     affines = {align: aligned(anatomy, SlantParams(align=align), []).to_template for align in ALIGNMENTS}
     return {
         (networks, align): (segment(anatomy, "slant", {"networks": networks, "align": align}).values, affines[align])
-        for networks in NETWORKS
+        for networks in kinds
         for align in ALIGNMENTS
     }
 

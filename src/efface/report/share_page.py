@@ -11,6 +11,7 @@ import jinja2
 from efface._version import __version__
 from efface.io.atomic import write_atomically
 from efface.io.json_files import read_object
+from efface.quality import SingledOut
 from efface.share.publish import picture_path
 from efface.share.records import HOME, REPORT, Became, FileRow, ImageRecord, read_record, read_table
 
@@ -27,6 +28,7 @@ class SharedImage:
     score: str
     warnings: tuple[str, ...]
     picture: str
+    person: str
 
 
 def build_share_page(out_dir: Path) -> Path:
@@ -80,7 +82,15 @@ def _image(out_dir: Path, record: ImageRecord, *, with_picture: bool) -> SharedI
         f"{score:.2f}" if isinstance(score, float) else "",
         record.warnings,
         _picture(out_dir, record) if is_shown else "",
+        _person(record),
     )
+
+
+def _person(record: ImageRecord) -> str:
+    """Whether what is left singles the person out, in words; empty where it was not asked."""
+    quality: Any = record.evidence.get("quality")
+    found = quality.get("singled_out") if isinstance(quality, dict) else None
+    return SingledOut(found["rank"], found["among"], found["reason"]).sentence if found else ""
 
 
 def _picture(out_dir: Path, record: ImageRecord) -> str:

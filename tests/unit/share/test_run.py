@@ -137,6 +137,12 @@ def test_the_picture_of_an_image_goes_with_it_and_into_the_report(raw, out):
     assert pictures() == {picture_path(path) for path in images if path != flair}
 
 
+def test_table_and_report_say_as_which_number_of_the_synthetic_faces_the_person_comes_out(raw, out):
+    result = shared(raw, out)
+    assert {row.path: row for row in result.rows}[T1].singled_out == "432"
+    assert "what is left singles the original out as number 432 of 1,001" in build_share_page(out).read_text()
+
+
 def test_a_second_run_changes_no_byte_and_computes_nothing(raw, out):
     assert shared(raw, out).computed == 2
     before = snapshot(out)
