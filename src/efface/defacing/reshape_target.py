@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
@@ -185,13 +186,9 @@ def _fitted(own: FloatVolume, average: FloatVolume) -> Affine:
 
 def _small_motion(turn_and_move: NDArray[np.float64], centre: NDArray[np.float64]) -> Affine:
     """Rotation vector (radians) around a centre and then a translation, mm, as a matrix."""
-    turn, move = turn_and_move[:3], turn_and_move[3:]
-    angle = float(np.linalg.norm(turn))
-    x, y, z = turn / max(angle, 1e-12)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     matrix = np.eye(4)
-    matrix[:3, :3] += np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    matrix[:3, 3] = centre + move - matrix[:3, :3] @ centre
+    matrix[:3, :3] = Rotation.from_rotvec(turn_and_move[:3]).as_matrix()
+    matrix[:3, 3] = centre + turn_and_move[3:] - matrix[:3, :3] @ centre
     return matrix
 
 
