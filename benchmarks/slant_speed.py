@@ -55,7 +55,7 @@ def main(scan: str, *params: str) -> None:
     for name in ("z_scores", "label_indices"):
         timed(whole_brain, name)
     for module in (pipeline, whole_brain):
-        timed(module, "scan_to_template")
+        timed(module, "aligned")
         timed(module, "to_scan_grid")
     timed(whole_weights.MillimetreUNet, "encode")
     with tempfile.TemporaryDirectory() as folder:
