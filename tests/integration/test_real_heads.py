@@ -83,7 +83,7 @@ def test_no_protected_voxel_changes_and_no_other_one_outside_the_edit(method):
 def test_a_flair_is_defaced_too(method):
     head = flair()
     if method == "reshape":  # the chin is out of view
-        with pytest.raises(AnatomyError, match=r"of the face lie at the border of the image; .*take --method pydeface"):
+        with pytest.raises(AnatomyError, match=r"of the face lies at the border of the image; .*take --method pydeface"):
             plan(head, method, protect_brain=False)
         return
     found = plan(head, method, protect_brain=False)

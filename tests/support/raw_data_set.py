@@ -85,7 +85,7 @@ def face_of(path: Path) -> np.ndarray:
 def decided(image, *_more) -> Decision:
     """Every face is found and removed."""
     found = {"rank": 432, "among": 1001, "reason": ""}
-    evidence = {"left_face": {"answer": "no face"}, "quality": {"singled_out": found}}
+    evidence = {"left_face": {"answer": "no face"}, "quality": {"score": 0.1, "singled_out": found}}
     return Decision(Became.DEFACED, "", "Success", face_edit(image.scan), evidence)
 
 

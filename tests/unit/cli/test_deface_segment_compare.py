@@ -88,7 +88,7 @@ def test_an_image_that_cannot_be_used_does_not_cost_the_scan_its_output(capsys, 
     )
     code, said, error = run(capsys, "deface", scan, tmp_path / "out.nii.gz", *words)
     assert code == 1
-    assert "pydeface changed" in said
+    assert "pydeface edited" in said
     lines = [line for line in error.splitlines() if line.startswith("efface: error")]
     assert len(lines) == 1
     assert lines[0].startswith(

@@ -269,7 +269,7 @@ def test_a_new_method_can_be_run_from_the_command_line(anatomy, capsys, tmp_path
     words = ("deface", anatomy.scan.path, tmp_path / "out.nii", "--method", "toy", "--param", "depth_vox=3")
     code, said, error = run(capsys, *words)
     assert (code, error) == (0, "")
-    assert "toy changed" in said
+    assert "toy edited" in said
     assert not load_scan(tmp_path / "out.nii").data[:, -3:].any()
 
 

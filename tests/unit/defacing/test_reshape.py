@@ -279,7 +279,7 @@ def test_a_face_that_is_cut_by_the_border_is_refused(anatomy):
     end = int((102.0 - anatomy.scan.affine[1, 3]) / anatomy.scan.affine[1, 1])
     cut = load_scan(nib.Nifti1Image(anatomy.scan.data[:, :end].astype(np.int16), anatomy.scan.affine))
     head = HeadAnatomy(cut, anatomy.brain[:, :end], registration=average_head.IN_PLACE)
-    with pytest.raises(AnatomyError, match=r"of the face lie at the border of the image; .*take --method pydeface"):
+    with pytest.raises(AnatomyError, match=r"of the face lies at the border of the image; .*take --method pydeface"):
         reshape.plan(head, Params())
 
 
