@@ -61,7 +61,8 @@ def stand_in(monkeypatch, *, judged: bool = False) -> list[str]:
     if not judged:
         monkeypatch.setattr("efface.quality.Judge.verdict", untouched)
     monkeypatch.setattr("efface.anatomy.head_anatomy.brain_mask", lambda data: truth.brain)
-    monkeypatch.setattr("efface.spatial.registration.register_affine", lambda *args, **kwargs: affine)
+    for search in ("register_affine", "refine_affine"):
+        monkeypatch.setattr(f"efface.spatial.registration.{search}", lambda *args, **kwargs: affine)
     monkeypatch.setattr("efface.anatomy.head_anatomy.find_pose", lambda *args, **kwargs: affine)
     phantom.see_nothing(monkeypatch)
     phantom.give_landmarks(monkeypatch)
