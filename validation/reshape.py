@@ -1,5 +1,7 @@
 """What reshape does to heads, and attacks that know it: ``reshape.py BIDS_DIR [--out TABLE] [--sessions 3] [--back]``.
 
+``reshape.py BIDS_DIR --frontier 0.25 0.5 0.75 1`` prints what each strength leaves to an attack by the face, and keeps.
+
 Of every whole T1w head in BIDS_DIR: seconds of processor after the anatomy, least ratio of volumes of the displacement,
 how far the wanted face is missed by it, and the volumes of orbit, tongue, jaw and airway (simple shapes on the average
 head) after, relative to before. With ``--back``, the same volumes by a deformable registration of the reshaped scan to
@@ -166,6 +168,39 @@ def measure(job: tuple[Path, int, float, bool]) -> Measured:
     )  # fmt: skip
 
 
+def frontier_of(job: tuple[Path, list[float]]) -> Measured:
+    """One head at several strengths: its faces as the sessions of `Measured`, and the volumes that are kept."""
+    path, strengths = job
+    torch.set_num_threads(1)
+    anatomy = HeadAnatomy(load_scan(path))
+    row, faces = {}, []
+    for strength in strengths:
+        try:
+            edit = defacing.plan(anatomy, "reshape", {"strength": strength})
+        except EffaceError as error:
+            return Measured(path.name, refused=one_line(str(error)))
+        face = geometry.face_points(place(defacing.apply_edit(anatomy.scan, edit)))
+        assert face is not None
+        faces.append(face)
+        shapes = reshape_target.find_shapes(anatomy.whole, strength, (3.0, 3.0 + reshape.TAPER_MM))
+        ratio = volume_ratio(reshape.fitted(shapes), MM)
+        row |= {f"{name} {strength:g}": float(mask.sum() / ratio[mask].sum()) for name, mask in tissues().items()}
+    return Measured(path.name, row, "", geometry.enrol(place(anatomy.scan)), sessions=tuple(faces))
+
+
+def frontier(jobs: list[tuple[Path, list[float]]], workers: int) -> None:
+    """A line for every strength."""
+    with ProcessPoolExecutor(workers) as pool:
+        measured = list(pool.map(frontier_of, jobs))
+    heads = [one for one in measured if not one.refused]
+    print("refused:", [f"{one.name}: {one.refused}" for one in measured if one.refused], flush=True)
+    for number, strength in enumerate(jobs[0][1]):
+        distances = np.array([[misfit_mm(one.sessions[number], other.skin) for other in heads] for one in heads])
+        kept = {name: np.array([one.row[f"{name} {strength:g}"] for one in heads]) for name in SHAPES}
+        said = ", ".join(f"{name} {v.min():.2f} ({(v >= 0.95).sum()} of {len(v)})" for name, v in kept.items())
+        print(f"strength {strength:g}: {found(distances)}; least volume kept (at least 95 %): {said}", flush=True)
+
+
 def found(distances: np.ndarray) -> str:
     """Rank 1 and AUC in words."""
     one: Identification = identification(distances, np.arange(len(distances)), np.ones(len(distances), dtype=bool))
@@ -194,8 +229,12 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=3)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--back", action="store_true")
+    parser.add_argument("--frontier", type=float, nargs="+", default=[])
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
+    if options.frontier:
+        frontier([(scan.path, options.frontier) for scan in find_scans(options.bids_dir)], options.jobs)
+        return
     jobs = [(scan.path, options.sessions, options.strength, options.back) for scan in find_scans(options.bids_dir)]
     heads: list[Measured] = []
     with ProcessPoolExecutor(options.jobs) as pool:
