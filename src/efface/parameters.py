@@ -39,7 +39,9 @@ from efface.errors import InputError, one_line
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["NoParams", "ParameterRow", "Params", "describe", "pairs_to_mapping", "param", "parse"]
+__all__ = [
+    "NoParams", "ParameterRow", "Params", "as_text", "describe", "pairs_by_owner", "pairs_to_mapping", "param", "parse",
+]  # fmt: skip
 
 P = TypeVar("P", bound="DataclassInstance")
 Params: TypeAlias = "DataclassInstance"
@@ -214,6 +216,37 @@ def pairs_to_mapping(pairs: Iterable[str]) -> dict[str, str]:
             raise InputError(msg)
         found[name] = text
     return found
+
+
+def pairs_by_owner(pairs: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Split ``owner.name=value`` pairs of a command line, by owner (a method or a segmenter); values stay text.
+
+    Raises
+    ------
+    InputError
+        If a pair does not look like ``owner.name=value``, or a name is given twice.
+    """
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        owner, dot, rest = pair.partition(".")
+        if not dot or not owner.isidentifier():
+            msg = f"--param must look like method.name=value, for example quickshear.buffer=10; received {_shown(pair)}"
+            raise InputError(msg)
+        found.setdefault(owner, []).append(rest)
+    return {owner: pairs_to_mapping(rest) for owner, rest in found.items()}
+
+
+def as_text(value: Any) -> str:
+    """A value as `parse` reads it from a command line.
+
+    Examples
+    --------
+    >>> as_text((1.5, 2)), as_text(None), as_text(False)
+    ('1.5,2', 'none', 'false')
+    """
+    if isinstance(value, list | tuple):
+        return ",".join(as_text(one) for one in value)
+    return _NONE if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _fields(params_type: "type[DataclassInstance]") -> tuple[list["dataclasses.Field[Any]"], list[Any]]:

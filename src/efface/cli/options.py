@@ -9,6 +9,7 @@ from typing import Any
 
 from efface.bids.derivatives import UNNAMED_SEGMENTER
 from efface.errors import InputError, OutputError, one_line
+from efface.parameters import pairs_by_owner
 
 SLANT = "slant"
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -78,8 +79,29 @@ def chosen_methods(text: str) -> tuple[str, ...]:
     return tuple(METHODS) if text == "all" else names(text)
 
 
-def slant_params(folder: str | None, segmenters: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Parameters by segmenter from ``--slant-weights``.
+Chosen = dict[str, dict[str, Any]]
+"""Parameters by method or segmenter."""
+
+
+def chosen_params(pairs: Sequence[str], methods: Sequence[str], segmenters: Sequence[str]) -> tuple[Chosen, Chosen]:
+    """Parameters of methods and of segmenters from ``--param M.NAME=VALUE``.
+
+    Raises
+    ------
+    InputError
+        If a parameter is of something that is not run, or text is no such pair.
+    """
+    found = pairs_by_owner(pairs)
+    others = [owner for owner in found if owner not in (*methods, *segmenters)]
+    if others:
+        msg = f"--param must be of what is run: {', '.join((*methods, *segmenters))}; received {', '.join(others)}"
+        raise InputError(msg)
+    of_methods, of_segmenters = ({o: p for o, p in found.items() if o in owners} for owners in (methods, segmenters))
+    return dict(of_methods), dict(of_segmenters)
+
+
+def with_slant_weights(params: Chosen, folder: str | None, segmenters: Sequence[str]) -> Chosen:
+    """Parameters by segmenter with those of ``--slant-weights``.
 
     Raises
     ------
@@ -87,11 +109,11 @@ def slant_params(folder: str | None, segmenters: Sequence[str]) -> dict[str, dic
         If SLANT is not among the segmenters.
     """
     if folder is None:
-        return {}
+        return params
     if SLANT not in segmenters:
         msg = f"--slant-weights goes with --segmenter slant; received {', '.join(segmenters)}"
         raise InputError(msg)
-    return {SLANT: {"weights": str(Path(folder).resolve())}}
+    return params | {SLANT: {**params.get(SLANT, {}), "weights": str(Path(folder).resolve())}}
 
 
 def first_segmenter(text: str | None) -> str:

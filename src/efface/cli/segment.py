@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from efface.bids.derivatives import UNNAMED_SEGMENTER
 from efface.cli import options as shared
@@ -27,11 +28,11 @@ def run(options: argparse.Namespace) -> int:
     from efface._api import segment_with
 
     keep_freed_memory()
-    params = pairs_to_mapping(options.param)
+    params: dict[str, Any] = dict(pairs_to_mapping(options.param))
     shared.check_paths([options.scan], [options.out, options.volumes], force=options.force)
     segmenter = shared.first_segmenter(options.segmenter)
-    weights = shared.slant_params(options.slant_weights, (segmenter,)).get(shared.SLANT, {})
-    result = segment_with(options.scan, segmenter, {**params, **weights})
+    params = shared.with_slant_weights({segmenter: params}, options.slant_weights, (segmenter,))[segmenter]
+    result = segment_with(options.scan, segmenter, params)
     result.scan.save_like(result.labels.values, options.out, force=options.force)
     volumes = result.volumes
     if options.volumes:

@@ -49,6 +49,10 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
         "--segmenter", metavar="A,B", help=f"the first is reported, all are run (default: {UNNAMED_SEGMENTER})"
     )
     shared.add_slant_weights(parser)
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="M.NAME=VALUE",
+        help="a parameter of a method or segmenter, such as defacer.version=0.1; may be repeated (see `efface methods`)",
+    )  # fmt: skip
     parser.add_argument("--protect-brain", action="store_true", help="keep the brain out of every edit")
     parser.add_argument(
         "--measures",
@@ -106,15 +110,18 @@ def run(options: argparse.Namespace) -> int:
             jobs=options.jobs,
         )
     segmenters = shared.names(options.segmenter or "") or (UNNAMED_SEGMENTER,)
+    methods = shared.chosen_methods(options.methods)
+    method_params, segmenter_params = shared.chosen_params(options.param, methods, segmenters)
     settings = Settings(
         options.bids_dir,
         options.out_dir,
-        shared.chosen_methods(options.methods),
+        methods,
         segmenters[0],
         protect_brain=options.protect_brain,
         originals=shared.names(options.original),
         also=segmenters[1:],
-        segmenter_params=shared.slant_params(options.slant_weights, segmenters),
+        method_params=method_params,
+        segmenter_params=shared.with_slant_weights(segmenter_params, options.slant_weights, segmenters),
         measures=shared.names(options.measures),
         rescan=options.rescan,
         rescan_pairs=options.rescan_pairs,

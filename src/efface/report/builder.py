@@ -24,7 +24,7 @@ from efface.report.frontier_figure import plot_frontier
 from efface.report.headline import headline
 from efface.report.image_loading import DisplayPolicy
 from efface.report.inputs import faces_left, read_tables
-from efface.report.methods_section import Record, bibliography, paragraph, read_record
+from efface.report.methods_section import Record, bibliography, paragraph, read_record, segmenter_works
 from efface.report.pages import MethodResult, ScanEntry, link_of, remove_old_pages, units_of, write_pages
 from efface.report.privacy_section import privacy_section, sentences
 from efface.report.reproduction import commands
@@ -121,6 +121,7 @@ def _content(
         "privacy": privacy_section(tables.privacy, methods),
         "chart": chart_data(tables, methods, {u.stem: link_of(u) for u in units}),
         "tables": [n for n in _TABLES if (paths.out_dir / n).is_file()],
+        "works": segmenter_works(record),
         "paragraph": paragraph(record, tables),
         "bibliography": bibliography(record, tables),
         "command": commands(record.settings, BIDS_DIR, Path(OUT_DIR)),

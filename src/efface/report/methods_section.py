@@ -210,10 +210,10 @@ def _segmenter(record: Record) -> str:
     if record.segmenter not in SEGMENTERS:
         return f"by {record.segmenter} (unknown to this version of efface; cite its paper)"
     segmenter = SEGMENTERS[record.segmenter]
-    return f"({_works(record)}) [{'; '.join(f'@{key}' for key in segmenter.citations)}]"
+    return f"({segmenter_works(record)}) [{'; '.join(f'@{key}' for key in segmenter.citations)}]"
 
 
-def _works(record: Record) -> str:
+def segmenter_works(record: Record) -> str:
     """How the segmenter works with the parameters of the study; in general, where this version does not know them."""
     stored = record.settings.get("SegmenterParameters") or {}
     try:

@@ -4,11 +4,12 @@ See `efface.study.stored_settings` for the stored keys. Keys that an older study
 """
 
 import json
-import pprint
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from efface.parameters import as_text
 
 SHOWN_SEGMENTER_PARAMETERS = {"slant": ("weights",)}
 """Parameters of segmenters that have an option of ``efface study`` of their own."""
@@ -29,20 +30,12 @@ def commands(settings: Mapping[str, Any], raw: str, out_dir: Path) -> str:
     Returns
     -------
     str
-        Shell commands, one a line; for a run that the command line cannot express, Python code instead.
+        Shell commands, one a line.
     """
     runs = settings.get("Runs") or [settings]
-    made = [_python(run, raw, out_dir) if needs_python(run) else participant_command(run, raw, out_dir) for run in runs]
+    made = [participant_command(run, raw, out_dir) for run in runs]
     group = shlex.join(["efface", "study", raw, str(out_dir), "group"])
     return "\n".join([*made, group])
-
-
-def needs_python(run: Mapping[str, Any]) -> bool:
-    """Whether a run has parameters that `efface study` has no option for."""
-    if any((run.get("MethodParameters") or {}).values()):
-        return True
-    own = run.get("SegmenterParameters") or {}
-    return any(set(params) - set(SHOWN_SEGMENTER_PARAMETERS.get(name, ())) for name, params in own.items())
 
 
 def participant_command(run: Mapping[str, Any], raw: str, out_dir: Path) -> str:
@@ -56,6 +49,7 @@ def participant_command(run: Mapping[str, Any], raw: str, out_dir: Path) -> str:
         ("SlantWeights", "--slant-weights"),
     ):  # fmt: skip
         words += [option, str(run[key])] if run.get(key) else []
+    words += [word for pair in _params(run) for word in ("--param", pair)]
     words += ["--keep-rescans"] if run.get("KeepRescans") else []
     words += [word for key in run.get("SidecarKeep") or () for word in ("--sidecar-keep", key)]
     words += ["--step-limit", f"{run['StepLimit']:g}"] if run.get("StepLimit") else []
@@ -67,33 +61,12 @@ def participant_command(run: Mapping[str, Any], raw: str, out_dir: Path) -> str:
     return shlex.join(words)
 
 
-def _python(run: Mapping[str, Any], raw: str, out_dir: Path) -> str:
-    """Render one run as Python code."""
-    segmenters: Sequence[str] = run.get("Segmenters") or [run["Segmenter"]]
-    settings = {
-        "bids_dir": raw,
-        "out_dir": str(out_dir),
-        "methods": tuple(run["Methods"]),
-        "segmenter": segmenters[0],
-        "also": tuple(segmenters[1:]),
-        "protect_brain": bool(run.get("ProtectBrain")),
-        "method_params": dict(run.get("MethodParameters") or {}),
-        "originals": tuple(run.get("Original") or ()),
-        "segmenter_params": dict(run.get("SegmenterParameters") or {}),
-    }
-    stored = (
-        ("Rescan", "rescan"), ("RescanPairs", "rescan_pairs"), ("Header", "header"), ("StepLimit", "step_limit_s"),
-        ("KeepRescans", "keep_rescans"),
-    )  # fmt: skip
-    settings |= {name: run[key] for key, name in stored if run.get(key)}
-    settings |= {"sidecar_keep": tuple(run["SidecarKeep"])} if run.get("SidecarKeep") else {}
-    settings |= {"measures": tuple(run["Measures"])} if run.get("Measures") else {}
-    chosen = {"subjects": run.get("ParticipantLabels") or [], "sessions": run.get("SessionLabels") or []}
-    options = [f"validate={not run.get('SkipBidsValidation')}"]
-    lines = ["# Python, because parameters were set that the command line has no option for", "import efface"]
-    if run.get("BidsFilter"):
-        lines.append("from efface.bids.filters import load_filter")
-        options.append(f"bids_filter=load_filter({json.dumps({'t1w': run['BidsFilter']})!r})")
-    lines.append(f"settings = efface.Settings(**{pprint.pformat(settings, width=100, sort_dicts=False)})")
-    lines.append(f"efface.Study(settings, {', '.join(options)}).run(**{chosen!r})")
-    return "\n".join(lines)
+def _params(run: Mapping[str, Any]) -> list[str]:
+    """``M.NAME=VALUE`` of every parameter that was set and has no option of its own."""
+    return [
+        f"{owner}.{name}={as_text(value)}"
+        for key in ("MethodParameters", "SegmenterParameters")
+        for owner, params in (run.get(key) or {}).items()
+        for name, value in params.items()
+        if name not in SHOWN_SEGMENTER_PARAMETERS.get(owner, ())
+    ]

@@ -72,8 +72,10 @@ def _slant_described(params: SlantParams) -> str:
     if params.weights:
         return f"SLANT, the 27 published networks on overlapping tiles{aligned}"
     if is_whole_brain(params):
-        return f"SLANT as re-implemented in efface: one network of our own for the whole brain, at 1 mm{aligned}"
-    return f"SLANT as re-implemented in efface: 27 networks of our own on overlapping tiles, at 2 mm{aligned}"
+        return f"in the place of SLANT, one network of our own for the whole brain, at 1 mm{aligned}"
+    return (
+        f"SLANT as re-implemented in efface: 27 networks of our own in its topology, overlapping tiles, at 2 mm{aligned}"
+    )
 
 
 def _atlas(anatomy: "HeadAnatomy", params: AtlasParams) -> Labels:

@@ -8,7 +8,7 @@ Under the key ``Efface`` stand the options of the latest run, as JSON:
 key                    type                           option of ``efface study``, and meaning
 =====================  =============================  ============================================================
 Methods                list of text                   ``--methods``
-MethodParameters       object of objects, by method   of the methods (Python only)
+MethodParameters       object of objects, by method   of the methods
 Original               list of text                   ``--original``: methods whose external programs were run
 Segmenter              text                           the first of ``--segmenter``
 Segmenters             list of text                   ``--segmenter``, all of them

@@ -26,6 +26,15 @@ BAD = {
     "no such scans to judge": ("qc {missing} {missing}", "does not exist"),
     "no labels": ("compare {missing} {missing}", "does not exist"),
     "no data set": ("study {missing} {folder}/out participant", "does not exist"),
+    "a parameter of no method": ("study {folder} {folder}/out participant --param buffer=5", "quickshear.buffer=10"),
+    "a parameter of a method that is not run": (
+        "study {folder} {folder}/out participant --methods pydeface --param quickshear.buffer=5",
+        "of what is run",
+    ),
+    "an unknown parameter in a study": (
+        "study {folder} {folder}/out participant --param quickshear.bufer=5",
+        "bufer",
+    ),
     "no study to collect": ("study {folder} {missing} group", "efface study"),
     "no study to report": ("report {folder}", "efface study"),
     "no study to review": ("review {folder} --no-browser", "efface study"),

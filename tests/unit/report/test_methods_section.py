@@ -97,8 +97,8 @@ def test_brain_protection_is_stated(protected, expected):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "one network of our own for the whole brain, at 1 mm) [@huo2019; @klein2010]"),
-        ({"networks": "tiles"}, "27 networks of our own on overlapping tiles, at 2 mm) [@huo2019"),
+        ({}, "(in the place of SLANT, one network of our own for the whole brain, at 1 mm) [@huo2019; @klein2010]"),
+        ({"networks": "tiles"}, "27 networks of our own in its topology, overlapping tiles, at 2 mm) [@huo2019"),
         ({"weights": "/anywhere"}, "SLANT, the 27 published networks on overlapping tiles) [@huo2019"),
         ({"of another": "version"}, "(one network for the whole brain at 1 mm, or the 27 tile networks of SLANT)"),
     ],
