@@ -22,7 +22,7 @@ class SlantParams:
     align
         ``brain`` registers the brain to the template, and takes bias field and z-scores from the brain mask. ``head``
         registers the whole head to the average head, and takes the bias field from the whole head and z-scores from
-        where the template has brain, as the published pipeline does. With ``no``, the scan must be in template space
+        where the template has brain, like the published pipeline. With ``no``, the scan must be in template space
         already.
     bias
         Correct intensity non-uniformity (N4).
