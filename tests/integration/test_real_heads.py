@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import phantom
-from development_heads import HEADS
+from development_heads import HEADS, MORE_HEADS
 from efface.anatomy.head_anatomy import HeadAnatomy
+from efface.anatomy.upright import rigid_of
 from efface.defacing import METHODS, apply_edit, plan, protected_region
 from efface.errors import AnatomyError
 from efface.io.scan import load_scan
@@ -95,3 +96,14 @@ def test_a_flair_is_defaced_too(method):
 @functools.cache
 def flair() -> HeadAnatomy:
     return HeadAnatomy(load_scan(FLAIR))
+
+
+@pytest.mark.parametrize("position", ["HFDL", "HFDR", "HFP", "HFS"])
+def test_a_head_that_lies_on_its_side_or_face_is_found(position):
+    """HFDL was refused once, as stretched by 0.58 to 0.97, by our own search."""
+    folder = MORE_HEADS / f"sub-decubitus/ses-{position}/anat"
+    found = HeadAnatomy(load_scan(folder / f"sub-decubitus_ses-{position}_T1w.nii.gz"))
+    assert found.registration.converged, found.registration.reason
+    forward = rigid_of(found.average_to_scan)[:3, 1]
+    assert forward[1] > 0.85  # of the patient, whatever side is down
+    assert 1300 < found.brain.sum() * np.prod(found.scan.spacing_mm) / 1000 < 1700

@@ -3,3 +3,4 @@
 from pathlib import Path
 
 HEADS = Path(__file__).parents[3] / "shared" / "data" / "heads"
+MORE_HEADS = HEADS.parent / "more_heads"
