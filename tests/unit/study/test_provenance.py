@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from efface.bids.query import T1wScan
-from efface.cli.options import slant_params
+from efface.cli.options import with_slant_weights
 from efface.errors import InputError
 from efface.parameters import param
 from efface.segmentation import SEGMENTERS
@@ -94,7 +94,10 @@ def test_recipes_hold_the_content_of_given_slant_weights_and_not_their_place(tmp
         weights.mkdir(parents=True)
         (weights / "1_1_1.pth").write_bytes(content)
         settings = Settings(
-            tmp_path, tmp_path / "out", segmenter="slant", segmenter_params=slant_params(str(weights), ("slant",))
+            tmp_path,
+            tmp_path / "out",
+            segmenter="slant",
+            segmenter_params=with_slant_weights({}, str(weights), ("slant",)),
         )
         one, two = (T1wScan("01", s, f"sub-01_ses-{s}", tmp_path / f"sub-01_ses-{s}_T1w.nii.gz") for s in "12")
         context = StepContext.of(one, settings)
