@@ -127,14 +127,19 @@ def beneath(head: PlacedHead) -> SkinPoints:
     return SkinPoints(points[np.arange(len(skin)), at], skin.normals, skin.from_front, skin.in_view)
 
 
+def kept(displacement: Displacement) -> dict[str, float]:
+    """Volume of each of `tissues` after a displacement, relative to before."""
+    ratio = volume_ratio(displacement, MM)
+    return {name: float(mask.sum() / ratio[mask].sum()) for name, mask in tissues().items()}
+
+
 def registered_back(shapes: reshape_target.Shapes, before: Scan, after: Scan, applied: Displacement) -> dict[str, float]:
     """Volumes kept by registration of the images, and how far it is from the displacement that was applied."""
     images = [smoothed(Volume(scan.data, scan.affine), MM) for scan in (after, before)]
     frame = [Volume(resample(image, shapes.grid, shapes.to_scan), shapes.grid.affine) for image in images]
     found = register_deformable(*frame, np.eye(4), threads=1).displacement
-    ratio = volume_ratio(found, MM)
     apart = np.linalg.norm(found - applied, axis=-1)
-    row = {f"{name}_kept_back": float(mask.sum() / ratio[mask].sum()) for name, mask in tissues().items()}
+    row = {f"{name}_kept_back": share for name, share in kept(found).items()}
     return row | {f"{name}_apart_mm": float(np.median(apart[mask])) for name, mask in tissues().items()}
 
 
@@ -152,7 +157,7 @@ def measure(job: tuple[Path, int, float, bool]) -> Measured:
     ratio = volume_ratio(displacement, MM)
     off = np.abs(reshape_checks.left_over(shapes, displacement))
     row = {"seconds": seconds, "least_ratio": float(ratio.min()), "off_p95_mm": float(np.percentile(off, 95))}
-    row |= {f"{name}_kept": float(mask.sum() / ratio[mask].sum()) for name, mask in tissues().items()}
+    row |= {f"{name}_kept": share for name, share in kept(displacement).items()}
     if back:
         row |= registered_back(shapes, scan, after, displacement)
     before, untouched, placed = place(scan), place(noisy(scan)), place(after)
@@ -183,8 +188,7 @@ def frontier_of(job: tuple[Path, list[float]]) -> Measured:
         assert face is not None
         faces.append(face)
         shapes = reshape_target.find_shapes(anatomy.whole, strength, (3.0, 3.0 + reshape.TAPER_MM))
-        ratio = volume_ratio(reshape.fitted(shapes), MM)
-        row |= {f"{name} {strength:g}": float(mask.sum() / ratio[mask].sum()) for name, mask in tissues().items()}
+        row |= {f"{name} {strength:g}": share for name, share in kept(reshape.fitted(shapes)).items()}
     return Measured(path.name, row, "", geometry.enrol(place(anatomy.scan)), sessions=tuple(faces))
 
 
@@ -196,8 +200,8 @@ def frontier(jobs: list[tuple[Path, list[float]]], workers: int) -> None:
     print("refused:", [f"{one.name}: {one.refused}" for one in measured if one.refused], flush=True)
     for number, strength in enumerate(jobs[0][1]):
         distances = np.array([[misfit_mm(one.sessions[number], other.skin) for other in heads] for one in heads])
-        kept = {name: np.array([one.row[f"{name} {strength:g}"] for one in heads]) for name in SHAPES}
-        said = ", ".join(f"{name} {v.min():.2f} ({(v >= 0.95).sum()} of {len(v)})" for name, v in kept.items())
+        volumes = {name: np.array([one.row[f"{name} {strength:g}"] for one in heads]) for name in SHAPES}
+        said = ", ".join(f"{name} {v.min():.2f} ({(v >= 0.95).sum()} of {len(v)})" for name, v in volumes.items())
         print(f"strength {strength:g}: {found(distances)}; least volume kept (at least 95 %): {said}", flush=True)
 
 
@@ -245,11 +249,11 @@ def main() -> None:
     table = pd.DataFrame([one.row for one in heads], index=pd.Index([one.name for one in heads], name="scan"))
     table.to_csv(options.out, sep="\t", float_format="%.3f")
     print(table.describe().loc[["min", "50%", "max"]].round(2).to_string(), flush=True)
-    kept = {name: int((table[f"{name}_kept"] >= 0.95).sum()) for name in SHAPES}
-    print(f"95 % of the volume kept, of {len(table)}: {kept}", flush=True)
+    enough = {name: int((table[f"{name}_kept"] >= 0.95).sum()) for name in SHAPES}
+    print(f"95 % of the volume kept, of {len(table)}: {enough}", flush=True)
     if options.back:
-        kept = {name: int((table[f"{name}_kept_back"] >= 0.95).sum()) for name in SHAPES}
-        print(f"the same by registration back: {kept}", flush=True)
+        enough = {name: int((table[f"{name}_kept_back"] >= 0.95).sum()) for name in SHAPES}
+        print(f"the same by registration back: {enough}", flush=True)
     for name, said in attacks(heads):
         print(f"{name}: {said}", flush=True)
 

@@ -96,8 +96,9 @@ def chosen_params(pairs: Sequence[str], methods: Sequence[str], segmenters: Sequ
     if others:
         msg = f"--param must be of what is run: {', '.join((*methods, *segmenters))}; received {', '.join(others)}"
         raise InputError(msg)
-    of_methods, of_segmenters = ({o: p for o, p in found.items() if o in owners} for owners in (methods, segmenters))
-    return dict(of_methods), dict(of_segmenters)
+    of_methods: Chosen = {name: dict(found[name]) for name in methods if name in found}
+    of_segmenters: Chosen = {name: dict(found[name]) for name in segmenters if name in found}
+    return of_methods, of_segmenters
 
 
 def with_slant_weights(params: Chosen, folder: str | None, segmenters: Sequence[str]) -> Chosen:

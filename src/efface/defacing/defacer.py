@@ -18,7 +18,7 @@ from scipy import ndimage
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.landmarks import EXPECTED, FacialLandmark, missing
 from efface.defacing.edit import Edit
-from efface.defacing.method import DefacingMethod
+from efface.defacing.method import MARGIN, DefacingMethod
 from efface.errors import LandmarkError
 from efface.spatial.boxes import Box
 from efface.spatial.masks import dilated, distance_mm
@@ -32,7 +32,6 @@ NEIGHBOURHOOD_MM = 3.0
 """Standard deviation of the Gaussian that smooths the intensities of eyelids and mouth."""
 NOISE_LEVEL = 0.8
 """Largest noise value in the ears, relative to the triangle threshold."""
-_MARGIN = {"unit": "mm", "minimum": 0.0, "maximum": 50.0}
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class Params:
         default="refuse",
         metadata={"help": "what to do with a face that is not complete", "choices": ("refuse", "edit")},
     )
-    margin_mm: float = field(default=2.0, metadata={"help": "margin around the ears", **_MARGIN})
-    mouth_margin_mm: float = field(default=10.0, metadata={"help": "margin around the mouth", **_MARGIN})
+    margin_mm: float = field(default=2.0, metadata={"help": "margin around the ears", **MARGIN})
+    mouth_margin_mm: float = field(default=10.0, metadata={"help": "margin around the mouth", **MARGIN})
     version: str = field(
         default="0.2",
         metadata={"help": "0.2 edits the eyelids, 0.1 the network's voxels of the eyes", "choices": ("0.1", "0.2")},

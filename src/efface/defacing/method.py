@@ -10,6 +10,8 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
 
 TIMEOUT_S = 3600.0
+MARGIN = {"unit": "mm", "minimum": 0.0, "maximum": 50.0}
+"""Metadata of a parameter that is a distance around something."""
 
 
 @dataclass(frozen=True)

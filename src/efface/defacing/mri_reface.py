@@ -18,7 +18,7 @@ from scipy import ndimage
 from efface.anatomy import templates
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.edit import Edit
-from efface.defacing.method import DefacingMethod, ExternalParams, ExternalProgram, Workspace
+from efface.defacing.method import MARGIN, DefacingMethod, ExternalParams, ExternalProgram, Workspace
 from efface.errors import AnatomyError
 from efface.spatial import registration, resampling
 from efface.spatial.affine import apply_affine, invert
@@ -49,9 +49,6 @@ BLANKED = 0.3
 MAD_TO_SIGMA, RAYLEIGH_MEDIAN = 1.4826, 1.1774
 
 
-_DISTANCE = {"unit": "mm", "minimum": 0.0, "maximum": 50.0}
-
-
 @dataclass(frozen=True)
 class Params:
     """Parameters of mri_reface.
@@ -67,11 +64,11 @@ class Params:
 
     margin_mm: float = field(
         default=7.0,
-        metadata={"help": "distance to the brain within which nothing changes", **_DISTANCE},
+        metadata={"help": "distance to the brain within which nothing changes", **MARGIN},
     )
     taper_mm: float = field(
         default=8.0,
-        metadata={"help": "distance over which old and new tissue blend", **_DISTANCE},
+        metadata={"help": "distance over which old and new tissue blend", **MARGIN},
     )
 
 
