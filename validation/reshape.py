@@ -34,7 +34,8 @@ from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.anatomy.skin import smoothed
 from efface.bids.query import find_scans
 from efface.defacing import reshape, reshape_checks, reshape_target
-from efface.defacing.reshape_target import FRAME, frame_mm
+from efface.defacing.reshape_target import FRAME
+from efface.defacing.reshape_tissue import tissues
 from efface.errors import EffaceError, one_line
 from efface.io.scan import Scan, load_scan
 from efface.privacy import geometry
@@ -70,24 +71,6 @@ class Measured:
     untouched_beneath: np.ndarray | None = None
     sessions: tuple[np.ndarray, ...] = ()
     session_beneath: np.ndarray | None = None
-
-
-def ball(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
-    return sum(((axis - c) / r) ** 2 for axis, c, r in zip(frame_mm(), centre, radii, strict=True)) < 1
-
-
-def tissues() -> dict[str, np.ndarray]:
-    """Simple shapes on the average head, in its frame."""
-    x, y, z = frame_mm()
-    deep = reshape_target.average_shape()
-    tongue = ball((0, 60, -88), (22, 28, 20))
-    throat = (x**2 + (y - 22) ** 2 < 64) & (z > -110) & (z < -55)
-    return {
-        "orbit": (ball((32, 72, -27), (18, 22, 17)) | ball((-32, 72, -27), (18, 22, 17))) & (deep > 2),
-        "tongue": tongue,
-        "jaw": (deep > 6) & (deep < 24) & (z > -118) & (z < -84) & (y > 20) & ~tongue,
-        "airway": throat | ball((0, 70, -55), (14, 28, 18)),
-    }
 
 
 def reshaped(scan: Scan, strength: float) -> tuple[Scan, HeadAnatomy, float]:

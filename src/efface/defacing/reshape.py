@@ -17,9 +17,11 @@ from efface.defacing.method import DefacingMethod
 from efface.defacing.reshape_checks import refuse_misfit, refuse_unsafe
 from efface.defacing.reshape_skin import drawn_air, renewed
 from efface.defacing.reshape_target import Shapes, find_shapes
+from efface.defacing.reshape_tissue import free, held
 from efface.spatial.affine import apply_affine, invert
 from efface.spatial.boxes import covering_box
-from efface.spatial.shape_registration import register_shapes
+from efface.spatial.kept_volumes import keep_volumes
+from efface.spatial.shape_registration import register_shapes, unfolded
 from efface.spatial.types import BoolVolume, Displacement, FloatVolume
 
 TAPER_MM = 8.0
@@ -101,7 +103,8 @@ def plan(anatomy: HeadAnatomy, params: Params) -> Edit:
 def fitted(shapes: Shapes) -> Displacement:
     """The displacement by which the scan is pulled back, from the wanted skin to the person's; frame axes, mm."""
     mm = float(shapes.grid.spacing_mm[0])
-    return register_shapes(shapes.wanted, shapes.own, mm, allowed=shapes.allowed, sigmas_mm=SIGMAS_MM)
+    found = register_shapes(shapes.wanted, shapes.own, mm, allowed=shapes.allowed, sigmas_mm=SIGMAS_MM)
+    return unfolded(keep_volumes(found, held(shapes), free(shapes), mm), mm, shapes.allowed)
 
 
 def _unchanged(anatomy: HeadAnatomy, params: Params) -> Edit:
