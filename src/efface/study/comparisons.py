@@ -39,6 +39,8 @@ CANNOT = "cannot be decided"
 """Start of the verdict where so few subjects cannot decide a question, whatever their values."""
 CONFOUNDED = "the yardstick cannot decide: resampling alone costs as much as the rescan"
 """Verdict on methods where the control, which is no rescan, costs at least what the rescan costs."""
+UNCONTROLLED = "the yardstick cannot be judged: no scan was only resampled beside it"
+"""Verdict on methods where there is no such control: what interpolation costs is not known."""
 RESCAN = "rescan"
 CONTROLS = (RESAMPLED, RESAMPLED_HALFWAY)
 """What is only resampled, on a session's own grid and half-way between the sessions."""
@@ -154,24 +156,23 @@ def correct(rows: list[StatisticsRow]) -> None:
 
 
 def _refuse_confounded(rows: Sequence[StatisticsRow]) -> None:
-    """Give no verdict on methods where resampling alone costs as much as the rescan, tested or not.
+    """Give no verdict on methods where resampling alone costs as much as the rescan, tested or not, or is not known.
 
     The moving session is interpolated once, the fixed and the defaced scan never; half-way, both sessions are. Where
     interpolation explains the whole rescan, a method that is below it is below an interpolation. Sessions on their own
     grids are not interpolated.
     """
     compared = [row for row in rows if row.test in (SUPERIORITY, TOST)]
-    confounded = {
-        _yardstick(row.comparison)
-        for row in compared
-        if row.test == SUPERIORITY
-        and row.comparison.method in CONTROLS
-        and row.finding.effect >= 0
-        and row.comparison.reference != OWN_REFERENCE
-    }
+    controls = [row for row in compared if row.test == SUPERIORITY and row.comparison.method in CONTROLS]
+    passed = {_yardstick(row.comparison) for row in controls if row.finding.effect < 0}
+    failed = {_yardstick(row.comparison) for row in controls if row.finding.effect >= 0}
     for row in compared:
-        if row.comparison.method not in CONTROLS and _yardstick(row.comparison) in confounded:
+        if row.comparison.method in CONTROLS or row.comparison.reference == OWN_REFERENCE:
+            continue
+        if _yardstick(row.comparison) in failed:
             row.verdict = CONFOUNDED
+        elif row.verdict and _yardstick(row.comparison) not in passed:
+            row.verdict = UNCONTROLLED
 
 
 def _yardstick(about: Comparison) -> tuple[str, ...]:

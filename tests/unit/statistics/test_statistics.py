@@ -1,5 +1,6 @@
 """Intervals cover and tests err at their rates on simulated data; every row says what it says; few subjects give n/a."""
 
+import dataclasses
 import itertools
 import math
 
@@ -22,7 +23,15 @@ from efface.statistics.inference import (
     paired,
     smallest_p,
 )
-from efface.study.comparisons import CONFOUNDED, SUPERIORITY, WILCOXON, Comparison, StatisticsRow, correct
+from efface.study.comparisons import (
+    CONFOUNDED,
+    SUPERIORITY,
+    UNCONTROLLED,
+    WILCOXON,
+    Comparison,
+    StatisticsRow,
+    correct,
+)
 from efface.study.records import STATISTICS, TEXT_COLUMNS
 from efface.study.statistics_table import (
     EQUIVALENT,
@@ -201,9 +210,15 @@ def rows_of(p, n=20):
     return rows
 
 
+def controls_of(rows):
+    """Of every rescan that rows are compared with: a scan that was only resampled, and costs less."""
+    about = {dataclasses.replace(row.comparison, method="resampled", implementation="resample") for row in rows}
+    return [StatisticsRow(x, SUPERIORITY, "", Finding(20, effect=-0.1), 20) for x in about]
+
+
 def corrected(p, n=20):
     rows = rows_of(p, n)
-    correct(rows)
+    correct([*rows, *controls_of(rows)])
     return {(row.comparison.method, row.comparison.region): row for row in rows}
 
 
@@ -318,8 +333,8 @@ def long(values, measure="dice", sessions=("1",), region="thalamus", implementat
     return pd.DataFrame(rows, columns=names)
 
 
-def cohort(n, cost, rescan_cost, seed=0):
-    """Whole-brain Dice of methods with these mean costs, and of rescans."""
+def cohort(n, cost, rescan_cost, seed=0, control=0.0):
+    """Whole-brain Dice of methods with these mean costs, of rescans, and of the control that is only resampled."""
     rng = np.random.default_rng(seed)
     dice = {m: 1 - c * rng.uniform(0.8, 1.2, n) for m, c in cost.items()}
     whole = {"level": "whole brain", "region": "whole brain"}
@@ -328,6 +343,8 @@ def cohort(n, cost, rescan_cost, seed=0):
         long({g: 1 - rescan_cost * rng.uniform(0.8, 1.2, n)}, implementation="affine", **whole)
         for g in ("rescan-1-2", "rescan-2-1")
     ]
+    if control is not None:
+        again.append(long({"resampled": np.full(n, 1 - control)}, implementation="resample", **whole))
     return frame, pd.concat([frame, *again], ignore_index=True)
 
 
@@ -411,6 +428,7 @@ def test_volume_changes_are_tested_against_what_rescans_change():
     n = 20
     change = {"still": rng.normal(0, 0.2, n), "shrinks": rng.normal(-4, 0.5, n)}
     frame = long(change, "volume_change_percent")
+    control = long({"resampled": rng.normal(0, 0.1, n)}, "volume_change_percent", implementation="resample")
     volumes = frame.drop(columns="measure").rename(columns={"value": "volume_change_percent"})
     volumes["volume_ml"] = np.tile(rng.normal(8, 1, n), 2)
     volumes["volume_change_ml"] = volumes.volume_ml * volumes.volume_change_percent / 100
@@ -419,7 +437,7 @@ def test_volume_changes_are_tested_against_what_rescans_change():
         for g in ("rescan-1-2", "rescan-2-1")
     ]
     dice, _ = cohort(n, {"still": 0.01, "shrinks": 0.02}, 0.05)
-    table = compute_statistics(dice, volumes, EMPTY, pd.concat([frame, *again]))
+    table = compute_statistics(dice, volumes, EMPTY, pd.concat([frame, *again, control]))
     assert [row(table, test="tost", method=m).verdict for m in change] == [EQUIVALENT, NOT_SHOWN]
     assert 0.4 < row(table, test="tost", method="still").margin < 1.3
     assert "margin from rescans of the same subjects" in row(table, test="tost", method="still").effect_is
@@ -473,7 +491,7 @@ def test_the_same_tables_give_the_same_statistics():
 @pytest.mark.parametrize("n", [4, 15])
 @pytest.mark.parametrize(("control", "decides"), [(0.03, True), (0.06, False)])
 def test_where_resampling_alone_costs_as_much_as_the_rescan_no_verdict_is_given(quick, n, control, decides):
-    dice, rescan = cohort(n, COSTS, 0.05)
+    dice, rescan = cohort(n, COSTS, 0.05, control=None)
     whole = {"level": "whole brain", "region": "whole brain", "implementation": "resample"}
     resampled = long({"resampled": np.full(n, 1 - control)}, **whole)
     table = compute_statistics(dice, EMPTY, EMPTY, pd.concat([rescan, resampled]))
@@ -483,11 +501,20 @@ def test_where_resampling_alone_costs_as_much_as_the_rescan_no_verdict_is_given(
     assert found["resampled"] == ("" if n == 4 else SMALLER if decides else LARGER), "the control itself is compared"
 
 
+@pytest.mark.parametrize("n", [4, 15])
+@pytest.mark.parametrize("control", [None, math.nan], ids=["there is none", "it failed"])
+def test_where_nothing_was_only_resampled_no_verdict_is_given(quick, n, control):
+    dice, rescan = cohort(n, COSTS, 0.05, control=control)
+    table = compute_statistics(dice, EMPTY, EMPTY, rescan)
+    expected = "" if n == 4 else UNCONTROLLED
+    assert {row(table, test=TEST, method=m).verdict for m in COSTS} == {expected}
+
+
 @pytest.mark.parametrize(("control", "decides"), [(0.01, True), (0.09, False)])
 def test_half_way_has_its_own_rescan_and_its_own_control(quick, control, decides):
     """Registered, resampling alone explains the rescan; half-way it does or does not."""
     n = 15
-    dice, rescan = cohort(n, COSTS, 0.05)
+    dice, rescan = cohort(n, COSTS, 0.05, control=None)
     whole = {"level": "whole brain", "region": "whole brain"}
     others = [
         long({"resampled": np.full(n, 1 - 0.09)}, implementation="resample", **whole),
