@@ -69,10 +69,15 @@ def test_registration_is_not_run_again(anatomy, monkeypatch):
 
 @pytest.mark.heads
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sub-01", "sub-allineate"])
-def test_the_edit_is_like_that_of_fsl(name):
-    (scan,) = HEADS.parent.glob(f"*heads/{name}/anat/*_T1w.nii.gz")
-    anatomy = HeadAnatomy(load_scan(scan))
-    theirs = nib.as_closest_canonical(nib.load(REFERENCE / f"{name}_removed_mask.nii.gz")).get_fdata() > 0
-    ours = in_blocks(anatomy.scan.grid, invert(anatomy.average_to_scan))
-    assert phantom.dice(ours & anatomy.head, theirs & anatomy.head) >= 0.88
+def test_the_edits_are_like_those_of_fsl():
+    found = {}
+    for reference in sorted(REFERENCE.glob("*_removed_mask.nii.gz")):
+        name = reference.name.removesuffix("_removed_mask.nii.gz")
+        (scan,) = HEADS.parent.glob(f"*heads/{name}/anat/*_T1w.nii.gz")
+        anatomy = HeadAnatomy(load_scan(scan))
+        theirs = nib.as_closest_canonical(nib.load(reference)).get_fdata() > 0
+        ours = in_blocks(anatomy.scan.grid, invert(anatomy.average_to_scan))
+        found[name] = phantom.dice(ours & anatomy.head, theirs & anatomy.head)
+    assert len(found) >= 6
+    assert np.median(list(found.values())) >= 0.88, found
+    assert min(found.values()) >= 0.85, found
