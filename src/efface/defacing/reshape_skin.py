@@ -12,6 +12,7 @@ from scipy import ndimage
 from efface.anatomy.head_anatomy import HeadAnatomy
 from efface.defacing.reshape_target import Shapes
 from efface.spatial.affine import invert
+from efface.spatial.masks import box_of
 from efface.spatial.types import BoolVolume, FloatVolume
 
 EVEN_MM, DEEP_MM = 2.5, 5.0
@@ -22,8 +23,8 @@ BRIGHTNESS = 2.0
 """Of the even tissue, in units of the threshold of the skin: half of it is at the surface, however it is smoothed."""
 LEAST_SHARE = 0.02
 """Smaller shares of new skin are none."""
-QUARTER = 0.3186
-"""Of a normal distribution with standard deviation 1, the quartile of the magnitude: edges and texture are above it."""
+QUIETEST_PERCENT = 2.0
+"""Noise is what the quietest places of the brain have: everywhere else, edges and texture are added to it."""
 BLUR_VOX = 0.6
 """Half the width of the passage from air to tissue, in voxels, as the image has it at other edges."""
 
@@ -85,16 +86,19 @@ def _mixed(
     threshold = np.float32(shapes.threshold)
     profile = np.clip(1 + deep / blur_mm, 0, BRIGHTNESS)  # 1, the threshold, is at the surface itself
     rng = np.random.default_rng(anatomy.scan.seed)
-    noise = rng.standard_normal(len(deep)) * _noise(signal, depth) * np.minimum(profile / BRIGHTNESS, 1)
+    noise = rng.standard_normal(len(deep)) * _noise(anatomy) * np.minimum(profile / BRIGHTNESS, 1)
     fresh = np.maximum(threshold * profile + noise, 0)
     much = much * np.clip((DEEP_MM - deep) / (DEEP_MM - EVEN_MM), 0, 1)
     return np.asarray(anatomy.background.air + old + much * (fresh - old), dtype=np.float32)
 
 
-def _noise(signal: FloatVolume, depth: FloatVolume) -> float:
-    """Standard deviation of the noise from voxel to voxel in the tissue below the skin."""
-    rough = (signal - ndimage.gaussian_filter(signal, 1.0))[(depth > EVEN_MM) & (depth < 4 * DEEP_MM)]
-    return float(np.percentile(np.abs(rough), 25)) / QUARTER if rough.size else 0.0
+def _noise(anatomy: HeadAnatomy) -> float:
+    """Standard deviation of the noise from voxel to voxel, at the quietest places of the brain."""
+    at = box_of(anatomy.brain, 1)
+    values, inside = anatomy.scan.data[at], anatomy.brain[at]
+    rough = values - ndimage.gaussian_filter(values, 1.0)
+    near = ndimage.uniform_filter(np.square(rough), 3)
+    return float(np.sqrt(max(np.percentile(near[inside], QUIETEST_PERCENT), 0.0)))
 
 
 def drawn_air(anatomy: HeadAnatomy, threshold: float, count: int) -> NDArray[np.float32]:

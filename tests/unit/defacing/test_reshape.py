@@ -241,12 +241,17 @@ def test_what_sticks_out_of_the_new_face_becomes_air(anatomy, shapes):
     assert (after[far] < shapes.threshold).all()
 
 
-def test_the_noise_of_the_skin_is_that_of_the_scan(shapes):
+def test_the_noise_of_the_skin_is_that_of_the_scan_and_not_its_texture():
     rng = np.random.default_rng(0)
-    depth = np.full((40, 40, 40), 6.0, dtype=np.float32)
-    signal = (100 + 5 * rng.standard_normal(depth.shape)).astype(np.float32)
-    signal[:, :, ::20] += 80  # edges of tissue are no noise
-    assert reshape_skin._noise(signal, depth) == pytest.approx(5, rel=0.25)
+    data = np.zeros((60, 60, 60))
+    data[5:-5, 5:-5, 5:-5] = 100
+    data[15:45, 15:45, 15:45][:, ::8] += 80  # gyri
+    data[15:45, 15:45, 15:45][::10] -= 40
+    brain = np.zeros(data.shape, dtype=np.bool_)
+    brain[12:48, 12:48, 12:48] = True
+    for sigma in (1.0, 6.0):
+        scan = load_scan(nib.Nifti1Image((data + sigma * rng.standard_normal(data.shape)).astype(np.float32), np.eye(4)))
+        assert 0.6 * sigma < reshape_skin._noise(HeadAnatomy(scan, brain=brain)) < 1.1 * sigma
 
 
 # Strength
