@@ -1,10 +1,10 @@
-"""Volumes of structures that reshape was not told of: ``reshape_labels.py LABEL_MAPS_DIR [--jobs 2]``.
+"""Volumes of structures that reshape was not told of: ``reshape_labels.py LABEL_MAPS_DIR [--without] [--jobs 2]``.
 
 A T1-like image is drawn of every label map of a whole head that reaches the chin (SynthSeg's numbers), and reshaped.
 The labels of that head are then pulled back by the same displacement. Printed are the volumes after, relative to before,
-of eyes, bone of the face, mucosa (nose, sinuses, mouth, throat) and soft tissue more than 8 mm below the skin, between
-brow and chin and in front of the ears. ``--without`` leaves out what keeps volumes. The heads of these label maps are
-in the mean face that reshape wants; the shapes whose volume it holds are drawn on the average head by hand.
+of eyes, bone of the face and mucosa (nose, sinuses, mouth, throat), between brow and chin and in front of the ears.
+``--without`` leaves out what keeps volumes. The heads of these label maps are in the mean face that reshape wants; the
+shapes whose volume it holds are drawn on the average head by hand.
 """
 
 import argparse
@@ -30,8 +30,7 @@ from efface.training.pose_heads import CLASSES, registered
 from efface.training.pose_synthesis import T1_LIKE, TISSUES
 
 BRAIN = ("white", "grey")
-STRUCTURES = {"eyes": ("eyes",), "bone": ("skull", "bone"), "mucosa": ("mucosa",), "soft tissue": ("soft", "skin")}
-DEEP_MM = 8.0
+STRUCTURES = {"eyes": ("eyes",), "bone": ("skull", "bone"), "mucosa": ("mucosa",)}
 WINDOW = ((-65.0, 65.0), (10.0, 110.0), (-115.0, -5.0))
 """Frame x, y and z between which structures are measured, mm."""
 
@@ -61,10 +60,9 @@ def measure(path: Path, without: bool) -> tuple[str, dict[str, float] | str]:
     image = ndimage.gaussian_filter(np.array(T1_LIKE, np.float32)[tissues], 0.8)[::2, ::2, ::2]
     coarse = affine @ np.diag([2.0, 2.0, 2.0, 1.0])
     brain = np.isin(tissues[::2, ::2, ::2], [TISSUES.index(name) for name in BRAIN])
+    scan = load_scan(nib.Nifti1Image(image, coarse))
     try:
-        anatomy = HeadAnatomy(
-            load_scan(nib.Nifti1Image(image, coarse)), brain=ndimage.binary_closing(brain, iterations=2)
-        )
+        anatomy = HeadAnatomy(scan, brain=ndimage.binary_closing(brain, iterations=2))
         shapes = reshape_target.find_shapes(anatomy, 1.0, (3.0, 3.0 + reshape.TAPER_MM))
     except EffaceError as error:
         return path.name, one_line(str(error))
@@ -75,14 +73,10 @@ def measure(path: Path, without: bool) -> tuple[str, dict[str, float] | str]:
     else:
         found = reshape.fitted(shapes)
     before, after = (labels_on_frame(tissues, affine, shapes.to_scan, moved) for moved in (None, found))
-    deep_before = shapes.own > DEEP_MM
-    deep_after = shapes.wanted > DEEP_MM
     row = {}
     for name, parts in STRUCTURES.items():
         numbers = [TISSUES.index(part) for part in parts]
         was, is_ = (np.isin(labels, numbers) & window() for labels in (before, after))
-        if name == "soft tissue":
-            was, is_ = was & deep_before, is_ & deep_after
         row[name] = float(is_.sum() / was.sum())
     return path.name, row
 
@@ -94,11 +88,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     assert set(CLASSES) <= set(TISSUES)
-    rows = {}
+    rows, paths = {}, sorted(options.label_maps.glob("*.nii.gz"))
     with ProcessPoolExecutor(options.jobs) as pool:
-        for name, found in pool.map(
-            partial(measure, without=options.without), sorted(options.label_maps.glob("*.nii.gz"))
-        ):
+        for name, found in pool.map(partial(measure, without=options.without), paths):
             said = found if isinstance(found, str) else "\t".join(f"{key} {share:.2f}" for key, share in found.items())
             print(name, said, sep="\t", flush=True)
             if not isinstance(found, str):
