@@ -16,6 +16,8 @@ from efface.spatial.types import Displacement, FloatVolume
 
 BAND_MM = 3.0
 """Width of the band around the surface that drives the displacement."""
+LEAST_BAND = 1e-4
+"""Points that count less do not."""
 DAMPING = 0.06
 """Of the weight of a plane surface under the Gaussian: far from the surface, the displacement fades."""
 WIDE = 2.0
@@ -80,17 +82,21 @@ def _moved_on(
     sigmas_mm: Sequence[float],
 ) -> None:
     """Go on with a displacement before it is limited, mm, shape (3, x, y, z), in place."""
-    axes = np.indices(fixed.shape, dtype=np.float32)
     slopes = gradient(moving, mm)
     slopes /= np.maximum(np.linalg.norm(slopes, axis=0), 0.5)
     band = allowed * np.exp(-np.square(fixed / np.float32(BAND_MM)))
+    near = band > LEAST_BAND
+    at, drive, limit, target = np.argwhere(near).T.astype(np.float32), band[near], allowed[near], fixed[near]
+    wish = np.zeros(fixed.shape, dtype=np.float32)
+    weights: dict[float, FloatVolume] = {}
     for sigma in sigmas_mm:
-        where = axes + allowed * shift / np.float32(mm)
-        off = np.clip(fixed - ndimage.map_coordinates(moving, where, order=1, mode="nearest"), -MOST_MM, MOST_MM)
-        weight = _smooth(band, sigma / mm) + np.float32(DAMPING * BAND_MM / sigma)
+        if sigma not in weights:
+            weights[sigma] = _smooth(band, sigma / mm) + np.float32(DAMPING * BAND_MM / sigma)
+        where = at + limit * shift[:, near] / np.float32(mm)
+        off = np.clip(target - ndimage.map_coordinates(moving, where, order=1, mode="nearest"), -MOST_MM, MOST_MM)
         for axis in range(3):
-            slope = ndimage.map_coordinates(slopes[axis], where, order=1, mode="nearest")
-            shift[axis] += _smooth(band * off * slope, sigma / mm) / weight
+            wish[near] = drive * off * ndimage.map_coordinates(slopes[axis], where, order=1, mode="nearest")
+            shift[axis] += _smooth(wish, sigma / mm) / weights[sigma]
         length = np.linalg.norm(shift, axis=0)
         shift *= MOST_IN_ALL_MM / np.maximum(length, MOST_IN_ALL_MM)
 
