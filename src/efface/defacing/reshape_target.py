@@ -18,9 +18,9 @@ from efface.spatial.masks import distance_mm
 from efface.spatial.shape_registration import gradient
 from efface.spatial.types import Affine, FloatVolume, Grid, Volume
 
-FRAME = Grid((117, 102, 113), np.array([[2.0, 0, 0, -116], [0, 2.0, 0, -64], [0, 0, 2.0, -174], [0, 0, 0, 1.0]]))
+FRAME = Grid((117, 102, 133), np.array([[2.0, 0, 0, -116], [0, 2.0, 0, -64], [0, 0, 2.0, -174], [0, 0, 0, 1.0]]))
 """Average-head mm, laid over the head without stretching it: everybody's face gets the same size."""
-FACE_Y, FACE_TOP, FACE_BOTTOM = (-30.0, -5.0), (-10.0, 42.0), (-165.0, -140.0)
+FACE_Y, FACE_TOP, FACE_BOTTOM = (-30.0, -5.0), (25.0, 75.0), (-165.0, -140.0)
 """Frame mm over which the wanted shape turns into the person's: behind, above and below the face."""
 OWN_SIZE_Y, OWN_SIZE_Z = (-30.0, -5.0), (-8.0, 42.0)
 """Frame mm over which the wanted shape turns from everybody's size into the person's, towards ears and forehead."""
