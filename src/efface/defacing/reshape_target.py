@@ -30,6 +30,8 @@ EARS_MM = (4.0, 14.0)
 """From ears, the wanted shape turns into the person's over these distances."""
 EARS_BLUR_MM = 5.0
 """Ears are thin and folded: their shapes are compared after smoothing by so much, and they move as a whole."""
+ROOM_MM, ROOM_BLUR_MM = 11.0, 3.0
+"""The skin is not moved nearer to the brain, where there is no room to move it; and how smoothly it is kept away."""
 CORE_X_MM, CORE_Y_MM, CORE_Z_MM = 60.0, 45.0, (-112.0, -15.0)
 """The face: frame mm to both sides, in front of, and between."""
 STILL_Y = (-35.0, -12.0)
@@ -115,8 +117,9 @@ def find_shapes(anatomy: HeadAnatomy, strength: float, clear_mm: tuple[float, fl
     own = _blurred(skin_distance(smooth, threshold, FRAME, to_scan), at_ears)
     region = np.maximum(face, at_ears)
     average = _blurred(_average(invert(anatomy.average_to_scan) @ to_scan), at_ears)
-    wanted = own + strength * region * (average - own)
-    clear = smooth_step(_brain_distance(anatomy, to_scan), clear_mm)
+    from_brain = _brain_distance(anatomy, to_scan)
+    wanted = _with_room(own + strength * region * (average - own), own, from_brain)
+    clear = smooth_step(from_brain, clear_mm)
     allowed = clear * _free(region, at_ears)
     new_skin = clear * smooth_step(face * (1 - at_ears), NEW_SKIN)
     return Shapes(FRAME, to_scan, own, average, _single(wanted), _single(allowed), _single(new_skin), threshold)
@@ -237,6 +240,13 @@ def _free(region: NDArray[np.float64], at_ears: NDArray[np.float64]) -> NDArray[
     edge[0], edge[-1], edge[:, 0], edge[:, :, 0], edge[:, :, -1] = (False,) * 5
     inside = smooth_step(distance_mm(edge, FRAME.spacing_mm), (0.0, 28.0))
     return smooth_step(far, (20.0, 4.0)) * inside * np.maximum(smooth_step(y, STILL_Y), at_ears)
+
+
+def _with_room(wanted: FloatVolume, own: FloatVolume, from_brain: FloatVolume) -> FloatVolume:
+    """A wanted shape that leaves `ROOM_MM` between brain and skin, or as much as the person has."""
+    least = np.minimum(own, ROOM_MM - from_brain)
+    short = np.maximum(least - wanted, 0)
+    return np.asarray(wanted + ndimage.gaussian_filter(short, ROOM_BLUR_MM / FRAME.spacing_mm), dtype=np.float32)
 
 
 def _brain_distance(anatomy: HeadAnatomy, to_scan: Affine) -> FloatVolume:

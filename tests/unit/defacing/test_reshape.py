@@ -289,6 +289,19 @@ def test_the_same_scan_gets_the_same_values(edit):
     assert np.array_equal(again.values, edit.values)
 
 
+@pytest.mark.parametrize(("own_mm", "expected_mm"), [(24.0, 24.0), (28.0, 28.0), (50.0, 31.0)])
+def test_the_skin_is_not_moved_where_there_is_no_room_before_the_brain(own_mm, expected_mm):
+    """A brain with a radius of 20 mm, and a wanted head that is hardly larger."""
+    mm = float(reshape_target.FRAME.spacing_mm[0])
+    index = np.indices((41, 41, 41)) - 20
+    radius = mm * np.sqrt(np.square(index).sum(axis=0))
+    wanted = reshape_target._with_room(22.0 - radius, own_mm - radius, np.maximum(radius - 20.0, 0))
+    along = wanted[20, 20, 20:]
+    assert np.interp(0, -along, radius[20, 20, 20:]) == pytest.approx(expected_mm, abs=1.5)
+    far = reshape_target._with_room(60.0 - radius, own_mm - radius, np.maximum(radius - 20.0, 0))
+    assert np.array_equal(far, (60.0 - radius).astype(np.float32)), "where there is room, it is what was wanted"
+
+
 def test_the_pose_is_found_again_from_a_start_that_is_off(anatomy):
     turn = np.eye(4)
     turn[:3, 3] = (2.0, -3.0, 3.0)
