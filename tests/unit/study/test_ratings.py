@@ -1,11 +1,10 @@
 """Votes are never lost: not to a kill, not to a full disk, not to each other."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
@@ -28,16 +27,12 @@ from efface.study.ratings import (
 
 VOTE = Rating("2022-01-01T00:00:00Z", "Ann", "01", "1", "sub-01_ses-1", "quickshear", "Success")
 
-WRITER = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from efface.study.ratings import Rating, append_rating
-vote = Rating("t", sys.argv[2], "01", "1", "sub-01_ses-1", "quickshear", "Success")
-for n in range(100_000):
-    append_rating(Path(sys.argv[1]), replace(vote, note=f"{n} " + "x" * 500))
-    print(n, flush=True)
-"""
+def write_votes(out_dir, name, told):
+    """Append votes and tell the number of each that is there, until killed."""
+    vote = Rating("t", name, "01", "1", "sub-01_ses-1", "quickshear", "Success")
+    for n in range(100_000):
+        append_rating(out_dir, replace(vote, note=f"{n} " + "x" * 500))
+        os.write(told, f"{n}\n".encode())
 
 
 def test_a_vote_comes_back_as_given(tmp_path):
@@ -156,13 +151,17 @@ def test_a_kill_at_any_moment_loses_no_vote_that_was_given(tmp_path):
     given = {}
     for round_ in range(6):
         name = f"r{round_}"
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name], stdout=subprocess.PIPE)
-        with writer:
-            writer.stdout.readline()
+        heard, told = os.pipe()
+        writer = multiprocessing.get_context("fork").Process(target=write_votes, args=(tmp_path, name, told))
+        writer.start()
+        os.close(told)
+        with os.fdopen(heard) as said:
+            said.readline()
             time.sleep(rng.uniform(0, 0.15))
-            writer.send_signal(signal.SIGKILL)
-            said = writer.stdout.read().split()
-        given[name] = int(said[-1]) if said else 0
+            os.kill(writer.pid, signal.SIGKILL)
+            numbers = said.read().split()
+        writer.join()
+        given[name] = int(numbers[-1]) if numbers else 0
     log = read_ratings(tmp_path)
     assert log.broken <= 6
     for name, last in given.items():
