@@ -27,6 +27,7 @@ from efface.study.ratings import (
 
 VOTE = Rating("2022-01-01T00:00:00Z", "Ann", "01", "1", "sub-01_ses-1", "quickshear", "Success")
 
+
 def write_votes(out_dir, name, told):
     """Append votes and tell the number of each that is there, until killed."""
     vote = Rating("t", name, "01", "1", "sub-01_ses-1", "quickshear", "Success")
