@@ -5,11 +5,15 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 import average_head
+from efface.anatomy.background import dark_air
+from efface.anatomy.skin import skin_threshold
 from efface.errors import InputError, MissingDependencyError
+from efface.io.scan import load_scan
 from efface.privacy import face_network
 from efface.privacy.controls import BOX_HIGH_MM, BOX_LOW_MM, cut_flat, noisy
 from efface.privacy.geometry import face_points
@@ -114,5 +118,18 @@ def test_noise_is_drawn_from_the_scan():
     scan = average_head.anatomy().scan
     once, again = noisy(scan), noisy(scan)
     np.testing.assert_array_equal(once.data, again.data)
-    share = (once.data - scan.data).std() / np.percentile(scan.data, 99)
-    assert share == pytest.approx(0.03, rel=0.05)
+    bright = np.percentile(scan.data, 99)
+    tissue = scan.data > bright / 2
+    assert (once.data - scan.data)[tissue].std() / bright == pytest.approx(0.03, rel=0.05)
+
+
+@pytest.mark.parametrize("air", [0.0, -1000.0])
+def test_noise_lifts_the_air_as_that_of_a_magnitude_image_does_and_the_skin_is_found_where_it_was(air):
+    scan = average_head.anatomy().scan
+    moved = load_scan(nib.Nifti1Image(scan.data + np.float32(air), scan.affine))
+    again = noisy(moved)
+    sigma = 0.03 * np.percentile(scan.data, 99)
+    outside = scan.data == 0
+    assert again.data.min() >= air - 1e-3
+    assert (again.data[outside] - air).mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.02)  # Rayleigh
+    assert skin_threshold(dark_air(again)) == pytest.approx(skin_threshold(dark_air(moved)), rel=0.08)
