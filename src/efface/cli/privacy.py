@@ -9,7 +9,7 @@ from efface.cli import options as shared
 if TYPE_CHECKING:
     import pandas as pd
 
-HELP = "attack the defaced scans of a study: are the people in them found again among the originals?"
+HELP = "attack the defaced scans of a study, and count the people that are found again among the originals"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ def noisy(scan: Scan) -> Scan:
 
     References
     ----------
-    Gudbjartsson, Patz. "The Rician distribution of noisy MRI data." Magn Reson Med 34 (1995), 910-914.
+    Gudbjartsson, Patz. "The Rician distribution of noisy MRI data." Magnetic Resonance in Medicine 34 (1995), 910-914.
     """
     import nibabel as nib
 
