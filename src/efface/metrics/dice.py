@@ -92,7 +92,7 @@ def compare_labels(a: LabelVolume, b: LabelVolume) -> list[Overlap]:
     Raises
     ------
     InputError
-        If the shapes differ or a label is negative.
+        If the shapes differ, or a label is negative or no whole number.
     """
     joint = joint_counts(a, b)
     whole = _overlap(joint, "whole brain", WHOLE_BRAIN, None, LABEL_IDS)
@@ -119,6 +119,9 @@ def joint_counts(a: LabelVolume, b: LabelVolume) -> NDArray[np.int64]:
     if a.shape != b.shape:
         msg = f"segmentations must have the same shape; received {a.shape} and {b.shape}: resample one onto the other"
         raise InputError(msg)
+    if a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
+        msg = f"label numbers must be whole; received {a.dtype} and {b.dtype}: convert them"
+        raise InputError(msg)
     if a.size and min(int(a.min()), int(b.min())) < 0:
         msg = "label numbers must be 0 or more; received a negative one"
         raise InputError(msg)
@@ -132,8 +135,8 @@ def joint_counts(a: LabelVolume, b: LabelVolume) -> NDArray[np.int64]:
         if not known:
             piece_a, piece_b = np.minimum(piece_a, _UNKNOWN), np.minimum(piece_b, _UNKNOWN)
         key = keys[: piece_a.size]
-        np.multiply(piece_a, _STATES, out=key)
-        key += piece_b
+        np.multiply(piece_a, _STATES, out=key, dtype=np.intp, casting="unsafe")  # whole numbers of any width
+        np.add(key, piece_b, out=key, dtype=np.intp, casting="unsafe")
         joint += np.bincount(key, minlength=_STATES * _STATES)
     return joint.reshape(_STATES, _STATES)
 

@@ -105,6 +105,17 @@ def test_negative_labels_are_refused():
         compare_labels(np.full(SHAPE, -1, np.int32), random_labels(0))
 
 
+@pytest.mark.parametrize("kind", ["u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i2"])
+def test_whole_numbers_of_any_width_are_counted_alike(kind):
+    a, b = random_labels(1), random_labels(2)
+    np.testing.assert_array_equal(joint_counts(a.astype(kind), b.astype(kind)), joint_counts(a, b))
+
+
+def test_labels_that_are_no_whole_numbers_are_refused():
+    with pytest.raises(InputError, match="must be whole; received float32 and int32"):
+        compare_labels(random_labels(1).astype(np.float32), random_labels(2))
+
+
 def test_levels_are_whole_brain_nine_regions_other_and_labels():
     rows = compare_labels(random_labels(0), random_labels(1))
     assert [sum(r.level == level for r in rows) for level in LEVELS] == [1, 1, 10, 132]
