@@ -265,6 +265,10 @@ def test_output_into_another_data_set_is_refused(settings, tmp_path):
 def test_a_folder_that_is_no_study_is_refused(tmp_path):
     with pytest.raises(InputError, match="efface study"):
         out_dir_of(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/dataset_description.json").write_text('{"Name": "of another program"}', encoding="utf-8")
+    with pytest.raises(InputError, match="not that of a study by efface"):
+        out_dir_of(tmp_path / "other")
     with pytest.raises(InputError, match="participant level first"):
         collect(tmp_path)
     with pytest.raises(InputError, match="group"):

@@ -39,11 +39,13 @@ def run(options: argparse.Namespace) -> int:
     if options.jobs is not None and options.jobs < 1:
         msg = f"--jobs must be 1 or more; received {options.jobs}"
         raise InputError(msg)
+    attacks = shared.names(options.attacks)
+    if options.attacks and not attacks:
+        msg = f"--attacks must name at least one attack; received {options.attacks!r}"
+        raise InputError(msg)
     out_dir = out_dir_of(options.out_dir)
     with show_progress() as progress:
-        made = measure_privacy(
-            out_dir, attacks=shared.names(options.attacks), jobs=options.jobs or default_jobs(), progress=progress
-        )
+        made = measure_privacy(out_dir, attacks=attacks, jobs=options.jobs or default_jobs(), progress=progress)
     summary = made.summary if made else read_privacy(out_dir).summary
     print(f"{out_dir}: {'attacked' if made else 'up to date'}; one row a scan in privacy.tsv")
     unusable = _show(summary)

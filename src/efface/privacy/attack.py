@@ -27,6 +27,8 @@ class Attack:
         Makes of a defaced scan what the attacker compares; None where nothing is left to compare. It can be pickled.
     distance
         How unlike what `look` and `enrol` gave are, 0 or more; smaller is more alike.
+    packages
+        Distributions whose code or data decide what it finds, beyond those of efface itself.
     missing
         Why the attack cannot be run on this machine, and what to install; empty where it can.
     """
@@ -38,4 +40,5 @@ class Attack:
     enrol: Callable[[PlacedHead], Any]
     look: Callable[[PlacedHead], Any]
     distance: Callable[[Any, Any], float]
+    packages: tuple[str, ...] = ()
     missing: Callable[[], str] = str

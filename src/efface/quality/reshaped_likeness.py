@@ -11,12 +11,14 @@ import numpy as np
 from efface.anatomy.head_shape import skin_distance
 from efface.anatomy.skin import GRID_MM, smoothed
 from efface.defacing import reshape_target
+from efface.spatial.affine import apply_affine, invert
 from efface.spatial.types import Affine, Volume
 
 MEDIAN_MM, TENTH_MM = 0.42, 1.2
 """Largest distance from the average face: median, and in all but a tenth of the face. What reshape left of 20 heads has
 0.24 to 0.33 and 0.67 to 1.16; half-way between that and the original it would be 0.51 and 1.25 or more."""
-LEAST_POINTS = 500
+LEAST_SHOWN = 0.9
+"""Share of the face that must be in the field of view: a part of it may be like the average one by chance."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def of(volume: Volume, average_to_scan: Affine, threshold: float) -> ReshapedLik
     own = skin_distance(smooth, threshold, frame, pose)
     average = reshape_target.average_shape()
     near = (np.abs(average) < float(frame.spacing_mm[0]) / 2) & reshape_target.core()
-    off = np.abs(own[near] - average[near])
-    if off.size < LEAST_POINTS * (2.0 / float(frame.spacing_mm[0])) ** 2:
+    index = apply_affine(invert(volume.affine) @ pose @ frame.affine, np.argwhere(near))
+    in_view = ((index > -0.5) & (index < np.array(volume.data.shape) - 0.5)).all(axis=1)
+    if in_view.mean() < LEAST_SHOWN:
         return ReshapedLikeness(np.nan, np.nan)
+    off = np.abs(own[near] - average[near])[in_view]
     return ReshapedLikeness(float(np.median(off)), float(np.percentile(off, 90)))

@@ -90,7 +90,7 @@ def _panel(axes: Any, rows: pd.DataFrame, methods: Sequence[str], useful: dict[s
         axes.annotate(
             "not defaced", (0.01, control.auc.iloc[0]), xycoords=("axes fraction", "data"), va="bottom", fontsize=7
         )
-    axes.set_ylim(0.3, 1.05)
+    axes.set_ylim(min(0.3, float(rows[["auc", "auc_low"]].min(axis=None)) - 0.03), 1.05)
     axes.grid(visible=True, color="#e3e3e3", linewidth=0.6)
     axes.set_axisbelow(True)
 

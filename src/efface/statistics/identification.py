@@ -131,7 +131,7 @@ def _nearer_and_tied(
     usable = attacked & (own >= 0)
     usable &= ~np.isnan(distances).all(axis=1)
     nearer, tied = np.full((2, len(own)), np.nan)
-    scores, mine = centred(distances[usable]), own[usable]
+    scores, mine = centred(distances[usable], own[usable]), own[usable]
     if scores.size:
         ahead = scores - scores[np.arange(len(mine)), mine][:, None]
         nearer[usable] = (ahead < -TIE).sum(axis=1)
@@ -146,18 +146,25 @@ def _by_person(values: NDArray[Any], person: NDArray[np.intp], people: int) -> N
     return shares
 
 
-def centred(distances: Distances) -> Distances:
+def centred(distances: Distances, own: NDArray[np.intp]) -> Distances:
     """How near each probe is to each person, compared with how near it is to all, and they are to all probes.
 
     Of log distances, each probe's median over the gallery is taken away: a probe with a large cut fits nobody well. With
     probes of `MINIMUM_SUBJECTS` people or more, each person's median over the probes too: whoever looks like the average
     fits everybody. An attacker who has all of a shared data set can do both. Rows in which nothing was there to compare
     become 0: like everybody.
+
+    Parameters
+    ----------
+    distances
+        Shape (probes, people).
+    own
+        The person of each probe, shape (probes,).
     """
     logs = np.log(np.maximum(distances, SMALLEST))
     nothing = np.asarray(np.isnan(logs).all(axis=1))
     logs -= np.median(np.where(nothing[:, None], 0.0, logs), axis=1, keepdims=True)
-    if (~nothing).sum() >= MINIMUM_SUBJECTS:
+    if np.unique(own[~nothing]).size >= MINIMUM_SUBJECTS:
         logs -= np.median(logs[~nothing], axis=0, keepdims=True)
     logs[nothing] = 0.0
     return np.asarray(logs)
@@ -166,7 +173,7 @@ def centred(distances: Distances) -> Distances:
 def _auc(distances: Distances, own: NDArray[np.intp], attacked: NDArray[np.bool_]) -> tuple[float, float, float]:
     """Area under the curve and its bootstrap interval over people."""
     usable = attacked & (own >= 0)
-    scores, mine = centred(distances[usable]), own[usable]
+    scores, mine = centred(distances[usable], own[usable]), own[usable]
     count, gallery = scores.shape
     if not count or gallery < 2:
         return math.nan, math.nan, math.nan

@@ -10,6 +10,7 @@ from pathlib import Path
 from efface.bids.derivatives import GroupPaths, private_folder
 from efface.errors import InputError, OutputError
 from efface.io.atomic import cannot_write
+from efface.io.json_files import read_object
 from efface.io.scratch import make_private
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,11 @@ def out_dir_of(path: str | Path) -> Path:
         If it is none.
     """
     folder = Path(path)
-    if not GroupPaths(folder).description.is_file():
+    description = GroupPaths(folder).description
+    if not description.is_file():
         msg = f"{folder} is no study output: run `efface study BIDS {folder} participant` first"
+        raise InputError(msg)
+    if not isinstance(read_object(description).get("Efface"), dict):
+        msg = f"{description} is not that of a study by efface: give the output folder of `efface study`"
         raise InputError(msg)
     return folder

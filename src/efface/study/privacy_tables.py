@@ -159,7 +159,10 @@ def _recipe(cohort: Cohort, attacks: Sequence[Attack]) -> dict[str, Any]:
     scans = {f"{file.scan} {file.method}": provenance.state_of_file(file.path) for file in cohort.files()}
     return {
         "attacks": [attack.name for attack in attacks],
-        "versions": dict(provenance.versions()),
+        "versions": {
+            **provenance.versions(),
+            **{package: provenance.installed(package) for attack in attacks for package in attack.packages},
+        },
         "data": provenance.defacing_data(),
         "scans": scans,
     }

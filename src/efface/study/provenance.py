@@ -39,6 +39,14 @@ def versions() -> Mapping[str, str]:
     return {**found, second_registration.PACKAGE: second} if second else found
 
 
+def installed(package: str) -> str:
+    """Version of a package that may be missing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return NOT_INSTALLED
+
+
 @functools.cache
 def data_digest(folder: Path, patterns: tuple[str, ...]) -> str:
     """SHA-256 over names and contents of a folder's files; computed once a process.

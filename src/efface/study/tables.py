@@ -16,7 +16,16 @@ from efface.metrics import MEASURES
 from efface.study.native_volumes import FIRST_MOVED, UNREGISTERED, native_volume_changes
 from efface.study.passed_scans import passed_by_all
 from efface.study.quality_tables import make_quality, read_quality
-from efface.study.records import COLUMNS, FAILED, OK, PRIVACY_SUMMARY, STATISTICS, read_table, write_table
+from efface.study.records import (
+    COLUMNS,
+    FAILED,
+    OK,
+    PRIVACY_SUMMARY,
+    STATISTICS,
+    read_table,
+    require_columns,
+    write_table,
+)
 from efface.study.rescan_job import ALL_GROUPS
 from efface.study.statistics_table import compute_statistics
 from efface.study.study_content import LEFT_OUT_COLUMNS, StudyContent
@@ -169,7 +178,7 @@ def load_tables(out_dir: Path) -> Tables:
     Raises
     ------
     InputError
-        If they are missing or cannot be read.
+        If they are missing, cannot be read, or lack a column.
     """
     paths = GroupPaths(out_dir)
     for path in (paths.dice, paths.edits, paths.failures):
@@ -178,9 +187,9 @@ def load_tables(out_dir: Path) -> Tables:
             raise InputError(msg)
     main = _main_segmenter(out_dir)
     return Tables(
-        _only(read_table(paths.dice), main),
-        read_table(paths.edits),
-        read_table(paths.failures),
+        _only(_read_checked(paths.dice, (*_KEYS, "measure", "value")), main),
+        _read_checked(paths.edits, (*_KEYS[:5], *_EDITS)),
+        _read_checked(paths.failures, (*_KEYS[:6], "measure", "status", "reason")),
         _only(_read_or_empty(paths.volumes, (*_KEYS, *_VOLUMES)), main),
         _only(_read_or_empty(paths.distances, (*_KEYS, *_DISTANCES)), main),
         _only(_read_or_empty(paths.rescan, _LONG), main),
@@ -190,6 +199,13 @@ def load_tables(out_dir: Path) -> Tables:
         _read_or_empty(paths.left_out, LEFT_OUT_COLUMNS),
         _read_or_empty(paths.privacy_summary, PRIVACY_SUMMARY),
     )
+
+
+def _read_checked(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a table that must have some columns."""
+    frame = read_table(path)
+    require_columns(frame, path, columns)
+    return frame
 
 
 def _main_segmenter(out_dir: Path) -> str | None:

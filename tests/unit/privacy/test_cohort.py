@@ -1,5 +1,7 @@
 """A cohort under attack: who is compared with whom, what the controls decide, and that no scan vanishes."""
 
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from efface.errors import InputError
 from efface.privacy import looks as looking
 from efface.privacy.attack import Attack
 from efface.privacy.cohort import ANOTHER_SCAN, NOT_ATTACKED, NOTHING, SAME_SCAN, Cohort
-from efface.privacy.looks import FLAT, ORIGINAL, UNTOUCHED, HeadFile, look_at
+from efface.privacy.looks import FLAT, ORIGINAL, UNTOUCHED, HeadFile, Look, look_at
 
 NAMES = [f"{i:02d}" for i in range(8)]
 ATTACK = Attack(
@@ -131,6 +133,36 @@ def test_another_session_is_compared_apart_and_without_noise(stand_in):
 def test_too_few_people_are_refused(stand_in):
     with pytest.raises(InputError, match="originals of 2 people were found; an attack needs at least 3"):
         Cohort([file("01"), file("02"), file("02", session="b")], [file("01", "quickshear")])
+
+
+def test_a_dead_process_is_the_doing_of_the_scan_that_dies_alone(monkeypatch):
+    """Processes stand in: one scan ends its process, and with it the pool and all that was not done."""
+
+    class Pool:
+        def __init__(self, jobs):
+            self.jobs, self.broken = jobs, False
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def submit(self, function, one, attacks, **_):
+            self.broken |= one.subject == "03" or (self.jobs > 1 and one.subject == "02")
+            task = Future()
+            if self.broken:
+                task.set_exception(BrokenProcessPool())
+            else:
+                task.set_result(Look(one))
+            return task
+
+    monkeypatch.setattr(looking, "_pool", Pool)
+    files = [file(f"{number:02d}") for number in range(1, 7)]
+    found = list(looking.looks(files, ("number",), frozenset(), 2))
+    assert [look.file.subject for look in found] == ["01", "02", "03", "04", "05", "06"]
+    assert [look.file.subject for look in found if look.reasons] == ["03"]
+    assert found[2].reason("number", ORIGINAL) == looking.LOST
 
 
 def test_an_original_is_looked_at_in_three_roles(stand_in):

@@ -32,6 +32,17 @@ def likeness(signed_mm, pose=None):
     return reshaped_likeness.of(head(signed_mm), np.eye(4) if pose is None else pose, BRIGHT / 2)
 
 
+def test_a_face_that_is_cut_is_not_known_again_by_what_is_in_view():
+    whole = head(templates.prior("face_shape").data)
+    z_mm = whole.affine[2, 3] + whole.affine[2, 2] * np.arange(whole.data.shape[2])
+    first = int(np.searchsorted(z_mm, -70.0))  # mouth and chin are not in view
+    affine = whole.affine.copy()
+    affine[2, 3] = z_mm[first]
+    found = reshaped_likeness.of(Volume(whole.data[:, :, first:], affine), np.eye(4), BRIGHT / 2)
+    assert np.isnan(found.median_mm)
+    assert not found.is_average
+
+
 def test_the_average_shape_is_known_again():
     found = likeness(templates.prior("face_shape").data)
     assert found.is_average

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from efface.statistics.identification import identification, wilson
+from efface.statistics.identification import centred, identification, wilson
 
 N = 12
 
@@ -116,6 +116,16 @@ def test_few_people_have_an_auc_without_an_interval():
     found = attack(distances()[:4, :4])
     assert not np.isnan(found.auc)
     assert np.isnan(found.auc_low)
+
+
+def test_a_persons_level_is_taken_away_where_probes_of_six_people_are_there():
+    rng = np.random.default_rng(0)
+    distances = np.exp(rng.normal(size=(6, 3)))
+    of_three = centred(distances, np.array([0, 0, 1, 1, 2, 2]))
+    np.testing.assert_allclose(np.median(of_three, axis=1), 0, atol=1e-12)
+    assert np.abs(np.median(of_three, axis=0)).max() > 0.1
+    of_six = centred(distances, np.arange(6))
+    np.testing.assert_allclose(np.median(of_six, axis=0), 0, atol=1e-12)
 
 
 def test_the_level_of_a_probe_does_not_count():

@@ -1,11 +1,14 @@
 """The privacy tables of a study: right, made once, and never those of another state of the study."""
 
+from dataclasses import replace
+
 import pytest
 
 import privacy_study
 from efface.bids.derivatives import GroupPaths, UnitPaths
 from efface.errors import InputError
-from efface.study import load_tables
+from efface.privacy.registry import ATTACKS
+from efface.study import load_tables, privacy_tables, provenance
 from efface.study.privacy_tables import (
     PROBE_COLUMNS,
     RANK_COLUMNS,
@@ -73,6 +76,26 @@ def test_an_image_that_cannot_be_read_is_a_row_with_a_reason(study):
     assert "is no image" in row["reason"]
     mine = made.summary.set_index("method").loc["quickshear"]
     assert (mine.probes, mine.not_attacked, mine.rank1) == (12, 1, pytest.approx(11 / 12))
+
+
+@pytest.mark.parametrize("name", ["dice", "edits", "failures"])
+def test_a_table_without_a_column_is_one_clear_line(study, name):
+    getattr(GroupPaths(study), name).write_text("person\tvalue\n", encoding="utf-8")
+    with pytest.raises(InputError, match="lacks the columns subject, session"):
+        load_tables(study)
+
+
+def test_the_tables_depend_on_the_packages_of_an_attack(study, monkeypatch):
+    attack = next(iter(ATTACKS.values()))
+    with_package = replace(attack, packages=("some-package",))
+
+    def recipe():
+        cohort = privacy_tables.cohort_of(study, load_tables(study))
+        return privacy_tables._recipe(cohort, [with_package])["versions"]["some-package"]
+
+    assert recipe() == "not installed"
+    monkeypatch.setattr(provenance, "installed", lambda package: "2.0")
+    assert recipe() == "2.0"
 
 
 def test_without_an_original_there_is_one_clear_line(study):
