@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -50,6 +51,7 @@ def plot_frontier(summary: pd.DataFrame, dice: pd.DataFrame, edits: pd.DataFrame
             note = " - a control failed: not to be used" if unusable else ""
             pair[0].set_title(f"{title}{note}", loc="left", fontsize=9)
             pair[0].set_ylabel("AUC, same person against others")
+        panels[0, 0].set_ylim(_lowest(rows), 1.05)  # shared by all
         for axes, name in zip(panels[-1], UTILITIES, strict=True):
             axes.set_xlabel(name)
         panels[0, 1].invert_xaxis()  # shared: once for the column
@@ -90,9 +92,14 @@ def _panel(axes: Any, rows: pd.DataFrame, methods: Sequence[str], useful: dict[s
         axes.annotate(
             "not defaced", (0.01, control.auc.iloc[0]), xycoords=("axes fraction", "data"), va="bottom", fontsize=7
         )
-    axes.set_ylim(min(0.3, float(rows[["auc", "auc_low"]].min(axis=None)) - 0.03), 1.05)
     axes.grid(visible=True, color="#e3e3e3", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _lowest(rows: pd.DataFrame) -> float:
+    """Where the axes of the AUC begin: at 0.3, or below the lowest interval."""
+    values = rows[["auc", "auc_low"]].to_numpy(dtype=float)
+    return float(np.min(values[np.isfinite(values)], initial=0.33)) - 0.03
 
 
 def _bars(value: float, low: float, high: float) -> Any:

@@ -19,6 +19,15 @@ def tables(tmp_path_factory):
         return load_tables(out)
 
 
+def test_the_frontier_shows_everything_that_is_found_however_low(tables):
+    privacy = tables.privacy.copy()
+    privacy.loc[privacy.method == privacy_study.METHODS[0], ["auc", "auc_low"]] = [0.15, 0.05]
+    figure = plot_frontier(privacy, tables.dice, tables.edits, privacy_study.METHODS)
+    assert all(axes.get_ylim()[0] < 0.05 for axes in figure.axes)
+    usual = plot_frontier(tables.privacy, tables.dice, tables.edits, privacy_study.METHODS)
+    assert all(axes.get_ylim()[0] <= 0.3 for axes in usual.axes)
+
+
 def test_the_frontier_has_a_point_with_intervals_a_method(tables):
     figure = plot_frontier(tables.privacy, tables.dice, tables.edits, privacy_study.METHODS)
     dice, changed = figure.axes
