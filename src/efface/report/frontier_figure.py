@@ -99,7 +99,7 @@ def _panel(axes: Any, rows: pd.DataFrame, methods: Sequence[str], useful: dict[s
 def _lowest(rows: pd.DataFrame) -> float:
     """Where the axes of the AUC begin: at 0.3, or below the lowest interval."""
     values = rows[["auc", "auc_low"]].to_numpy(dtype=float)
-    return float(np.min(values[np.isfinite(values)], initial=0.33)) - 0.03
+    return min(0.3, float(np.min(values[np.isfinite(values)], initial=1.0)) - 0.03)
 
 
 def _bars(value: float, low: float, high: float) -> Any:
