@@ -186,9 +186,12 @@ def load_tables(out_dir: Path) -> Tables:
             msg = f"{path} is missing: run `efface study BIDS {out_dir} group` first"
             raise InputError(msg)
     main = _main_segmenter(out_dir)
+    edits = _read_checked(paths.edits, _KEYS[:5])
+    if len(edits):  # where every scan failed there are no numbers
+        require_columns(edits, paths.edits, _EDITS)
     return Tables(
         _only(_read_checked(paths.dice, (*_KEYS, "measure", "value")), main),
-        _read_checked(paths.edits, (*_KEYS[:5], *_EDITS)),
+        edits,
         _read_checked(paths.failures, (*_KEYS[:6], "measure", "status", "reason")),
         _only(_read_or_empty(paths.volumes, (*_KEYS, *_VOLUMES)), main),
         _only(_read_or_empty(paths.distances, (*_KEYS, *_DISTANCES)), main),
