@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import privacy_study
+from cli_runner import run
 from efface.bids.derivatives import GroupPaths, UnitPaths
 from efface.errors import InputError
 from efface.privacy.registry import ATTACKS
@@ -125,3 +126,9 @@ def test_the_group_level_goes_on_where_it_cannot_be_measured(study):
 def test_a_large_study_is_attacked_by_itself(study):
     assert refresh_privacy(study, load_tables(study)) == ""
     assert GroupPaths(study).privacy.is_file()
+
+
+def test_a_list_of_attacks_that_names_none_is_refused(study, capsys):
+    code, _, error = run(capsys, "privacy", study, "--attacks", ",")
+    assert code == 2
+    assert "must name at least one attack; received ','" in error
